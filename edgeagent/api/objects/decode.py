@@ -1,0 +1,109 @@
+"""Strict decoding: bytes or plain data in, a struct out, or an error that names the place."""
+
+import re
+from collections.abc import Mapping
+from typing import TypeVar
+
+import msgspec
+
+from edgeagent.api.errors import InvalidObjectError
+from edgeagent.api.objects.config import ConfigMap, SealedSecret, Secret
+from edgeagent.api.objects.event import Event
+from edgeagent.api.objects.node import Node
+from edgeagent.api.objects.pod import Pod
+from edgeagent.api.objects.validate import validate_config_map, validate_name, validate_pod, validate_secret
+
+KubernetesObject = Pod | ConfigMap | Secret | SealedSecret | Node | Event
+
+KINDS: Mapping[str, type[KubernetesObject]] = {
+    kind.__name__: kind for kind in (Pod, ConfigMap, Secret, SealedSecret, Node, Event)
+}
+"""Every kind that can be decoded, by its ``kind``."""
+
+MAX_OBJECT_BYTES = 1_500_000
+"""The largest object, as etcd's default request limit has it in Kubernetes."""
+
+T = TypeVar("T")
+
+_AT = re.compile(r"^(?P<problem>.*?)(?: - at `(?P<key>key in )?\$(?P<path>.*)`)?$", re.DOTALL)
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`$")
+_MISSING = re.compile(r"Object missing required field `(.*)`$")
+
+
+def to_invalid_object(error: Exception) -> InvalidObjectError:
+    """The error a person can act on, from what msgspec raised (ValidationError, DecodeError, …)."""
+    if isinstance(error, RecursionError):
+        return InvalidObjectError("", "nested too deeply")
+    match = _AT.match(str(error))
+    problem, path = (match["problem"], match["path"] or "") if match else (str(error), "")
+    path = path.replace("[...]", "[*]").removeprefix(".")
+    for pattern, words in ((_UNKNOWN, "unknown field"), (_MISSING, "required field is missing")):
+        if field := pattern.match(problem):
+            return InvalidObjectError(f"{path}.{field[1]}" if path else field[1], words)
+    problem = problem.replace("`", "")
+    return InvalidObjectError(path, problem[:1].lower() + problem[1:])
+
+
+def decode_json(data: bytes, kind: type[T], *, limit: int = MAX_OBJECT_BYTES) -> T:
+    """Decode JSON ``data`` as ``kind``; raises InvalidObjectError, also where it exceeds ``limit`` bytes."""
+    if len(data) > limit:
+        raise InvalidObjectError("", f"{len(data)} bytes, more than the {limit} allowed")
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise to_invalid_object(error) from None
+
+
+def convert(data: object, kind: type[T]) -> T:
+    """Plain data (of YAML or TOML) as ``kind``; raises InvalidObjectError."""
+    try:
+        return msgspec.convert(data, kind)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise to_invalid_object(error) from None
+
+
+def decode_object(data: object) -> KubernetesObject:
+    """One manifest (a mapping, as a YAML document gives it) as the validated object its ``kind`` names."""
+    if not isinstance(data, Mapping):
+        raise InvalidObjectError("", "expected a mapping with apiVersion, kind and metadata")
+    kind = KINDS.get(_kind_name(data.get("kind")))
+    if kind is None:
+        raise InvalidObjectError("kind", f"unknown kind {data['kind']!r}, expected one of {', '.join(KINDS)}")
+    return validate(convert(data, kind))
+
+
+def _kind_name(kind: object) -> str:
+    if kind is None:
+        raise InvalidObjectError("kind", "required field is missing")
+    if not isinstance(kind, str):
+        raise InvalidObjectError("kind", "expected str")
+    return kind
+
+
+def decode_object_json(data: bytes) -> KubernetesObject:
+    """One object from its JSON bytes; the same checks as ``decode_object``."""
+    if len(data) > MAX_OBJECT_BYTES:
+        raise InvalidObjectError("", f"{len(data)} bytes, more than the {MAX_OBJECT_BYTES} allowed")
+    try:
+        header = msgspec.json.decode(data, type=_Header)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise to_invalid_object(error) from None
+    if (kind := KINDS.get(header.kind)) is None:
+        raise InvalidObjectError("kind", f"unknown kind {header.kind!r}, expected one of {', '.join(KINDS)}")
+    return validate(decode_json(data, kind))
+
+
+class _Header(msgspec.Struct):
+    kind: str
+
+
+def validate(candidate: KubernetesObject) -> KubernetesObject:
+    """Check what types alone cannot: names, uniqueness, references. Returns the object itself."""
+    validate_name(candidate.metadata.name, "metadata.name")
+    if isinstance(candidate, Pod):
+        validate_pod(candidate)
+    elif isinstance(candidate, ConfigMap):
+        validate_config_map(candidate)
+    elif isinstance(candidate, Secret):
+        validate_secret(candidate)
+    return candidate

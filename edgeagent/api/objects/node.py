@@ -1,0 +1,59 @@
+"""NodeStatus: what a node says of itself."""
+
+from typing import Literal
+
+from edgeagent.api.objects.base import Condition, KubernetesStruct, ObjectMeta
+
+
+class NodeSystemInfo(KubernetesStruct):
+    """``status.nodeInfo`` of a Kubernetes Node."""
+
+    architecture: str = ""
+    kernel_version: str = ""
+    os_image: str = ""
+    operating_system: str = "linux"
+    container_runtime_version: str = ""
+    kubelet_version: str = ""
+    boot_id: str = ""
+    machine_id: str = ""
+
+
+class PluginStatus(KubernetesStruct, omit_defaults=False):
+    """One plugin's health as a person sees it. ``memory_bytes``: what importing it brought."""
+
+    name: str
+    distribution: str
+    version: str
+    state: Literal["Loaded", "Running", "Backoff", "Failed", "Stopped"]
+    reason: str = ""
+    lane: str = "thread"
+    queued: int = 0
+    busy: int = 0
+    memory_bytes: int = 0
+
+
+class NodeAddress(KubernetesStruct):
+    """``type`` is ``InternalIP`` or ``Hostname``."""
+
+    type: str
+    address: str
+
+
+class NodeStatus(KubernetesStruct):
+    """``observed_generation`` is the newest index the node has switched to, 0 for none."""
+
+    observed_generation: int = 0
+    conditions: list[Condition] = []
+    addresses: list[NodeAddress] = []
+    capacity: dict[str, str] = {}
+    allocatable: dict[str, str] = {}
+    node_info: NodeSystemInfo = NodeSystemInfo()
+    plugins: list[PluginStatus] = []
+
+
+class Node(KubernetesStruct, tag_field="kind", tag="Node"):
+    """A Kubernetes Node."""
+
+    api_version: Literal["v1"]
+    metadata: ObjectMeta
+    status: NodeStatus = NodeStatus()

@@ -1,0 +1,12 @@
+"""Unsealer: what a secrets plugin answers with."""
+
+from typing import Protocol
+
+from edgeagent.api.objects.config import SealedSecret, Secret
+
+
+class Unsealer(Protocol):
+    """Opens secrets that were sealed to this node."""
+
+    def unseal(self, sealed: SealedSecret) -> Secret:
+        """The Secret in clear. PermanentError where it was not sealed to this node, or was changed."""
