@@ -6,7 +6,7 @@ from edgeagent.api.objects.base import KubernetesStruct
 from edgeagent.api.objects.pod import Pod
 
 
-class Violation(KubernetesStruct):
+class Violation(KubernetesStruct, frozen=True):
     """One rule that a pod breaks: ``field`` names the place, ``message`` the rule and what to change."""
 
     field: str

@@ -5,7 +5,7 @@ from typing import Protocol
 from edgeagent.api.objects.base import Condition, KubernetesStruct
 
 
-class Facts(KubernetesStruct):
+class Facts(KubernetesStruct, frozen=True):
     """Merged into the node's status: labels, capacity by resource name, and conditions."""
 
     labels: dict[str, str] = {}

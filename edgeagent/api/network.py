@@ -5,7 +5,7 @@ from typing import Protocol
 from edgeagent.api.objects.base import KubernetesStruct
 
 
-class PodSandbox(KubernetesStruct):
+class PodSandbox(KubernetesStruct, frozen=True):
     """The pod that wants a network, by identity alone."""
 
     uid: str
@@ -13,7 +13,7 @@ class PodSandbox(KubernetesStruct):
     name: str
 
 
-class Attachment(KubernetesStruct):
+class Attachment(KubernetesStruct, frozen=True):
     """A pod's place on the network: the namespace to join by path, and its addresses, first one primary."""
 
     namespace_path: str

@@ -16,21 +16,21 @@ LABEL_ATTEMPT = "io.edgeagent.attempt"
 LABEL_SPEC_HASH = "io.edgeagent.spec-hash"
 
 
-class PullCredentials(KubernetesStruct):
+class PullCredentials(KubernetesStruct, frozen=True):
     """User and password for a registry."""
 
     username: str
     password: str
 
 
-class Image(KubernetesStruct):
+class Image(KubernetesStruct, frozen=True):
     """An image that is present. ``id`` is its content digest, ``reference`` the name it was asked by."""
 
     id: str
     reference: str
 
 
-class ContainerConfig(KubernetesStruct):
+class ContainerConfig(KubernetesStruct, frozen=True):
     """One container to create. ``name`` is unique on the node; everything is resolved, nothing looked up.
 
     ``command`` replaces the image's entry point and ``args`` its arguments; None keeps the image's.
@@ -53,7 +53,7 @@ class ContainerConfig(KubernetesStruct):
     stop_timeout: int = 30
 
 
-class ContainerRecord(KubernetesStruct):
+class ContainerRecord(KubernetesStruct, frozen=True):
     """A container as the runtime knows it now. Times are seconds since the epoch, 0 for "not yet".
 
     ``pid`` is the main process in the host's pid namespace, 0 unless running. ``exit_code`` has a
@@ -77,7 +77,7 @@ class ContainerRecord(KubernetesStruct):
     log_path: str = ""
 
 
-class RuntimeInfo(KubernetesStruct):
+class RuntimeInfo(KubernetesStruct, frozen=True):
     """Name and version of the runtime, as ``containerRuntimeVersion`` shows it (``podman://5.4.2``)."""
 
     name: str

@@ -9,7 +9,7 @@ class KubernetesStruct(
     """A frozen struct that refuses unknown fields and writes only what was set."""
 
 
-class ObjectMeta(KubernetesStruct):
+class ObjectMeta(KubernetesStruct, frozen=True):
     """``metadata`` of an object. The hub sets ``uid``, ``resource_version`` and the time stamps."""
 
     name: str = ""
@@ -24,7 +24,7 @@ class ObjectMeta(KubernetesStruct):
     annotations: dict[str, str] = {}
 
 
-class ObjectReference(KubernetesStruct):
+class ObjectReference(KubernetesStruct, frozen=True):
     """What an Event is about."""
 
     kind: str = ""
@@ -34,7 +34,7 @@ class ObjectReference(KubernetesStruct):
     field_path: str = ""
 
 
-class Condition(KubernetesStruct):
+class Condition(KubernetesStruct, frozen=True):
     """One condition of a pod or node status; ``status`` is ``True``, ``False`` or ``Unknown``."""
 
     type: str

@@ -5,7 +5,7 @@ from typing import Literal
 from edgeagent.api.objects.base import KubernetesStruct, ObjectMeta
 
 
-class ConfigMap(KubernetesStruct, tag_field="kind", tag="ConfigMap"):
+class ConfigMap(KubernetesStruct, frozen=True, tag_field="kind", tag="ConfigMap"):
     """https://kubernetes.io/docs/reference/kubernetes-api/config-and-storage-resources/config-map-v1/"""
 
     api_version: Literal["v1"]
@@ -15,7 +15,7 @@ class ConfigMap(KubernetesStruct, tag_field="kind", tag="ConfigMap"):
     immutable: bool = False
 
 
-class Secret(KubernetesStruct, tag_field="kind", tag="Secret"):
+class Secret(KubernetesStruct, frozen=True, tag_field="kind", tag="Secret"):
     """https://kubernetes.io/docs/reference/kubernetes-api/config-and-storage-resources/secret-v1/
 
     ``data`` is base64 in JSON and bytes here. ``string_data`` is folded into ``data`` by the hub.
@@ -29,7 +29,7 @@ class Secret(KubernetesStruct, tag_field="kind", tag="Secret"):
     immutable: bool = False
 
 
-class SealedSecret(KubernetesStruct, tag_field="kind", tag="SealedSecret"):
+class SealedSecret(KubernetesStruct, frozen=True, tag_field="kind", tag="SealedSecret"):
     """A Secret that only one node can open: what travels the wire and lies in the node's store.
 
     ``sealed`` is the ciphertext of the Secret's canonical JSON; ``metadata`` is its own in clear, for

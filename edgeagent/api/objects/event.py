@@ -5,14 +5,14 @@ from typing import Literal
 from edgeagent.api.objects.base import KubernetesStruct, ObjectMeta, ObjectReference
 
 
-class EventSource(KubernetesStruct):
+class EventSource(KubernetesStruct, frozen=True):
     """Which component said it, and on which node."""
 
     component: str = ""
     host: str = ""
 
 
-class Event(KubernetesStruct, tag_field="kind", tag="Event"):
+class Event(KubernetesStruct, frozen=True, tag_field="kind", tag="Event"):
     """https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/ (the core/v1 shape)"""
 
     api_version: Literal["v1"]

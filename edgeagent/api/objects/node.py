@@ -5,7 +5,7 @@ from typing import Literal
 from edgeagent.api.objects.base import Condition, KubernetesStruct, ObjectMeta
 
 
-class NodeSystemInfo(KubernetesStruct):
+class NodeSystemInfo(KubernetesStruct, frozen=True):
     """``status.nodeInfo`` of a Kubernetes Node."""
 
     architecture: str = ""
@@ -18,7 +18,7 @@ class NodeSystemInfo(KubernetesStruct):
     machine_id: str = ""
 
 
-class PluginStatus(KubernetesStruct, omit_defaults=False):
+class PluginStatus(KubernetesStruct, frozen=True, omit_defaults=False):
     """One plugin's health as a person sees it. ``memory_bytes``: what importing it brought."""
 
     name: str
@@ -32,14 +32,14 @@ class PluginStatus(KubernetesStruct, omit_defaults=False):
     memory_bytes: int = 0
 
 
-class NodeAddress(KubernetesStruct):
+class NodeAddress(KubernetesStruct, frozen=True):
     """``type`` is ``InternalIP`` or ``Hostname``."""
 
     type: str
     address: str
 
 
-class NodeStatus(KubernetesStruct):
+class NodeStatus(KubernetesStruct, frozen=True):
     """``observed_generation`` is the newest index the node has switched to, 0 for none."""
 
     observed_generation: int = 0
@@ -51,7 +51,7 @@ class NodeStatus(KubernetesStruct):
     plugins: list[PluginStatus] = []
 
 
-class Node(KubernetesStruct, tag_field="kind", tag="Node"):
+class Node(KubernetesStruct, frozen=True, tag_field="kind", tag="Node"):
     """A Kubernetes Node."""
 
     api_version: Literal["v1"]

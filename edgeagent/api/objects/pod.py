@@ -10,7 +10,7 @@ import msgspec
 from edgeagent.api.objects.base import Condition, KubernetesStruct, ObjectMeta
 
 
-class ContainerPort(KubernetesStruct):
+class ContainerPort(KubernetesStruct, frozen=True):
     """A port that a container listens on. With ``hostNetwork`` it is a statement, not a mapping."""
 
     container_port: int
@@ -19,7 +19,7 @@ class ContainerPort(KubernetesStruct):
     host_port: int = 0
 
 
-class KeySelector(KubernetesStruct):
+class KeySelector(KubernetesStruct, frozen=True):
     """One key of a ConfigMap or Secret in the pod's namespace."""
 
     name: str
@@ -27,14 +27,14 @@ class KeySelector(KubernetesStruct):
     optional: bool = False
 
 
-class EnvVarSource(KubernetesStruct):
+class EnvVarSource(KubernetesStruct, frozen=True):
     """Where a variable's value comes from; exactly one field is set."""
 
     config_map_key_ref: KeySelector | None = None
     secret_key_ref: KeySelector | None = None
 
 
-class EnvVar(KubernetesStruct):
+class EnvVar(KubernetesStruct, frozen=True):
     """One environment variable, by value or by source."""
 
     name: str
@@ -42,14 +42,14 @@ class EnvVar(KubernetesStruct):
     value_from: EnvVarSource | None = None
 
 
-class SourceReference(KubernetesStruct):
+class SourceReference(KubernetesStruct, frozen=True):
     """A whole ConfigMap or Secret in the pod's namespace."""
 
     name: str
     optional: bool = False
 
 
-class EnvFromSource(KubernetesStruct):
+class EnvFromSource(KubernetesStruct, frozen=True):
     """All keys of a ConfigMap or Secret as variables; exactly one reference is set."""
 
     prefix: str = ""
@@ -57,14 +57,14 @@ class EnvFromSource(KubernetesStruct):
     secret_ref: SourceReference | None = None
 
 
-class ResourceRequirements(KubernetesStruct):
+class ResourceRequirements(KubernetesStruct, frozen=True):
     """``limits`` and ``requests`` by resource name, as Kubernetes quantities (``250m``, ``64Mi``)."""
 
     limits: dict[str, str | int | float] = {}
     requests: dict[str, str | int | float] = {}
 
 
-class Container(KubernetesStruct):
+class Container(KubernetesStruct, frozen=True):
     """One container of a pod."""
 
     name: str
@@ -79,7 +79,7 @@ class Container(KubernetesStruct):
     image_pull_policy: Literal["", "Always", "IfNotPresent", "Never"] = ""
 
 
-class PodSpec(KubernetesStruct):
+class PodSpec(KubernetesStruct, frozen=True):
     """What a pod runs, and where."""
 
     containers: list[Container]
@@ -89,20 +89,20 @@ class PodSpec(KubernetesStruct):
     termination_grace_period_seconds: int = 30
 
 
-class ContainerStateWaiting(KubernetesStruct):
+class ContainerStateWaiting(KubernetesStruct, frozen=True):
     """Not running yet, or between two runs."""
 
     reason: str = ""
     message: str = ""
 
 
-class ContainerStateRunning(KubernetesStruct):
+class ContainerStateRunning(KubernetesStruct, frozen=True):
     """Running since ``started_at``."""
 
     started_at: str = ""
 
 
-class ContainerStateTerminated(KubernetesStruct, omit_defaults=False):
+class ContainerStateTerminated(KubernetesStruct, frozen=True, omit_defaults=False):
     """Ended. ``exit_code`` is 128+n for a process ended by signal n."""
 
     exit_code: int
@@ -113,7 +113,7 @@ class ContainerStateTerminated(KubernetesStruct, omit_defaults=False):
     container_id: str = msgspec.field(default="", name="containerID")
 
 
-class ContainerStateUnion(KubernetesStruct):
+class ContainerStateUnion(KubernetesStruct, frozen=True):
     """At most one of the three is set; none means waiting."""
 
     waiting: ContainerStateWaiting | None = None
@@ -121,7 +121,7 @@ class ContainerStateUnion(KubernetesStruct):
     terminated: ContainerStateTerminated | None = None
 
 
-class ContainerStatus(KubernetesStruct, omit_defaults=False):
+class ContainerStatus(KubernetesStruct, frozen=True, omit_defaults=False):
     """The observed state of one container."""
 
     name: str
@@ -135,13 +135,13 @@ class ContainerStatus(KubernetesStruct, omit_defaults=False):
     container_id: str = msgspec.field(default="", name="containerID")
 
 
-class PodIP(KubernetesStruct):
+class PodIP(KubernetesStruct, frozen=True):
     """One address of the pod."""
 
     ip: str
 
 
-class PodStatus(KubernetesStruct):
+class PodStatus(KubernetesStruct, frozen=True):
     """The observed state of a pod, as the node reports it."""
 
     phase: Literal["", "Pending", "Running", "Succeeded", "Failed", "Unknown"] = ""
@@ -156,7 +156,7 @@ class PodStatus(KubernetesStruct):
     observed_generation: int = 0
 
 
-class Pod(KubernetesStruct, tag_field="kind", tag="Pod"):
+class Pod(KubernetesStruct, frozen=True, tag_field="kind", tag="Pod"):
     """A Kubernetes Pod."""
 
     api_version: Literal["v1"]

@@ -1,0 +1,15 @@
+"""Canonical bytes and digests: the same object is the same bytes on every machine."""
+
+import hashlib
+
+import msgspec
+
+
+def canonical_json(value: object) -> bytes:
+    """``value`` (structs, dicts, lists, …) as compact JSON with sorted keys, as RFC 8785 orders ASCII names."""
+    return msgspec.json.encode(value, order="sorted")
+
+
+def digest(data: bytes) -> str:
+    """SHA-256 of ``data`` in lower-case hex."""
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,85 @@
+"""What an operator may ask of the hub: the parameters and results of each call, by method name.
+
+A call goes to ``hub/rpc/<user>/<method>`` with its parameters as JSON; see ``edgeagent.wire.rpc``.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from edgeagent.api.objects.base import KubernetesStruct
+
+METHODS = ("apply", "get", "watch", "delete", "logs", "cancel")
+"""``logs`` takes LogsParams and is answered by the node with LogsResult (``edgeagent.wire.rpc``);
+``cancel`` has no parameters and ends the ``watch`` whose correlation data it carries."""
+
+
+class ApplyParams(KubernetesStruct, frozen=True):
+    """Objects to create or change, all of them or none. ``dry_run`` checks only."""
+
+    objects: list[msgspec.Raw]
+    dry_run: bool = False
+
+
+class Applied(KubernetesStruct, frozen=True, omit_defaults=False):
+    """What became of one object."""
+
+    kind: str
+    namespace: str
+    name: str
+    action: Literal["created", "configured", "unchanged"]
+
+
+class ApplyResult(KubernetesStruct, frozen=True):
+    """In the order of the request."""
+
+    applied: list[Applied]
+
+
+class GetParams(KubernetesStruct, frozen=True):
+    """Which objects: ``namespace`` empty for all of them, ``name`` empty for all names. Labels must all match."""
+
+    kind: str
+    namespace: str = ""
+    name: str = ""
+    labels: dict[str, str] = {}
+
+
+class GetResult(KubernetesStruct, frozen=True):
+    """The objects as JSON, sorted by namespace and name. A single name that is absent is failure ``NotFound``."""
+
+    items: list[msgspec.Raw]
+
+
+class WatchParams(KubernetesStruct, frozen=True):
+    """As GetParams; first every object that exists as ADDED, then changes, for ``timeout_seconds`` at most."""
+
+    kind: str
+    namespace: str = ""
+    name: str = ""
+    labels: dict[str, str] = {}
+    timeout_seconds: int = 300
+
+
+class WatchEvent(KubernetesStruct, frozen=True):
+    """One change, with the object after it (for DELETED: as it was last)."""
+
+    type: Literal["ADDED", "MODIFIED", "DELETED"]
+    object: msgspec.Raw
+
+
+class DeleteParams(KubernetesStruct, frozen=True):
+    """``force`` forgets the object without waiting for its node to say that it is gone."""
+
+    kind: str
+    namespace: str
+    name: str
+    grace_period_seconds: int | None = None
+    force: bool = False
+
+
+class DeleteResult(KubernetesStruct, frozen=True):
+    """``deleted``, or ``terminating`` where a node has yet to stop the pod."""
+
+    state: Literal["deleted", "terminating"]
+    uid: str

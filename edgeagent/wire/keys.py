@@ -1,0 +1,98 @@
+"""Keys: Ed25519 to sign and verify, X25519 to seal and unseal. The one user of ``cryptography`` here.
+
+Sealing is ECIES: an ephemeral X25519 key, HKDF-SHA256 (RFC 5869), ChaCha20-Poly1305 (RFC 8439). The
+context that a ciphertext belongs to is authenticated with it, so that it cannot be moved elsewhere.
+"""
+
+import hashlib
+import secrets
+
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from edgeagent.api.errors import PermanentError
+
+_SEAL_INFO = b"edgeagent/v1 seal"
+_KEY_BYTES = 32
+
+
+class VerifyKey:
+    """A public Ed25519 key (32 raw bytes)."""
+
+    def __init__(self, raw: bytes) -> None:
+        if len(raw) != _KEY_BYTES:
+            raise PermanentError(f"a signing key has {_KEY_BYTES} bytes, not {len(raw)}")
+        self.raw = raw
+        self.id = hashlib.sha256(raw).hexdigest()[:16]
+
+    def verifies(self, signature: bytes, data: bytes) -> bool:
+        """Whether ``signature`` was made over ``data`` by this key's private half."""
+        try:
+            Ed25519PublicKey.from_public_bytes(self.raw).verify(signature, data)
+        except InvalidSignature:
+            return False
+        return True
+
+
+class SigningKey:
+    """A private Ed25519 key (32 raw bytes)."""
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+        self._key = Ed25519PrivateKey.from_private_bytes(raw)
+        self.public = VerifyKey(self._key.public_key().public_bytes_raw())
+
+    @classmethod
+    def generate(cls) -> "SigningKey":
+        """A new key from the system's randomness."""
+        return cls(secrets.token_bytes(_KEY_BYTES))
+
+    def sign(self, data: bytes) -> bytes:
+        """A 64-byte signature over ``data`` (RFC 8032)."""
+        return self._key.sign(data)
+
+
+class SealingKey:
+    """A node's private X25519 key (32 raw bytes); ``public`` is what others seal to."""
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+        self._key = X25519PrivateKey.from_private_bytes(raw)
+        self.public = self._key.public_key().public_bytes_raw()
+
+    @classmethod
+    def generate(cls) -> "SealingKey":
+        """A new key from the system's randomness."""
+        return cls(secrets.token_bytes(_KEY_BYTES))
+
+    def unseal(self, sealed: bytes, context: bytes) -> bytes:
+        """What ``seal`` was given; PermanentError where the key, the bytes or the context differ."""
+        if len(sealed) < _KEY_BYTES + 16:
+            raise PermanentError("the sealed data is cut short", reason="UnsealFailed")
+        ephemeral, ciphertext = sealed[:_KEY_BYTES], sealed[_KEY_BYTES:]
+        try:
+            shared = self._key.exchange(X25519PublicKey.from_public_bytes(ephemeral))
+            return _cipher(shared, ephemeral, self.public).decrypt(bytes(12), ciphertext, context)
+        except (InvalidTag, ValueError):
+            raise PermanentError(
+                "the data was not sealed to this node's key for this object, or it was changed",
+                reason="UnsealFailed",
+            ) from None
+
+
+def seal(public: bytes, data: bytes, context: bytes) -> bytes:
+    """Encrypt ``data`` to the X25519 key ``public``, bound to ``context``; 48 bytes longer than ``data``."""
+    ephemeral = X25519PrivateKey.generate()
+    sender = ephemeral.public_key().public_bytes_raw()
+    shared = ephemeral.exchange(X25519PublicKey.from_public_bytes(public))
+    # A fixed nonce is sound: every message has a key of its own, through its ephemeral half.
+    return sender + _cipher(shared, sender, public).encrypt(bytes(12), data, context)
+
+
+def _cipher(shared: bytes, sender: bytes, recipient: bytes) -> ChaCha20Poly1305:
+    key = HKDF(SHA256(), 32, salt=sender + recipient, info=_SEAL_INFO).derive(shared)
+    return ChaCha20Poly1305(key)

@@ -1,0 +1,121 @@
+"""Remote calls over MQTT 5: a request, and one or more answers on the caller's own reply topic.
+
+The correlation data ties answers to their request. A request to the hub carries no signature: the
+broker's client certificate says who it is, and the topic says it to the hub. A request to a node is in
+a signed envelope, names the node, and expires.
+"""
+
+import msgspec
+
+from edgeagent.api.errors import EdgeAgentError, InvalidObjectError, PermanentError, TemporaryError
+from edgeagent.api.objects.base import KubernetesStruct
+from edgeagent.api.objects.decode import decode_json
+from edgeagent.wire.canonical import canonical_json
+from edgeagent.wire.envelope import REQUEST_TYPE, Envelope, decode_envelope, sign_envelope
+from edgeagent.wire.keys import SigningKey
+from edgeagent.wire.trust import TrustAnchor, verify
+
+MAX_RPC_BYTES = 4_000_000
+NODE_REQUEST_SECONDS = 60
+"""How long a signed request to a node may be under way before it is refused."""
+
+
+class Failure(KubernetesStruct, frozen=True):
+    """Why a call failed: ``reason`` as Kubernetes' StatusReason (``NotFound``, ``Invalid``, …)."""
+
+    reason: str
+    message: str
+
+
+class Reply(KubernetesStruct, frozen=True, omit_defaults=False):
+    """One answer: ``result`` (JSON) or ``failure``; ``last`` false where more follow; ``sequence`` from 0."""
+
+    sequence: int = 0
+    last: bool = True
+    result: msgspec.Raw = msgspec.Raw(b"null")
+    failure: Failure | None = None
+
+
+class NodeRequest(KubernetesStruct, frozen=True):
+    """A request as it is signed: ``expires`` in seconds since the epoch; ``nonce`` is used once."""
+
+    cluster: str
+    node: str
+    method: str
+    nonce: str
+    expires: float
+    reply_topic: str
+    params: msgspec.Raw
+
+
+class LogsParams(KubernetesStruct, frozen=True):
+    """Which log: ``tail_lines`` None for all that fits; ``previous`` for the run before this one."""
+
+    namespace: str
+    pod: str
+    container: str = ""
+    tail_lines: int | None = None
+    previous: bool = False
+    timestamps: bool = False
+
+
+class LogsResult(KubernetesStruct, frozen=True):
+    """Bytes of a log. ``truncated`` where the beginning was left out to keep within the limit."""
+
+    text: bytes
+    truncated: bool = False
+
+
+class RpcError(EdgeAgentError):
+    """The other side answered that it cannot: ``reason`` and message are its own."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def encode_reply(result: object, *, sequence: int = 0, last: bool = True) -> bytes:
+    """A good answer."""
+    return canonical_json(Reply(sequence=sequence, last=last, result=msgspec.Raw(canonical_json(result))))
+
+
+def encode_failure(error: Exception) -> bytes:
+    """A bad one. Only errors that edgeagent raises on purpose show their text to the other side."""
+    if isinstance(error, InvalidObjectError):
+        failure = Failure(reason="Invalid", message=str(error))
+    elif isinstance(error, RpcError | TemporaryError | PermanentError):
+        failure = Failure(reason=error.reason or "InternalError", message=str(error))
+    else:
+        failure = Failure(reason="InternalError", message=f"{type(error).__name__} on the other side; see its log")
+    return canonical_json(Reply(failure=failure))
+
+
+def decode_reply(payload: bytes) -> Reply:
+    """An answer; raises InvalidObjectError, or RpcError with what the other side gave as the reason."""
+    reply = decode_json(payload, Reply, limit=MAX_RPC_BYTES)
+    if reply.failure is not None:
+        raise RpcError(reply.failure.reason, reply.failure.message)
+    return reply
+
+
+def sign_request(request: NodeRequest, key: SigningKey, chain: list[Envelope]) -> Envelope:
+    """The envelope that a node accepts."""
+    return sign_envelope(REQUEST_TYPE, canonical_json(request), key.public.id, key, chain)
+
+
+def open_request(
+    payload: bytes, anchor: TrustAnchor, *, node: str, method: str, now: float
+) -> tuple[NodeRequest, TrustAnchor]:
+    """The request, shown to be signed, meant for this node and method, and not expired.
+
+    Raises InvalidObjectError or PermanentError. A request from the future by more than its whole life is
+    taken as a wrong clock on one side, and refused too. Whether the nonce is new is the caller's to know.
+    """
+    envelope = decode_envelope(payload, REQUEST_TYPE)
+    newest = verify(envelope, anchor)
+    request = decode_json(envelope.payload, NodeRequest, limit=MAX_RPC_BYTES)
+    if (request.cluster, request.node, request.method) != (anchor.cluster, node, method):
+        raise PermanentError("the request is for another node or method", reason="WrongNode")
+    if not now <= request.expires <= now + 2 * NODE_REQUEST_SECONDS:
+        raise PermanentError("the request has expired (or a clock is wrong)", reason="Expired")
+    return request, newest
