@@ -4,7 +4,7 @@ from edgeagent.api.errors import InvalidObjectError
 from edgeagent.api.objects.base import KubernetesStruct
 from edgeagent.api.objects.decode import convert
 from edgeagent.api.objects.validate import validate_label
-from edgeagent.wire.trust import TrustAnchor
+from edgeagent.wire.anchor import TrustAnchor
 
 
 class BrokerAddress(KubernetesStruct, frozen=True):

@@ -2,7 +2,7 @@
 
 The correlation data ties answers to their request. A request to the hub carries no signature: the
 broker's client certificate says who it is, and the topic says it to the hub. A request to a node is in
-a signed envelope, names the node, and expires.
+a signed envelope, names the node, and expires: see ``edgeagent.wire.noderequest``.
 """
 
 import msgspec
@@ -11,9 +11,6 @@ from edgeagent.api.errors import EdgeAgentError, InvalidObjectError, PermanentEr
 from edgeagent.api.objects.base import KubernetesStruct
 from edgeagent.api.objects.decode import decode_json
 from edgeagent.wire.canonical import canonical_json
-from edgeagent.wire.envelope import REQUEST_TYPE, Envelope, decode_envelope, sign_envelope
-from edgeagent.wire.keys import SigningKey
-from edgeagent.wire.trust import TrustAnchor, verify
 
 MAX_RPC_BYTES = 4_000_000
 NODE_REQUEST_SECONDS = 60
@@ -34,18 +31,6 @@ class Reply(KubernetesStruct, frozen=True, omit_defaults=False):
     last: bool = True
     result: msgspec.Raw = msgspec.Raw(b"null")
     failure: Failure | None = None
-
-
-class NodeRequest(KubernetesStruct, frozen=True):
-    """A request as it is signed: ``expires`` in seconds since the epoch; ``nonce`` is used once."""
-
-    cluster: str
-    node: str
-    method: str
-    nonce: str
-    expires: float
-    reply_topic: str
-    params: msgspec.Raw
 
 
 class LogsParams(KubernetesStruct, frozen=True):
@@ -96,26 +81,3 @@ def decode_reply(payload: bytes) -> Reply:
     if reply.failure is not None:
         raise RpcError(reply.failure.reason, reply.failure.message)
     return reply
-
-
-def sign_request(request: NodeRequest, key: SigningKey, chain: list[Envelope]) -> Envelope:
-    """The envelope that a node accepts."""
-    return sign_envelope(REQUEST_TYPE, canonical_json(request), key.public.id, key, chain)
-
-
-def open_request(
-    payload: bytes, anchor: TrustAnchor, *, node: str, method: str, now: float
-) -> tuple[NodeRequest, TrustAnchor]:
-    """The request, shown to be signed, meant for this node and method, and not expired.
-
-    Raises InvalidObjectError or PermanentError. A request from the future by more than its whole life is
-    taken as a wrong clock on one side, and refused too. Whether the nonce is new is the caller's to know.
-    """
-    envelope = decode_envelope(payload, REQUEST_TYPE)
-    newest = verify(envelope, anchor)
-    request = decode_json(envelope.payload, NodeRequest, limit=MAX_RPC_BYTES)
-    if (request.cluster, request.node, request.method) != (anchor.cluster, node, method):
-        raise PermanentError("the request is for another node or method", reason="WrongNode")
-    if not now <= request.expires <= now + 2 * NODE_REQUEST_SECONDS:
-        raise PermanentError("the request has expired (or a clock is wrong)", reason="Expired")
-    return request, newest

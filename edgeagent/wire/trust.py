@@ -10,6 +10,7 @@ import msgspec
 
 from edgeagent.api.errors import PermanentError
 from edgeagent.api.objects.decode import decode_json
+from edgeagent.wire.anchor import TrustAnchor
 from edgeagent.wire.canonical import canonical_json
 from edgeagent.wire.envelope import (
     ROTATION_TYPE,
@@ -22,14 +23,6 @@ from edgeagent.wire.keys import SigningKey, VerifyKey
 
 class Rotation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``key`` (raw Ed25519) takes over as signing key number ``serial`` of ``cluster``; the first has number 1."""
-
-    cluster: str
-    serial: int
-    key: bytes
-
-
-class TrustAnchor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The signing key a node believes, and its place in the chain."""
 
     cluster: str
     serial: int

@@ -1,0 +1,240 @@
+"""The SQLite file: opening, checking, migrating, setting aside, snapshots. The one user of ``sqlite3`` here.
+
+Two connections to one file in WAL mode: what must survive a power cut is written with
+``synchronous=FULL``, telemetry and bookkeeping with ``NORMAL``, which costs an SD card far less.
+https://www.sqlite.org/wal.html
+"""
+
+import logging
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from edgeagent.api.errors import EdgeAgentError, PermanentError, TemporaryError
+
+log = logging.getLogger(__name__)
+
+Row = tuple[object, ...]
+
+MIGRATIONS: Sequence[Sequence[str]] = (
+    (
+        "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+        "CREATE TABLE object (digest TEXT PRIMARY KEY, body BLOB NOT NULL)",
+        """CREATE TABLE desired (uid TEXT PRIMARY KEY, kind TEXT NOT NULL, namespace TEXT NOT NULL,
+           name TEXT NOT NULL, digest TEXT NOT NULL REFERENCES object (digest), size INTEGER NOT NULL)""",
+        "CREATE TABLE pod_record (uid TEXT PRIMARY KEY, body BLOB NOT NULL)",
+        """CREATE TABLE outbox (sequence INTEGER PRIMARY KEY AUTOINCREMENT, class TEXT NOT NULL,
+           size INTEGER NOT NULL, body BLOB NOT NULL)""",
+    ),
+)
+"""Statements that lead from schema version n to n+1. Entries are only ever added."""
+
+SCHEMA_VERSION = len(MIGRATIONS)
+
+
+class CorruptError(EdgeAgentError):
+    """The file is not, or not wholly, a database that can be trusted."""
+
+
+class Database:
+    """An open store. ``recovered`` says in words what was lost and from where, empty where nothing was."""
+
+    def __init__(self, path: Path, *, now: float) -> None:
+        """Open or create ``path``. PermanentError where its schema is newer than this program's."""
+        self.path = path
+        self.recovered = ""
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            self._open()
+        except CorruptError as error:
+            self._set_aside(str(error), now)
+
+    def _open(self) -> None:
+        _check(self.path)
+        self._migrate_file()
+        self._durable = _connect(self.path, "FULL")
+        self._batched = _connect(self.path, "NORMAL")
+
+    def close(self) -> None:
+        """Close both connections; what was written stays."""
+        self._batched.close()
+        self._durable.close()
+
+    @contextmanager
+    def durable(self) -> Iterator[sqlite3.Connection]:
+        """A transaction that a power cut cannot undo once it has ended. All of it happens, or nothing."""
+        with _transaction(self._durable):
+            yield self._durable
+
+    @contextmanager
+    def batched(self) -> Iterator[sqlite3.Connection]:
+        """A transaction that a crash of the program cannot undo, but a power cut may."""
+        with _transaction(self._batched):
+            yield self._batched
+
+    def rows(self, query: str, arguments: Sequence[object] = ()) -> list[Row]:
+        """All rows of a query."""
+        with _translated():
+            return self._durable.execute(query, arguments).fetchall()
+
+    @property
+    def snapshot_path(self) -> Path:
+        """Where the last good copy lies."""
+        return self.path.with_name(self.path.name + ".snapshot")
+
+    def snapshot(self) -> None:
+        """Copy the database beside itself, whole and synced, replacing the copy before it.
+
+        Uses a connection of its own: may be called from another thread.
+        """
+        partial = self.snapshot_path.with_suffix(".partial")
+        with _translated():
+            _copy(self.path, partial)
+            os.replace(partial, self.snapshot_path)
+            _sync_directory(self.path.parent)
+
+    def _migrate_file(self) -> None:
+        connection = _connect(self.path, "FULL")
+        try:
+            version = _version(connection)
+            if version > SCHEMA_VERSION:
+                raise PermanentError(
+                    f"{self.path} has schema version {version}, but this edgeagent knows up to {SCHEMA_VERSION}. "
+                    f"Install the newer edgeagent again, or move the file away to start anew.",
+                    reason="SchemaTooNew",
+                )
+            if version < SCHEMA_VERSION:
+                if version > 0:
+                    _copy(self.path, self.path.with_name(f"{self.path.name}.v{version}"))
+                with _transaction(connection):
+                    for statements in MIGRATIONS[version:]:
+                        for statement in statements:
+                            connection.execute(statement)
+                    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION:d}")
+        finally:
+            connection.close()
+
+    def _set_aside(self, problem: str, now: float) -> None:
+        aside = self.path.with_name(f"{self.path.name}.corrupt-{int(now)}")
+        for suffix in ("", "-wal", "-shm"):
+            with suppress(FileNotFoundError):
+                os.replace(f"{self.path}{suffix}", f"{aside}{suffix}")
+        source = "it starts empty"
+        if self.snapshot_path.exists():
+            try:
+                _copy(self.snapshot_path, self.path)
+                self._open()
+                source = "the last good snapshot was used"
+            except CorruptError:
+                for suffix in ("", "-wal", "-shm"):
+                    self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+        if source == "it starts empty":
+            self._open()
+        self.recovered = f"the store was damaged ({problem}); it was moved to {aside.name} and {source}"
+        log.error("%s", self.recovered)
+
+    def restart_from_snapshot(self, problem: str, now: float) -> None:
+        """As opening does with a damaged file, for damage that only its reader can see."""
+        self.close()
+        self._set_aside(problem, now)
+
+
+def _connect(path: Path, synchronous: str) -> sqlite3.Connection:
+    # The file may be opened in the loop's thread and closed after the loop has ended in another.
+    connection = sqlite3.connect(path, isolation_level=None, timeout=10)
+    try:
+        os.chmod(path, 0o600)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA synchronous = {synchronous}")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA cache_size = -256")
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        raise _meaning(error) from error
+    return connection
+
+
+def _check(path: Path) -> None:
+    """Raises CorruptError; an absent file is sound."""
+    if not path.exists():
+        return
+    try:
+        connection = sqlite3.connect(path)
+        try:
+            problems = connection.execute("PRAGMA quick_check(1)").fetchall()
+            if problems != [("ok",)]:
+                raise CorruptError(str(problems[0][0]).splitlines()[0])
+            version = _version(connection)
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            if 0 < version <= SCHEMA_VERSION and "meta" not in tables:
+                raise CorruptError("tables are missing")
+        finally:
+            connection.close()
+    except sqlite3.DatabaseError as error:
+        raise _meaning(error) from error
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _copy(source: Path, target: Path) -> None:
+    """A whole, synced copy of a database that may be in use."""
+    target.unlink(missing_ok=True)
+    reader = sqlite3.connect(source)
+    writer = sqlite3.connect(target)
+    try:
+        os.chmod(target, 0o600)
+        reader.backup(writer)
+    except sqlite3.DatabaseError as error:
+        raise _meaning(error) from error
+    finally:
+        writer.close()
+        reader.close()
+    with open(target, "rb") as copied:
+        os.fsync(copied.fileno())
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    with _translated():
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            connection.execute("COMMIT")
+        except BaseException:
+            # After a full disk SQLite may have rolled back by itself.
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        raise _meaning(error) from error
+    except OSError as error:
+        raise TemporaryError(f"the store cannot be written: {error.strerror}", reason="StoreUnwritable") from error
+
+
+def _meaning(error: sqlite3.DatabaseError) -> EdgeAgentError:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return CorruptError(str(error))
+    if code == sqlite3.SQLITE_FULL:
+        return TemporaryError("the disk is full: the store cannot be written", reason="DiskFull")
+    if isinstance(error, sqlite3.OperationalError):
+        return TemporaryError(f"the store cannot be used: {error}", reason="StoreUnwritable")
+    raise error

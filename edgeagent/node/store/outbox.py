@@ -1,0 +1,69 @@
+"""The outbox: what the node has to tell, kept on disk in order until the broker has taken it.
+
+Each class of telemetry has a byte budget; when it is used up, the oldest of that class is dropped, and
+counted. The classes do not compete: metrics can never push out events.
+"""
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from edgeagent.node.store.database import Database
+from edgeagent.node.store.desired import get_meta, set_meta
+
+BUDGETS: Mapping[str, int] = {"events": 1_000_000}
+"""Bytes that each class may hold on disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing to send: ``sequence`` rises for ever, also over restarts."""
+
+    sequence: int
+    body: bytes
+
+
+class Outbox:
+    """A queue on disk. ``stream`` tells this queue from one in an earlier store of the same node."""
+
+    def __init__(self, database: Database, budgets: Mapping[str, int] = BUDGETS) -> None:
+        self._database = database
+        self._budgets = budgets
+        self.stream = get_meta(database, "stream")
+        if not self.stream:
+            self.stream = uuid.uuid4().hex
+            set_meta(database, [("stream", self.stream)])
+        query = "SELECT class, SUM(size) FROM outbox GROUP BY class"
+        self._bytes = {str(name): int(str(total)) for name, total in database.rows(query)}
+        self.dropped = 0
+
+    def append(self, name: str, body: bytes) -> None:
+        """Add to class ``name``; TemporaryError where the disk takes nothing."""
+        with self._database.batched() as connection:
+            excess = self._bytes.get(name, 0) + len(body) - self._budgets[name]
+            freed = 0
+            if excess > 0:
+                victims = []
+                query = "SELECT sequence, size FROM outbox WHERE class = ? ORDER BY sequence"
+                for sequence, size in connection.execute(query, (name,)):
+                    victims.append((sequence,))
+                    freed += size
+                    if freed >= excess:
+                        break
+                connection.executemany("DELETE FROM outbox WHERE sequence = ?", victims)
+                self.dropped += len(victims)
+            connection.execute("INSERT INTO outbox (class, size, body) VALUES (?, ?, ?)", (name, len(body), body))
+        self._bytes[name] = self._bytes.get(name, 0) + len(body) - freed
+
+    def first(self, count: int) -> list[Item]:
+        """The oldest ``count`` items, oldest first."""
+        rows = self._database.rows("SELECT sequence, body FROM outbox ORDER BY sequence LIMIT ?", (count,))
+        return [Item(int(str(sequence)), body if isinstance(body, bytes) else b"") for sequence, body in rows]
+
+    def remove(self, through: int) -> None:
+        """Forget everything up to and with sequence ``through``: the broker has it."""
+        with self._database.batched() as connection:
+            query = "SELECT class, SUM(size) FROM outbox WHERE sequence <= ? GROUP BY class"
+            for name, total in connection.execute(query, (through,)).fetchall():
+                self._bytes[name] -= total
+            connection.execute("DELETE FROM outbox WHERE sequence <= ?", (through,))

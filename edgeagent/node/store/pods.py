@@ -1,0 +1,72 @@
+"""What the node must remember of each pod beyond what the runtime can tell: restarts, ends, first start."""
+
+import logging
+
+from edgeagent.api.errors import InvalidObjectError
+from edgeagent.api.objects.base import KubernetesStruct
+from edgeagent.api.objects.decode import decode_json
+from edgeagent.api.objects.pod import ContainerStateTerminated
+from edgeagent.node.store.database import Database
+from edgeagent.wire.canonical import canonical_json
+
+
+log = logging.getLogger(__name__)
+
+
+class ContainerHistory(KubernetesStruct, frozen=True):
+    """One container's past. ``started_id``: the runtime's id of the run that was last started.
+
+    ``crashes`` counts the restarts in the current back-off series; ``restart_at`` (seconds since the
+    epoch) is when the next run may begin; ``pulled_hash`` the spec whose image was last pulled.
+    """
+
+    restart_count: int = 0
+    started_id: str = ""
+    ended_id: str = ""
+    last: ContainerStateTerminated | None = None
+    crashes: int = 0
+    restart_at: float = 0
+    pulled_hash: str = ""
+
+
+class PodRecord(KubernetesStruct, frozen=True):
+    """One pod's past. ``phase`` is set once it has ended for good (``Succeeded`` or ``Failed``)."""
+
+    uid: str
+    namespace: str
+    name: str
+    grace_seconds: int = 30
+    start_time: float = 0
+    phase: str = ""
+    host_network: bool = True
+    containers: dict[str, ContainerHistory] = {}
+
+
+class PodRecords:
+    """The records of all pods, in memory as on disk."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.by_uid: dict[str, PodRecord] = {}
+        for uid, body in database.rows("SELECT uid, body FROM pod_record"):
+            try:
+                record = decode_json(body if isinstance(body, bytes) else b"", PodRecord)
+            except InvalidObjectError as error:
+                # Bookkeeping only: the runtime's own labels say enough to go on without it.
+                log.warning("the record of pod %s is unreadable and is begun anew: %s", uid, error)
+                continue
+            self.by_uid[record.uid] = record
+
+    def put(self, record: PodRecord) -> None:
+        """Keep ``record``; it counts in memory even where TemporaryError says that the disk refused it."""
+        if self.by_uid.get(record.uid) == record:
+            return
+        self.by_uid[record.uid] = record
+        with self._database.batched() as connection:
+            connection.execute("INSERT OR REPLACE INTO pod_record VALUES (?, ?)", (record.uid, canonical_json(record)))
+
+    def remove(self, uid: str) -> None:
+        """Forget a pod."""
+        if self.by_uid.pop(uid, None) is not None:
+            with self._database.batched() as connection:
+                connection.execute("DELETE FROM pod_record WHERE uid = ?", (uid,))
