@@ -30,7 +30,10 @@ class ContainerHistory(KubernetesStruct, frozen=True):
 
 
 class PodRecord(KubernetesStruct, frozen=True):
-    """One pod's past. ``phase`` is set once it has ended for good (``Succeeded`` or ``Failed``)."""
+    """One pod's past. ``phase`` is set once it has ended for good (``Succeeded`` or ``Failed``).
+
+    ``gone``: nothing of the pod is left on the node; the record waits until the hub has been told.
+    """
 
     uid: str
     namespace: str
@@ -39,6 +42,7 @@ class PodRecord(KubernetesStruct, frozen=True):
     start_time: float = 0
     phase: str = ""
     host_network: bool = True
+    gone: bool = False
     containers: dict[str, ContainerHistory] = {}
 
 

@@ -1,0 +1,288 @@
+"""``edgeagent``: run the agent, and the technician's commands on the node itself."""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeagent import __version__
+from edgeagent.api.errors import EdgeAgentError
+
+if TYPE_CHECKING:
+    from edgeagent.api.objects.node import PluginStatus
+    from edgeagent.node.config import AgentConfig
+
+DEFAULT_CONFIG = Path("/etc/edgeagent/config.toml")
+MEBIBYTE = 1024 * 1024
+
+_EXAMPLES = """\
+examples:
+  edgeagent enroll --join-file board1.join     become a member of a cluster
+  edgeagent run                                run the agent (systemd does this)
+  edgeagent status                             is it connected, what is in force
+  edgeagent get pods -A                        what runs on this node
+  edgeagent logs web --tail 20                 the last lines of a pod's log
+  edgeagent plugins list                       what is loaded, and how it fares
+
+None of these needs a network.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The program; returns its exit status."""
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    try:
+        return int(arguments.command(arguments))
+    except EdgeAgentError as error:
+        print(f"edgeagent: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="edgeagent",
+        description="Runs pods from desired state, with or without a network.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"edgeagent {__version__}")
+    parser.add_argument(
+        "--config", type=Path, help=f"the configuration file (default: {DEFAULT_CONFIG} where it exists)"
+    )
+    parser.add_argument("--socket", type=Path, help="the running agent's socket (default: as the configuration says)")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="run the agent in the foreground")
+    run.set_defaults(command=_run)
+
+    enroll = commands.add_parser("enroll", help="make this machine a node of a cluster")
+    enroll.add_argument("--join-file", type=Path, required=True, help="the file that `edgehub node add` wrote")
+    enroll.add_argument("--force", action="store_true", help="take the place of an earlier enrolment")
+    enroll.set_defaults(command=_enroll)
+
+    status = commands.add_parser("status", help="connection, generation and conditions")
+    status.add_argument("-o", "--output", choices=("text", "json"), default="text")
+    status.set_defaults(command=_status)
+
+    get = commands.add_parser("get", help="show pods or this node")
+    get.add_argument("kind", choices=("pods", "pod", "po", "nodes", "node", "no"), metavar="KIND")
+    get.add_argument("name", nargs="?", default="")
+    get.add_argument("-n", "--namespace", default="default")
+    get.add_argument("-A", "--all-namespaces", action="store_true")
+    get.add_argument("-o", "--output", choices=("table", "wide", "json", "yaml", "name"), default="table")
+    get.add_argument("--no-headers", action="store_true")
+    get.set_defaults(command=_get)
+
+    logs = commands.add_parser("logs", help="print the log of a container")
+    logs.add_argument("pod")
+    logs.add_argument("-n", "--namespace", default="default")
+    logs.add_argument("-c", "--container", default="")
+    logs.add_argument("--tail", type=_count, default=None, metavar="LINES")
+    logs.add_argument("-p", "--previous", action="store_true", help="of the run before the present one")
+    logs.add_argument("--timestamps", action="store_true")
+    logs.set_defaults(command=_logs)
+
+    plugins = commands.add_parser("plugins", help="what is loaded")
+    actions = plugins.add_subparsers(required=True, metavar="ACTION")
+    listing = actions.add_parser("list", help="every plugin with its state, reason, lane load and memory")
+    listing.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    listing.set_defaults(command=_plugins_list)
+    return parser
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdecimal():
+        raise argparse.ArgumentTypeError("expected a whole number of lines")
+    return int(text)
+
+
+def _config(arguments: argparse.Namespace) -> "AgentConfig":
+    from edgeagent.node.config import load_config
+
+    return load_config(arguments.config or DEFAULT_CONFIG, required=arguments.config is not None)
+
+
+def _socket(arguments: argparse.Namespace) -> Path:
+    if arguments.socket is not None:
+        return Path(arguments.socket)
+    return _config(arguments).run_dir / "api.sock"
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from edgeagent.cli.runner import run_agent
+
+    return run_agent(_config(arguments))
+
+
+def _enroll(arguments: argparse.Namespace) -> int:
+    from edgeagent.node.identity import IdentityDir, read_join_file
+
+    os.umask(0o077)
+    directory = IdentityDir(_config(arguments).state_dir / "identity")
+    join = read_join_file(arguments.join_file)
+    if directory.exists() and not arguments.force:
+        known = directory.load()
+        print(
+            f"edgeagent: this machine is node {known.node!r} of cluster {known.cluster!r} already. "
+            f"To enrol it anew, add --force",
+            file=sys.stderr,
+        )
+        return 1
+    identity = directory.write(join)
+    brokers = ", ".join(f"{broker.host}:{broker.port}" for broker in identity.brokers)
+    print(f"enrolled as node {identity.node!r} of cluster {identity.cluster!r} (broker {brokers})")
+    print(f"now delete {arguments.join_file}: it holds this node's private keys")
+    return 0
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    import msgspec
+
+    from edgeagent.cli.localclient import Summary, get
+    from edgeagent.cli.output import escape, format_json
+
+    body = get(_socket(arguments), "/edge/v1/status")
+    if arguments.output == "json":
+        sys.stdout.write(format_json(msgspec.json.decode(body)))
+        return 0
+    found = msgspec.json.decode(body, type=Summary)
+    print(f"Node:        {found.node} (cluster {found.cluster})")
+    print(f"Connected:   {'yes, to ' + found.broker if found.connected else 'no' + _because(escape(found.last_error))}")
+    print(f"Generation:  {found.generation or 'none yet'}")
+    print(f"Outbox:      {found.outbox} waiting")
+    print("Conditions:")
+    for condition in found.status.conditions:
+        print(
+            f"  {condition.type:<22}{condition.status:<9}{condition.reason}"
+            + (f": {escape(condition.message)}" if condition.message else "")
+        )
+    return 0
+
+
+def _because(reason: str) -> str:
+    return f": {reason}" if reason else ""
+
+
+def _get(arguments: argparse.Namespace) -> int:
+    import msgspec
+
+    from edgeagent.api.objects.decode import decode_object_json
+    from edgeagent.cli.localclient import Listing, get
+    from edgeagent.cli.output import print_objects, wants_colour
+
+    socket = _socket(arguments)
+    is_pod = arguments.kind.startswith("po")
+    if arguments.name:
+        url = f"/api/v1/nodes/{arguments.name}"
+        if is_pod:
+            url = f"/api/v1/namespaces/{arguments.namespace}/pods/{arguments.name}"
+        bodies = [get(socket, url)]
+    else:
+        url = "/api/v1/nodes"
+        if is_pod:
+            url = "/api/v1/pods" if arguments.all_namespaces else f"/api/v1/namespaces/{arguments.namespace}/pods"
+        bodies = [bytes(item) for item in msgspec.json.decode(get(socket, url), type=Listing).items]
+    if not bodies and arguments.output in ("table", "wide"):
+        where = "" if arguments.all_namespaces else f" in {arguments.namespace} namespace"
+        print(f"No resources found{where}.", file=sys.stderr)
+        return 0
+    print_objects(
+        [decode_object_json(body) for body in bodies],
+        out=sys.stdout,
+        now=time.time(),
+        output=arguments.output,
+        single=bool(arguments.name),
+        headers=not arguments.no_headers,
+        with_namespace=arguments.all_namespaces,
+        colour=wants_colour(sys.stdout),
+    )
+    return 0
+
+
+def _logs(arguments: argparse.Namespace) -> int:
+    from edgeagent.cli.localclient import get
+
+    query = {"container": arguments.container}
+    if arguments.tail is not None:
+        query["tailLines"] = str(arguments.tail)
+    if arguments.previous:
+        query["previous"] = "true"
+    if arguments.timestamps:
+        query["timestamps"] = "true"
+    url = f"/api/v1/namespaces/{arguments.namespace}/pods/{arguments.pod}/log"
+    sys.stdout.buffer.write(get(_socket(arguments), url, **query))
+    sys.stdout.buffer.flush()
+    return 0
+
+
+def _plugins_list(arguments: argparse.Namespace) -> int:
+    import msgspec
+
+    from edgeagent.cli.localclient import LocalError, Summary, get
+    from edgeagent.cli.output import format_json
+
+    try:
+        found = msgspec.json.decode(get(_socket(arguments), "/edge/v1/status"), type=Summary).status.plugins
+    except LocalError as error:
+        if error.reason != "NotRunning":
+            raise
+        found = _discovered(arguments)
+        print("the agent is not running: this is what it would load", file=sys.stderr)
+    if arguments.output == "json":
+        sys.stdout.write(format_json(found))
+        return 0
+    _print_plugins(found)
+    return 0
+
+
+def _discovered(arguments: argparse.Namespace) -> "list[PluginStatus]":
+    """What an agent would load, looked up in this process."""
+    import random
+    import tempfile
+
+    from edgeagent.api.clock import SystemClock
+    from edgeagent.node.plugins.host import PluginHost
+
+    with tempfile.TemporaryDirectory(prefix="edgeagent-plugins-") as folder:
+        host = PluginHost(
+            _config(arguments).plugins,
+            node_name="node",
+            cluster="none",
+            state_dir=Path(folder),
+            run_dir=Path(folder),
+            identity_dir=Path(folder),
+            clock=SystemClock(),
+            random=random.Random(),  # noqa: S311 - jitter, not a secret
+            on_change=lambda: None,
+        )
+        host.load()
+        return host.statuses()
+
+
+def _print_plugins(plugins: "Sequence[PluginStatus]") -> None:
+    from edgeagent.cli.output import escape
+
+    rows = [("NAME", "DISTRIBUTION", "VERSION", "STATE", "LANE", "BUSY", "QUEUED", "MEMORY", "REASON")]
+    for plugin in plugins:
+        rows.append(
+            (
+                plugin.name, plugin.distribution, plugin.version, plugin.state, plugin.lane, str(plugin.busy),
+                str(plugin.queued), f"{plugin.memory_bytes / MEBIBYTE:.1f}Mi", escape(plugin.reason),
+            )  # fmt: skip
+        )
+    widths = [max(len(row[column]) for row in rows) + 3 for column in range(len(rows[0]))]
+    for row in rows:
+        print("".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

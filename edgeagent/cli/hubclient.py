@@ -1,0 +1,497 @@
+"""Calls to the hub over MQTT: one session, one reply topic, any number of calls at once.
+
+An operator file says where the broker is and who the caller is. A call has a deadline, and an error says
+what was being waited for and what to look at. Nothing is sent again by itself: the caller knows whether a
+call may be repeated.
+"""
+
+import asyncio
+import contextlib
+import os
+import random
+import secrets
+import ssl
+import tempfile
+import threading
+from collections.abc import AsyncIterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import msgspec
+
+from edgeagent.api.clock import Clock, SystemClock
+from edgeagent.api.errors import EdgeAgentError, InvalidObjectError, PermanentError, TemporaryError
+from edgeagent.api.objects.decode import decode_json
+from edgeagent.api.objects.validate import validate_label
+from edgeagent.wire.canonical import canonical_json
+from edgeagent.wire.hubapi import (
+    ApplyParams,
+    ApplyResult,
+    DeleteParams,
+    DeleteResult,
+    GetParams,
+    GetResult,
+    WatchEvent,
+    WatchParams,
+)
+from edgeagent.wire.join import OperatorFile
+from edgeagent.wire.rpc import MAX_RPC_BYTES, LogsParams, LogsResult, Reply, RpcError, decode_reply
+from edgeagent.wire.session import Connection, Message, MqttSession, SessionConfig
+from edgeagent.wire.tls import client_context
+from edgeagent.wire.topics import Topics
+
+T = TypeVar("T")
+
+MAX_OPERATOR_FILE_BYTES = 1_000_000
+REQUEST_SECONDS = 10.0
+"""How long connecting may take, and how long the hub may take to answer."""
+GOODBYE_SECONDS = 1.0
+"""How long the end of a watch may take to be told to the hub."""
+KEEPALIVE_SECONDS = 30
+"""Shorter than a node's: a person looks on. Also what a TLS handshake may take."""
+WATCH_SECONDS = 60
+"""How long one watch lasts. A hub that is restarted forgets it: asking again is what finds out."""
+END_SECONDS = 5.0
+"""How much later than agreed the hub's end of a watch may come."""
+QUEUED_REPLIES = 10_000
+"""How many answers of one call may wait to be read before the call is given up."""
+
+
+class HubUnreachableError(TemporaryError):
+    """No broker could be reached, or the hub behind it does not answer."""
+
+
+def read_operator_file(path: Path) -> OperatorFile:
+    """The operator file at ``path``; raises PermanentError that says what to do, or InvalidObjectError."""
+    try:
+        with path.open("rb") as stream:
+            text = stream.read(MAX_OPERATOR_FILE_BYTES + 1)
+    except FileNotFoundError:
+        raise PermanentError(
+            f"there is no operator file at {path}: copy the one that `edgehub init` wrote there, "
+            "or name it with --config or EDGECTL_CONFIG"
+        ) from None
+    except OSError as error:
+        raise PermanentError(f"cannot read the operator file {path}: {error.strerror}") from None
+    try:
+        operator = decode_json(text, OperatorFile, limit=MAX_OPERATOR_FILE_BYTES)
+        validate_label(operator.cluster, "cluster")
+        if not operator.user or any(c in "/+#" or not c.isprintable() for c in operator.user):
+            raise InvalidObjectError("user", f"{operator.user[:80]!r} cannot be part of a topic")
+        if not operator.brokers:
+            raise InvalidObjectError("brokers", "at least one is required")
+    except InvalidObjectError as error:
+        raise PermanentError(f"the operator file {path} cannot be used: {error}") from None
+    return operator
+
+
+def others_can_read(path: Path) -> bool:
+    """Whether the file's mode lets users other than its owner read it."""
+    try:
+        return bool(path.stat().st_mode & 0o044)
+    except OSError:
+        return False
+
+
+def tls_context(operator: OperatorFile) -> ssl.SSLContext | None:
+    """The TLS context for the operator's certificate; None where no broker wants TLS.
+
+    ``ssl`` reads certificates from files alone: they exist, for this user only and in memory where the
+    system has a place for that, for as long as they are being read.
+    """
+    if not any(broker.tls for broker in operator.brokers):
+        return None
+    with tempfile.TemporaryDirectory(prefix="edgectl-", dir=_memory_directory()) as name:
+        folder = Path(name)
+        paths = []
+        for part in ("ca", "certificate", "private_key"):
+            path = folder / f"{part}.pem"
+            with open(
+                os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
+            ) as stream:
+                stream.write(getattr(operator, part))
+            paths.append(path)
+        try:
+            return client_context(paths[0], paths[1], paths[2])
+        except PermanentError as error:
+            problem = str(error).replace(f"{folder}/", "")
+            raise PermanentError(f"the operator file's certificates cannot be used: {problem}") from None
+
+
+def _memory_directory() -> str | None:
+    for name in (os.environ.get("XDG_RUNTIME_DIR"), "/dev/shm"):  # noqa: S108 - a private folder is made in it
+        if name and os.access(name, os.W_OK | os.X_OK):
+            return name
+    return None
+
+
+class _DaemonExecutor(ThreadPoolExecutor):
+    """Each call on a thread that the end of the program does not wait for.
+
+    Connecting blocks in a thread; a broker that never answers must not hold up the prompt.
+    """
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> "Future[Any]":
+        """Run ``fn`` on a thread of its own."""
+        future: Future[Any] = Future()
+
+        def run() -> None:
+            try:
+                result = fn(*args, **kwargs)
+            except BaseException as error:
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+        threading.Thread(target=run, daemon=True, name="edgectl-connect").start()
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Wait for nothing."""
+        super().shutdown(wait=False, cancel_futures=cancel_futures)
+
+
+class _Call:
+    """One call: the answers not yet read, and whether the hub has sent its last."""
+
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[Reply | Exception] = asyncio.Queue(QUEUED_REPLIES)
+        self.ended = False
+
+
+class HubClient:
+    """A connection to the hub: ``async with HubClient(operator) as hub: await hub.get(…)``.
+
+    ``timeout`` None waits for ever. Raises HubUnreachableError where the broker or the hub cannot be
+    reached, RpcError with what the hub answered, PermanentError where asking again cannot help.
+    """
+
+    def __init__(
+        self,
+        operator: OperatorFile,
+        *,
+        timeout: float | None = REQUEST_SECONDS,
+        clock: Clock | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._operator = operator
+        self._timeout = timeout
+        self._topics = Topics(operator.cluster)
+        session = secrets.token_hex(8)
+        self._replies = self._topics.replies(operator.user, session)
+        self._calls: dict[bytes, asyncio.Queue[Reply | Exception]] = {}
+        self._ready = asyncio.Event()
+        self._subscribing: asyncio.Task[None] | None = None
+        self._running: asyncio.Task[None] | None = None
+        self._broken: asyncio.Future[Exception] | None = None
+        self._failures: list[str] = []
+        self.disconnected = ""
+        """Why the connection was lost last; empty while there is one."""
+        self._session = MqttSession(
+            SessionConfig(
+                addresses=operator.brokers,
+                client_id=f"edgectl-{session}",
+                tls=tls_context(operator),
+                keepalive=KEEPALIVE_SECONDS,
+                reconnect_first=1.0,
+                reconnect_ceiling=30.0,
+            ),
+            clock=clock or SystemClock(),
+            rng=rng or random.Random(),  # noqa: S311 - spreads reconnections, guards nothing
+            on_message=self._on_message,
+            on_connect=self._on_connect,
+            on_disconnect=self._on_disconnect,
+        )
+
+    @property
+    def brokers(self) -> str:
+        """The addresses that are tried, for a person."""
+        return ", ".join(f"{broker.host}:{broker.port}" for broker in self._operator.brokers)
+
+    async def __aenter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(_DaemonExecutor(max_workers=1))
+        self._broken = loop.create_future()
+        self._running = asyncio.create_task(self._session.run())
+        self._running.add_done_callback(self._session_ended)
+        try:
+            await self._first_connection()
+        except BaseException:
+            await self._stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stop()
+
+    async def _first_connection(self) -> None:
+        """Wait until the answers can come, or for the first reason why they cannot."""
+        assert self._broken is not None
+        ready = asyncio.ensure_future(self._ready.wait())
+        try:
+            await asyncio.wait(
+                {ready, self._broken}, timeout=self._timeout, return_when=asyncio.FIRST_COMPLETED
+            )
+            if self._broken.done():
+                raise self._broken.result()
+            if not ready.done():
+                raise HubUnreachableError(
+                    f"no connection to the broker {self.brokers} within {self._timeout:g}s"
+                    f"{self._why()}: is the address right, and can this machine reach it?"
+                )
+        finally:
+            ready.cancel()
+
+    def _why(self) -> str:
+        return f" ({'; '.join(self._failures)})" if self._failures else ""
+
+    async def connected(self) -> None:
+        """Wait, without a deadline, until there is a connection (again)."""
+        assert self._running is not None
+        ready = asyncio.ensure_future(self._ready.wait())
+        try:
+            await asyncio.wait({ready, self._running}, return_when=asyncio.FIRST_COMPLETED)
+            if self._running.done():
+                raise PermanentError("the connection was given up")
+        finally:
+            ready.cancel()
+
+    async def _stop(self) -> None:
+        for task in (self._subscribing, self._running):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError, EdgeAgentError):
+                    await task
+        self._ready.clear()
+
+    # What the session says --------------------------------------------------------------------------
+
+    def _session_ended(self, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error if isinstance(error, Exception) else PermanentError(str(error)))
+
+    def _on_connect(self, connection: Connection) -> None:
+        if connection.version < 5:
+            where = f"{connection.address.host}:{connection.address.port}"
+            self._fail(
+                PermanentError(f"the broker {where} speaks MQTT 3.1.1 only; calls to the hub need MQTT 5")
+            )
+            return
+        self._subscribing = asyncio.create_task(self._subscribe())
+
+    async def _subscribe(self) -> None:
+        try:
+            await self._session.subscribe([self._replies])
+        except TemporaryError:
+            return  # the connection was lost again, which the session reports by itself
+        except PermanentError as error:
+            self._fail(
+                PermanentError(
+                    f"{error}: does the user {self._operator.user!r} of the operator file match its certificate?"
+                )
+            )
+            return
+        self.disconnected = ""
+        self._ready.set()
+
+    def _on_disconnect(self, reason: str) -> None:
+        self.disconnected = reason
+        had = self._ready.is_set()
+        self._ready.clear()
+        for queue in self._calls.values():
+            _put(
+                queue,
+                HubUnreachableError(
+                    f"the connection to the broker was lost: {reason}", reason="Disconnected"
+                ),
+            )
+        if had or reason == "stopped":
+            return
+        self._failures.append(reason)
+        if len(self._failures) >= len(self._operator.brokers):
+            # Each address was tried once. A person would rather know than wait for a broker to come back.
+            self._fail(HubUnreachableError(f"no broker can be reached: {'; '.join(self._failures)}"))
+
+    def _fail(self, error: Exception) -> None:
+        if self._broken is not None and not self._broken.done():
+            self._broken.set_result(error)
+        if isinstance(error, PermanentError):
+            for queue in self._calls.values():
+                _put(queue, error)
+
+    def _on_message(self, message: Message) -> None:
+        queue = self._calls.get(message.correlation)
+        if queue is None:
+            return  # the answer to a call that was given up
+        try:
+            _put(queue, decode_reply(message.payload))
+        except RpcError as error:
+            _put(queue, error)
+        except EdgeAgentError as error:
+            _put(queue, PermanentError(f"the hub's answer cannot be read: {error}"))
+
+    # Calls ------------------------------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def open(
+        self, method: str, params: msgspec.Struct, kind: type[T], *, lasts: float | None = None
+    ) -> AsyncIterator[AsyncIterator[T]]:
+        """A call under way: the broker has it when the context is entered; its answers are iterated over.
+
+        Each answer must come within the time-out. A call that ``lasts`` so many seconds may be silent for
+        all of them, ends by itself if the hub does not end it, and is cancelled there where it is left early.
+        """
+        correlation = secrets.token_bytes(16)
+        call = _Call()
+        self._calls[correlation] = call.queue
+        try:
+            await self._send(method, canonical_json(params), correlation)
+            yield self._answers(call, method, kind, lasts)
+        finally:
+            del self._calls[correlation]
+            if lasts is not None and not call.ended:
+                await self._cancel(correlation)
+
+    async def _answers(
+        self, call: "_Call", method: str, kind: type[T], lasts: float | None
+    ) -> AsyncIterator[T]:
+        expected = 0
+        end = None if lasts is None else asyncio.get_running_loop().time() + lasts + END_SECONDS
+        while not call.ended:
+            try:
+                async with asyncio.timeout(self._timeout) if end is None else asyncio.timeout_at(end):
+                    reply = await call.queue.get()
+            except TimeoutError:
+                if end is not None:
+                    call.ended = True  # the hub was to say so; it may have been restarted
+                    return
+                raise self._no_answer(method) from None
+            if isinstance(reply, Exception):
+                call.ended = isinstance(reply, RpcError)
+                raise reply
+            if reply.sequence < expected:
+                continue  # delivered twice
+            if reply.sequence > expected:
+                raise TemporaryError(f"{method}: an answer of the hub got lost on the way", reason="Gap")
+            expected += 1
+            call.ended = reply.last
+            if not (reply.last and bytes(reply.result) == b"null"):
+                yield self._decode(method, reply.result, kind)
+
+    def _decode(self, method: str, result: msgspec.Raw, kind: type[T]) -> T:
+        try:
+            return decode_json(bytes(result), kind, limit=MAX_RPC_BYTES)
+        except InvalidObjectError as error:
+            raise PermanentError(
+                f"the hub's answer to {method} cannot be read (another version?): {error}"
+            ) from None
+
+    async def _send(self, method: str, payload: bytes, correlation: bytes) -> None:
+        topic = self._topics.hub_rpc(self._operator.user, method)
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._session.publish(
+                    topic, payload, response_topic=self._replies, correlation=correlation
+                )
+        except TimeoutError:
+            raise HubUnreachableError(
+                f"the broker {self.brokers} did not take the request within {self._timeout:g}s: is the network up?"
+            ) from None
+        except PermanentError as error:
+            if error.reason == "PacketTooLarge":
+                raise PermanentError(f"the request is too large: {error}; send less at once") from None
+            raise
+
+    def _no_answer(self, method: str) -> HubUnreachableError:
+        return HubUnreachableError(
+            f"the hub did not answer {method!r} within {self._timeout or 0:g}s. The broker {self.brokers} is up; "
+            f"check that `edgehub run` is running and connected to it, for the cluster {self._operator.cluster!r}"
+        )
+
+    async def _cancel(self, correlation: bytes) -> None:
+        """Tell the hub that nobody listens any more; it finds out by its own time-out if this fails."""
+        topic = self._topics.hub_rpc(self._operator.user, "cancel")
+        with contextlib.suppress(TimeoutError, EdgeAgentError):
+            async with asyncio.timeout(GOODBYE_SECONDS):
+                await self._session.publish(
+                    topic, b"{}", response_topic=self._replies, correlation=correlation
+                )
+
+    async def call(self, method: str, params: msgspec.Struct, kind: type[T]) -> T:
+        """The one answer to a call."""
+        async with self.open(method, params, kind) as answers:
+            async for answer in answers:
+                return answer
+        raise PermanentError(f"the hub answered {method!r} with nothing")
+
+    async def apply(self, objects: list[msgspec.Raw], *, dry_run: bool = False) -> ApplyResult:
+        """Create or change objects, all of them or none."""
+        return await self.call("apply", ApplyParams(objects=objects, dry_run=dry_run), ApplyResult)
+
+    async def get(
+        self, kind: str, *, namespace: str = "", name: str = "", labels: dict[str, str] | None = None
+    ) -> list[msgspec.Raw]:
+        """Objects as JSON; ``namespace`` and ``name`` empty for all. The hub may answer in several parts."""
+        params = GetParams(kind=kind, namespace=namespace, name=name, labels=labels or {})
+        found: list[msgspec.Raw] = []
+        async with self.open("get", params, GetResult) as parts:
+            async for part in parts:
+                found += part.items
+        return found
+
+    def watch(
+        self,
+        kind: str,
+        *,
+        namespace: str = "",
+        name: str = "",
+        labels: dict[str, str] | None = None,
+        seconds: int = WATCH_SECONDS,
+    ) -> contextlib.AbstractAsyncContextManager[AsyncIterator[WatchEvent]]:
+        """What exists as ADDED, then changes, for ``seconds``; then it is to be asked for again.
+
+        The hub has the watch before any call that is made inside of the context.
+        """
+        params = WatchParams(
+            kind=kind, namespace=namespace, name=name, labels=labels or {}, timeout_seconds=seconds
+        )
+        return self.open("watch", params, WatchEvent, lasts=seconds)
+
+    async def delete(
+        self,
+        kind: str,
+        namespace: str,
+        name: str,
+        *,
+        grace_period_seconds: int | None = None,
+        force: bool = False,
+    ) -> DeleteResult:
+        """Delete one object."""
+        params = DeleteParams(
+            kind=kind, namespace=namespace, name=name, grace_period_seconds=grace_period_seconds, force=force
+        )
+        return await self.call("delete", params, DeleteResult)
+
+    async def logs(self, params: LogsParams) -> LogsResult:
+        """A container's log, from its node."""
+        parts: list[bytes] = []
+        truncated = False
+        async with self.open("logs", params, LogsResult) as answers:
+            async for answer in answers:
+                parts.append(answer.text)
+                truncated = truncated or answer.truncated
+        return LogsResult(text=b"".join(parts), truncated=truncated)
+
+
+def _put(queue: "asyncio.Queue[Reply | Exception]", answer: Reply | Exception) -> None:
+    """Queue an answer; where nobody has read for too long, the newest gives way to the news of that."""
+    try:
+        queue.put_nowait(answer)
+    except asyncio.QueueFull:
+        with contextlib.suppress(asyncio.QueueEmpty):
+            queue.get_nowait()
+        queue.put_nowait(TemporaryError("answers came faster than they could be read", reason="Gap"))

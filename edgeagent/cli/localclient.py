@@ -1,0 +1,85 @@
+"""Asking the agent on this machine through its unix socket: plain HTTP, no network."""
+
+import http.client
+import socket
+from pathlib import Path
+from urllib.parse import urlencode
+
+import msgspec
+
+from edgeagent.api.errors import EdgeAgentError
+from edgeagent.api.objects.base import KubernetesStruct
+from edgeagent.api.objects.node import NodeStatus
+
+TIMEOUT_SECONDS = 30.0
+
+
+class LocalError(EdgeAgentError):
+    """The agent could not be asked, or answered that it cannot; ``reason`` as Kubernetes' StatusReason."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Summary(KubernetesStruct, frozen=True):
+    """What ``/edge/v1/status`` answers."""
+
+    node: str
+    cluster: str
+    broker: str
+    connected: bool
+    last_error: str
+    generation: int
+    outbox: int
+    status: NodeStatus
+
+
+class Listing(msgspec.Struct):
+    """What a path that names no object answers."""
+
+    items: list[msgspec.Raw]
+
+
+class _Failure(msgspec.Struct):
+    reason: str = "InternalError"
+    message: str = ""
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("node", timeout=TIMEOUT_SECONDS)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+def get(path: Path, url: str, **query: str) -> bytes:
+    """The body of GET ``url`` on the socket ``path``; raises LocalError with what to do next."""
+    connection = _UnixConnection(path)
+    try:
+        connection.request("GET", url + (f"?{urlencode(query)}" if query else ""))
+        response = connection.getresponse()
+        body = response.read()
+    except (FileNotFoundError, ConnectionRefusedError):
+        raise LocalError(
+            "NotRunning",
+            f"the agent is not running ({path} does not answer). Start it with `systemctl start edgeagent`, "
+            f"or name another socket with --socket",
+        ) from None
+    except PermissionError:
+        raise LocalError("Forbidden", f"{path} may be used by root only: try again with sudo") from None
+    except (OSError, http.client.HTTPException) as error:
+        raise LocalError("Unavailable", f"the agent does not answer on {path}: {error}") from None
+    finally:
+        connection.close()
+    if response.status != 200:
+        try:
+            failure = msgspec.json.decode(body, type=_Failure)
+        except msgspec.MsgspecError:
+            failure = _Failure(message=f"HTTP status {response.status}")
+        raise LocalError(failure.reason, failure.message)
+    return body

@@ -1,0 +1,330 @@
+"""What an operator may do, with kubectl's semantics: apply, get, delete, and asking a node for logs.
+
+May not know how calls and answers travel. Every change is one transaction; what follows from it for the
+nodes is left to the publisher, which is only told where to look.
+"""
+
+import secrets
+from collections.abc import Callable
+from typing import Literal
+
+import msgspec
+
+from edgeagent.api.clock import Clock, rfc3339
+from edgeagent.api.errors import InvalidObjectError, PermanentError
+from edgeagent.api.objects.base import ObjectMeta
+from edgeagent.api.objects.config import ConfigMap, Secret
+from edgeagent.api.objects.decode import (
+    MAX_OBJECT_BYTES,
+    KubernetesObject,
+    decode_json,
+    decode_object_json,
+)
+from edgeagent.api.objects.pod import Pod, PodStatus
+from edgeagent.api.objects.validate import validate_label
+from edgeagent.cluster.observer import MAX_PODS_PER_NODE, Observer
+from edgeagent.cluster.signing import Signing
+from edgeagent.cluster.store import Store, StoredObject, new_uid
+from edgeagent.cluster.views import RESOURCES, Views
+from edgeagent.wire.canonical import canonical_json
+from edgeagent.wire.envelope import encode_envelope
+from edgeagent.wire.hubapi import (
+    Applied,
+    ApplyParams,
+    ApplyResult,
+    DeleteParams,
+    DeleteResult,
+    GetParams,
+)
+from edgeagent.wire.rpc import NODE_REQUEST_SECONDS, LogsParams, NodeRequest, RpcError, sign_request
+
+Applicable = Pod | ConfigMap | Secret
+
+MAX_APPLY = 5_000
+"""How many objects one call may carry."""
+SEALING_OVERHEAD = 2_048
+"""What sealing adds at most, apart from base64."""
+
+Action = Literal["created", "configured", "unchanged"]
+
+
+class Api:
+    """The operators' calls. ``wake`` is told of nodes to look at, ``on_change`` of objects that changed."""
+
+    def __init__(
+        self,
+        store: Store,
+        views: Views,
+        observer: Observer,
+        signing: Callable[[], Signing],
+        *,
+        clock: Clock,
+        wake: Callable[[str], None],
+        on_change: Callable[[str, str, str], None],
+    ) -> None:
+        self._store = store
+        self._views = views
+        self._observer = observer
+        self._signing = signing
+        self._clock = clock
+        self._wake = wake
+        self._on_change = on_change
+
+    def apply(self, params: ApplyParams) -> ApplyResult:
+        """Create or change all of ``params.objects``, or none."""
+        if len(params.objects) > MAX_APPLY:
+            raise InvalidObjectError("objects", f"{len(params.objects)} are more than the {MAX_APPLY} of one call")
+        manifests = [_manifest(raw, number) for number, raw in enumerate(params.objects, 1)]
+        _refuse_twice(manifests)
+        changed: list[StoredObject] = []
+        applied: list[Applied] = []
+        with self._store.transaction(dry_run=params.dry_run):
+            for manifest in manifests:
+                try:
+                    action, stored = self._apply_one(manifest)
+                except InvalidObjectError as error:
+                    raise RpcError("Invalid", f"{_named(manifest)} is invalid: {error}") from None
+                if stored is not None:
+                    changed.append(stored)
+                meta = manifest.metadata
+                applied.append(
+                    Applied(kind=_kind(manifest), namespace=meta.namespace, name=meta.name, action=action)
+                )
+            self._bound_pods({stored.node for stored in changed if stored.kind == "Pod"})
+        if not params.dry_run:
+            self._follow(changed)
+        return ApplyResult(applied=applied)
+
+    def _apply_one(self, manifest: Applicable) -> tuple[Action, StoredObject | None]:
+        meta = manifest.metadata
+        before = self._store.find(_kind(manifest), meta.namespace, meta.name)
+        if isinstance(manifest, Pod):
+            self._check_pod(manifest, decode_json(before.body, Pod) if before else None)
+        if before is None:
+            created = ObjectMeta(
+                name=meta.name,
+                namespace=meta.namespace,
+                uid=new_uid(),
+                creation_timestamp=rfc3339(self._clock.now()),
+                generation=1 if isinstance(manifest, Pod) else 0,
+                labels=meta.labels,
+                annotations=meta.annotations,
+            )
+            return "created", self._write(manifest, created)
+        old = decode_json(before.body, type(manifest))
+        _check_update(manifest, old)
+        kept = msgspec.structs.replace(
+            old.metadata, labels=meta.labels, annotations=meta.annotations, resource_version=""
+        )
+        if isinstance(manifest, Pod) and isinstance(old, Pod) and manifest.spec != old.spec:
+            kept = msgspec.structs.replace(kept, generation=kept.generation + 1)
+        same = msgspec.structs.replace(kept, resource_version=old.metadata.resource_version)
+        if msgspec.structs.replace(manifest, metadata=same) == old:
+            return "unchanged", None
+        return "configured", self._write(manifest, kept)
+
+    def _write(self, manifest: Applicable, meta: ObjectMeta) -> StoredObject:
+        version = self._store.next_version()
+        meta = msgspec.structs.replace(meta, resource_version=str(version))
+        body = canonical_json(msgspec.structs.replace(manifest, metadata=meta))
+        size = len(body) * 4 // 3 + SEALING_OVERHEAD if isinstance(manifest, Secret) else len(body)
+        if size > MAX_OBJECT_BYTES:
+            raise InvalidObjectError("", f"it has {size} bytes on its way to a node, more than {MAX_OBJECT_BYTES}")
+        stored = StoredObject(
+            kind=_kind(manifest),
+            namespace=meta.namespace,
+            name=meta.name,
+            uid=meta.uid,
+            version=version,
+            node=manifest.spec.node_name if isinstance(manifest, Pod) else "",
+            deleting=meta.deletion_timestamp,
+            body=body,
+        )
+        self._store.put(stored)
+        return stored
+
+    def _check_pod(self, pod: Pod, old: Pod | None) -> None:
+        node = pod.spec.node_name
+        if not node:
+            raise InvalidObjectError("spec.nodeName", "required: a Pod names the node that it runs on")
+        if old is not None and node != old.spec.node_name:
+            raise InvalidObjectError(
+                "spec.nodeName",
+                f"may not change (it is {old.spec.node_name!r}): delete the Pod and create it again",
+            )
+        if old is None and self._store.node(node) is None:
+            known = ", ".join(one.name for one in self._store.nodes()[:10]) or "none yet"
+            raise InvalidObjectError(
+                "spec.nodeName",
+                f"there is no node {node!r} in the cluster (known: {known}); `edgehub node add {node}` adds one",
+            )
+
+    def _bound_pods(self, nodes: set[str]) -> None:
+        for node in sorted(nodes):
+            if len(self._store.pods_on(node)) > MAX_PODS_PER_NODE:
+                raise RpcError("Invalid", f"node {node} would have more than {MAX_PODS_PER_NODE} Pods")
+
+    def get(self, params: GetParams) -> list[KubernetesObject]:
+        """The objects asked for; a single one that is absent is ``NotFound``."""
+        found = self._views.select(params.kind, params.namespace, params.name, params.labels)
+        if params.name and not found:
+            raise _not_found(params.kind, params.name)
+        return found
+
+    def delete(self, params: DeleteParams) -> DeleteResult:
+        """A Pod goes once its node says that it is gone; everything else goes at once."""
+        if params.kind not in ("Pod", "ConfigMap", "Secret"):
+            raise RpcError("Invalid", f"objects of kind {params.kind!r} cannot be deleted, only Pods, ConfigMaps, Secrets")
+        if (grace := params.grace_period_seconds) is not None and grace < 0:
+            raise RpcError("Invalid", "gracePeriodSeconds must not be negative")
+        stored = self._store.find(params.kind, params.namespace, params.name)
+        if stored is None:
+            raise _not_found(params.kind, params.name)
+        at_once = params.kind != "Pod" or params.force or self._store.node(stored.node) is None
+        with self._store.transaction():
+            if at_once:
+                self._store.remove(stored.uid)
+            else:
+                stored = self._terminate(stored, grace)
+        self._follow([stored])
+        return DeleteResult(state="deleted" if at_once else "terminating", uid=stored.uid)
+
+    def _terminate(self, stored: StoredObject, grace: int | None) -> StoredObject:
+        pod = decode_json(stored.body, Pod)
+        meta = pod.metadata
+        grace = pod.spec.termination_grace_period_seconds if grace is None else grace
+        changed = msgspec.structs.replace(
+            meta,
+            deletion_timestamp=meta.deletion_timestamp or rfc3339(self._clock.now() + grace),
+            deletion_grace_period_seconds=grace,
+        )
+        if changed == meta:
+            return stored
+        return self._write(pod, changed)
+
+    def finish(self, stored: StoredObject) -> None:
+        """Forget an object whose node has said that it is gone."""
+        with self._store.transaction():
+            self._store.remove(stored.uid)
+        self._on_change(stored.kind, stored.namespace, stored.name)
+
+    def logs(self, params: LogsParams, reply_topic: str) -> tuple[str, bytes]:
+        """The node to ask, and the signed request for it. Refused where nobody would answer."""
+        stored = self._store.find("Pod", params.namespace, params.pod)
+        if stored is None:
+            raise _not_found("Pod", params.pod)
+        pod = decode_json(stored.body, Pod)
+        names = [container.name for container in pod.spec.containers]
+        if not params.container and len(names) > 1:
+            raise RpcError(
+                "Invalid", f"a container name must be given for pod {params.pod}, choose one of: {' '.join(names)}"
+            )
+        if params.container and params.container not in names:
+            raise RpcError("Invalid", f"container {params.container!r} is not one of pod {params.pod}: {' '.join(names)}")
+        view = self._observer.view(stored.node)
+        if not view.online:
+            since = f" since {view.since}" if view.since else ""
+            raise RpcError(
+                "NodeOffline", f"node {stored.node} is not connected{since}; its logs can be read on the node itself"
+            )
+        signing = self._signing()
+        request = NodeRequest(
+            cluster=signing.cluster,
+            node=stored.node,
+            method="logs",
+            nonce=secrets.token_hex(16),
+            expires=self._clock.now() + NODE_REQUEST_SECONDS,
+            reply_topic=reply_topic,
+            params=msgspec.Raw(canonical_json(msgspec.structs.replace(params, container=params.container or names[0]))),
+        )
+        return stored.node, encode_envelope(sign_request(request, signing.key, list(signing.chain)))
+
+    def _follow(self, changed: list[StoredObject]) -> None:
+        """Tell the publisher where to look, and the watches what changed."""
+        nodes: dict[str, None] = {}
+        for namespace in dict.fromkeys(stored.namespace for stored in changed if stored.kind != "Pod"):
+            nodes.update(dict.fromkeys(self._store.nodes_using(namespace)))
+        nodes.update(dict.fromkeys(stored.node for stored in changed if stored.kind == "Pod"))
+        for node in nodes:
+            self._wake(node)
+        for stored in changed:
+            self._on_change(stored.kind, stored.namespace, stored.name)
+
+
+def _manifest(raw: msgspec.Raw, number: int) -> Applicable:
+    """One document, checked and brought to the form that is stored: no status, no stringData."""
+    try:
+        found = decode_object_json(bytes(raw))
+        if not isinstance(found, Pod | ConfigMap | Secret):
+            raise InvalidObjectError("kind", f"a {type(found).__name__} cannot be applied, only Pods, ConfigMaps, Secrets")
+        if not found.metadata.namespace:
+            raise InvalidObjectError("metadata.namespace", "required field is missing")
+        validate_label(found.metadata.namespace, "metadata.namespace")
+    except InvalidObjectError as error:
+        raise RpcError("Invalid", f"document {number}{_hint(raw)} is invalid: {error}") from None
+    if isinstance(found, Pod):
+        return msgspec.structs.replace(found, status=PodStatus())
+    if isinstance(found, Secret) and found.string_data:
+        data = found.data | {key: text.encode() for key, text in found.string_data.items()}
+        return msgspec.structs.replace(found, data=data, string_data={})
+    return found
+
+
+class _Named(msgspec.Struct):
+    name: str = ""
+    namespace: str = ""
+
+
+class _Header(msgspec.Struct):
+    kind: str = ""
+    metadata: _Named = _Named()
+
+
+def _hint(raw: msgspec.Raw) -> str:
+    """`` (Pod default/web)``, as far as a broken document says so."""
+    try:
+        header = msgspec.json.decode(raw, type=_Header)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return ""
+    name = "/".join(part for part in (header.metadata.namespace, header.metadata.name) if part)
+    return f" ({header.kind or 'no kind'} {name or 'without a name'})"[:200]
+
+
+def _refuse_twice(manifests: list[Applicable]) -> None:
+    seen: dict[str, int] = {}
+    for number, manifest in enumerate(manifests, 1):
+        first = seen.setdefault(_named(manifest), number)
+        if first != number:
+            raise RpcError("Invalid", f"{_named(manifest)} is there twice, as documents {first} and {number}")
+
+
+def _check_update(manifest: Applicable, old: Applicable) -> None:
+    meta, kept = manifest.metadata, old.metadata
+    if kept.deletion_timestamp:
+        raise RpcError("Conflict", f"{_named(old)} is being deleted: apply it again once it is gone")
+    if meta.uid and meta.uid != kept.uid:
+        raise RpcError("Conflict", f"{_named(old)} has uid {kept.uid}, not {meta.uid}: it was created anew meanwhile")
+    if meta.resource_version and meta.resource_version != kept.resource_version:
+        raise RpcError(
+            "Conflict",
+            f"{_named(old)} was changed meanwhile (it is at resourceVersion {kept.resource_version}):"
+            " take the newest and change that, or leave resourceVersion out",
+        )
+    if not isinstance(old, Pod) and not isinstance(manifest, Pod) and old.immutable:
+        data = manifest.data != old.data
+        if isinstance(old, ConfigMap) and isinstance(manifest, ConfigMap):
+            data = data or manifest.binary_data != old.binary_data
+        if data or not manifest.immutable:
+            raise InvalidObjectError("data", "may not change, for the object says immutable: delete it and create it again")
+
+
+def _not_found(kind: str, name: str) -> PermanentError:
+    return PermanentError(f'{RESOURCES.get(kind, kind)} "{name}" not found', reason="NotFound")
+
+
+def _kind(manifest: Applicable) -> str:
+    return type(manifest).__name__
+
+
+def _named(manifest: Applicable) -> str:
+    return f"{_kind(manifest)} {manifest.metadata.namespace}/{manifest.metadata.name}"

@@ -1,0 +1,89 @@
+"""What one node should have, from the objects of the cluster. Pure: no store, no broker, no clock.
+
+May not decide when or how anything is published.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import msgspec
+
+from edgeagent.api.errors import InvalidObjectError
+from edgeagent.api.objects.config import ConfigMap, SealedSecret, Secret
+from edgeagent.api.objects.decode import KubernetesObject
+from edgeagent.api.objects.pod import Pod, PodStatus
+from edgeagent.wire.canonical import canonical_json, digest
+from edgeagent.wire.index import MAX_INDEX_BYTES, MAX_OBJECTS, IndexEntry
+
+Reference = tuple[str, str, str]
+"""Kind, namespace and name of a ConfigMap or Secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One object that travels: its line in the index, and its canonical bytes."""
+
+    entry: IndexEntry
+    body: bytes
+
+
+def references(pod: Pod) -> set[Reference]:
+    """The ConfigMaps and Secrets that the pod's containers take variables from, present or not."""
+    found: set[Reference] = set()
+    namespace = pod.metadata.namespace
+    for container in pod.spec.containers:
+        for source in container.env_from:
+            for kind, reference in (("ConfigMap", source.config_map_ref), ("Secret", source.secret_ref)):
+                if reference is not None:
+                    found.add((kind, namespace, reference.name))
+        for variable in container.env:
+            if variable.value_from is None:
+                continue
+            origin = variable.value_from
+            for kind, selector in (("ConfigMap", origin.config_map_key_ref), ("Secret", origin.secret_key_ref)):
+                if selector is not None:
+                    found.add((kind, namespace, selector.name))
+    return found
+
+
+def wanted(
+    node: str,
+    pods: Iterable[Pod],
+    find: Callable[[Reference], ConfigMap | Secret | None],
+    seal: Callable[[Secret], SealedSecret],
+) -> list[Wanted]:
+    """Everything ``node`` should have, sorted: its pods that are not being deleted, and what they refer to.
+
+    A reference to what does not exist is left out: the node says so in the pod's status.
+    """
+    found: dict[str, Wanted] = {}
+    needed: set[Reference] = set()
+    for pod in pods:
+        if pod.spec.node_name == node and not pod.metadata.deletion_timestamp:
+            found[pod.metadata.uid] = travelling(msgspec.structs.replace(pod, status=PodStatus()))
+            needed |= references(pod)
+    for reference in sorted(needed):
+        target = find(reference)
+        if target is not None:
+            found[target.metadata.uid] = travelling(seal(target) if isinstance(target, Secret) else target)
+    result = sorted(found.values(), key=lambda one: (one.entry.kind, one.entry.namespace, one.entry.name))
+    if len(result) > MAX_OBJECTS:
+        raise InvalidObjectError("", f"node {node} would have {len(result)} objects, more than {MAX_OBJECTS}")
+    if len(canonical_json([one.entry for one in result])) > MAX_INDEX_BYTES - 1000:
+        raise InvalidObjectError("", f"the list of node {node}'s objects is larger than {MAX_INDEX_BYTES} bytes")
+    return result
+
+
+def travelling(kept: KubernetesObject) -> Wanted:
+    """``kept`` as it travels."""
+    body = canonical_json(kept)
+    meta = kept.metadata
+    entry = IndexEntry(
+        kind=type(kept).__name__,
+        namespace=meta.namespace,
+        name=meta.name,
+        uid=meta.uid,
+        digest=digest(body),
+        size=len(body),
+    )
+    return Wanted(entry, body)

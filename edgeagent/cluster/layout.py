@@ -1,0 +1,157 @@
+"""Where the hub's files lie, and how they are written: whole or not at all, never readable by others.
+
+May not know what the files mean: the makers of keys, certificates and configuration hand over texts.
+"""
+
+import contextlib
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeagent.api.errors import PermanentError
+
+PRIVATE, PUBLIC, DIRECTORY = 0o600, 0o644, 0o700
+
+
+@dataclass(frozen=True, slots=True)
+class HubFiles:
+    """The files of one hub directory."""
+
+    root: Path
+
+    @property
+    def settings(self) -> Path:
+        """Cluster name, broker addresses: what ``edgehub init`` was told."""
+        return self.root / "hub.json"
+
+    @property
+    def ca_certificate(self) -> Path:
+        """The cluster's CA, which everybody trusts."""
+        return self.root / "ca.crt"
+
+    @property
+    def ca_key(self) -> Path:
+        """Needed only to add nodes and operators."""
+        return self.root / "ca.key"
+
+    @property
+    def hub_certificate(self) -> Path:
+        """The hub's client certificate."""
+        return self.root / "hub.crt"
+
+    @property
+    def hub_key(self) -> Path:
+        """Its key."""
+        return self.root / "hub.key"
+
+    @property
+    def broker_certificate(self) -> Path:
+        """The broker's server certificate."""
+        return self.root / "broker.crt"
+
+    @property
+    def broker_key(self) -> Path:
+        """Its key."""
+        return self.root / "broker.key"
+
+    @property
+    def signing(self) -> Path:
+        """The Ed25519 key that signs indexes and requests, with the chain of rotations that led to it."""
+        return self.root / "signing.key"
+
+    @property
+    def database(self) -> Path:
+        """The hub's SQLite file."""
+        return self.root / "hub.db"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the running hub."""
+        return self.root / "hub.lock"
+
+    @property
+    def mosquitto(self) -> Path:
+        """The directory of the broker's configuration and retained messages."""
+        return self.root / "mosquitto"
+
+    @property
+    def mosquitto_config(self) -> Path:
+        """What to give to ``mosquitto -c``."""
+        return self.mosquitto / "mosquitto.conf"
+
+    @property
+    def mosquitto_acl(self) -> Path:
+        """Who may read and write which topic."""
+        return self.mosquitto / "acl"
+
+    @property
+    def mosquitto_data(self) -> Path:
+        """Where the broker keeps its retained messages."""
+        return self.mosquitto / "data"
+
+    def operator(self, name: str) -> Path:
+        """The file that ``edgectl`` needs to act as ``name``."""
+        return self.root / f"{name}.operator.json"
+
+
+def make_directory(path: Path) -> None:
+    """A new directory for its owner alone, whatever the umask; FileExistsError where it exists."""
+    path.mkdir(mode=DIRECTORY)
+    path.chmod(DIRECTORY)
+
+
+def write_file(path: Path, data: str | bytes, mode: int = PRIVATE, *, replace: bool = False) -> None:
+    """Write ``path`` so that a crash leaves the old content or the new. FileExistsError unless ``replace``."""
+    content = data.encode() if isinstance(data, str) else data
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if replace:
+            os.replace(name, path)
+        else:
+            _link_new(name, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+        raise
+    sync_directory(path.parent)
+
+
+def _link_new(name: str, path: Path) -> None:
+    try:
+        os.link(name, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        # FAT, as on a USB stick, has no links.
+        if path.exists():
+            raise FileExistsError(f"{path} exists") from None
+        os.rename(name, path)
+    else:
+        os.unlink(name)
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in ``path`` survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of one of the hub's files; PermanentError that says what to do where it is not there."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise PermanentError(
+            f"{path} is not there: is {path.parent} a hub's directory? `edgehub init` makes one", reason="NotFound"
+        ) from None
+    except OSError as error:
+        raise PermanentError(f"cannot read {path}: {error.strerror}") from None

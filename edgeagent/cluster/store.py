@@ -1,0 +1,327 @@
+"""The hub's objects, nodes, sealed secrets and events in one SQLite file.
+
+May not decode an object or know a rule about one: bodies are bytes, and what may change is decided by
+the API. Every write is in a transaction, on disk before it is answered.
+"""
+
+import logging
+import os
+import sqlite3
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeagent.api.errors import PermanentError, TemporaryError
+from edgeagent.cluster.layout import PRIVATE
+
+log = logging.getLogger(__name__)
+
+MIGRATIONS: Sequence[str] = (
+    """
+    CREATE TABLE counter (id INTEGER PRIMARY KEY CHECK (id = 1), value INTEGER NOT NULL) STRICT;
+    INSERT INTO counter VALUES (1, 0);
+    CREATE TABLE objects (
+        uid TEXT PRIMARY KEY, kind TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL,
+        version INTEGER NOT NULL, node TEXT NOT NULL, deleting TEXT NOT NULL, body BLOB NOT NULL,
+        UNIQUE (kind, namespace, name)
+    ) STRICT;
+    CREATE INDEX objects_by_node ON objects (node, kind);
+    CREATE TABLE nodes (
+        name TEXT PRIMARY KEY, uid TEXT NOT NULL, created TEXT NOT NULL, sealing_key BLOB NOT NULL,
+        serial TEXT NOT NULL, generation INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE sealed (
+        uid TEXT NOT NULL, node TEXT NOT NULL, version INTEGER NOT NULL, body BLOB NOT NULL,
+        PRIMARY KEY (uid, node)
+    ) STRICT;
+    CREATE TABLE events (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, node TEXT NOT NULL, stream TEXT NOT NULL, sequence INTEGER NOT NULL,
+        namespace TEXT NOT NULL, name TEXT NOT NULL, seen REAL NOT NULL, body BLOB NOT NULL,
+        UNIQUE (node, stream, sequence)
+    ) STRICT;
+    CREATE INDEX events_by_node ON events (node, id);
+    CREATE INDEX events_by_age ON events (seen);
+    """,
+)
+"""How the file came to be, step by step: version n of the schema is what the first n steps make."""
+
+MAX_EVENTS = 10_000
+MAX_EVENTS_PER_NODE = 1_000
+EVENT_SECONDS = 7 * 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """One object. ``node`` is what a Pod is bound to; ``deleting`` its deletion time stamp or empty."""
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+    version: int
+    node: str
+    deleting: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StoredNode:
+    """A member of the cluster. ``generation`` is the highest that an index was ever made with."""
+
+    name: str
+    uid: str
+    created: str
+    sealing_key: bytes
+    serial: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """One event as a node reported it."""
+
+    node: str
+    namespace: str
+    name: str
+    body: bytes
+
+
+_OBJECT = "kind, namespace, name, uid, version, node, deleting, body"
+_NODE = "name, uid, created, sealing_key, serial, generation"
+
+
+class Store:
+    """One connection to the file; others may have theirs. Close it when done."""
+
+    def __init__(self, path: Path, *, migrations: Sequence[str] = MIGRATIONS, create: bool = False) -> None:
+        if not create and not path.exists():
+            raise PermanentError(f"{path} is not there: restore it from a backup", reason="NotFound")
+        self._path = path
+        try:
+            if create:
+                os.close(os.open(path, os.O_CREAT | os.O_RDWR, PRIVATE))
+                path.chmod(PRIVATE)
+            self._db = sqlite3.connect(path, timeout=5, isolation_level=None)
+        except (OSError, sqlite3.Error) as error:
+            raise PermanentError(f"cannot open {path}: {error}") from None
+        try:
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+            self._migrate(migrations)
+        except sqlite3.DatabaseError as error:
+            self._db.close()
+            raise PermanentError(f"{path} cannot be used: {error}; restore it from a backup") from None
+        except BaseException:
+            self._db.close()
+            raise
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._db.close()
+
+    def _migrate(self, migrations: Sequence[str]) -> None:
+        version = self._version()
+        if version > len(migrations):
+            raise PermanentError(
+                f"{self._path} was written by a newer edgehub (schema {version}, this one knows {len(migrations)}):"
+                " install that version or a later one"
+            )
+        if 0 < version < len(migrations):
+            self._keep_copy(version)
+        for number in range(version, len(migrations)):
+            script = f"BEGIN IMMEDIATE;{migrations[number]};PRAGMA user_version = {number + 1};COMMIT;"
+            try:
+                self._db.executescript(script)
+            except sqlite3.Error:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def _version(self) -> int:
+        return int(self._db.execute("PRAGMA user_version").fetchone()[0])
+
+    def _keep_copy(self, version: int) -> None:
+        copy = self._path.with_name(f"{self._path.name}.schema{version}")
+        copy.unlink(missing_ok=True)
+        os.close(os.open(copy, os.O_CREAT | os.O_RDWR, PRIVATE))
+        target = sqlite3.connect(copy)
+        try:
+            self._db.backup(target)
+        finally:
+            target.close()
+        log.info("%s: schema %d kept as %s", self._path, version, copy)
+
+    @contextmanager
+    def transaction(self, *, dry_run: bool = False) -> Iterator[None]:
+        """All that is written inside, or nothing. ``dry_run``: nothing in any case.
+
+        TemporaryError where the file cannot be written (a full disk, above all).
+        """
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._rollback()
+                raise
+            if dry_run:
+                self._rollback()
+            else:
+                self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._rollback()
+            raise TemporaryError(f"the hub's database cannot be written: {error}", reason="StorageFailed") from None
+
+    def _rollback(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+
+    # Objects
+
+    def next_version(self) -> int:
+        """A new resource version; rises with every write to any object. Inside a transaction."""
+        row = self._db.execute("UPDATE counter SET value = value + 1 RETURNING value").fetchone()
+        return int(row[0])
+
+    def put(self, stored: StoredObject) -> None:
+        """Create or replace by uid. Inside a transaction."""
+        self._db.execute(
+            f"INSERT INTO objects ({_OBJECT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (uid) DO UPDATE SET"
+            " version = excluded.version, node = excluded.node, deleting = excluded.deleting, body = excluded.body",
+            (
+                stored.kind, stored.namespace, stored.name, stored.uid,
+                stored.version, stored.node, stored.deleting, stored.body,
+            ),
+        )  # fmt: skip
+
+    def remove(self, uid: str) -> None:
+        """Forget an object and what was sealed of it. Inside a transaction."""
+        self._db.execute("DELETE FROM objects WHERE uid = ?", (uid,))
+        self._db.execute("DELETE FROM sealed WHERE uid = ?", (uid,))
+
+    def find(self, kind: str, namespace: str, name: str) -> StoredObject | None:
+        """The object of that name, if there is one."""
+        row = self._db.execute(
+            f"SELECT {_OBJECT} FROM objects WHERE kind = ? AND namespace = ? AND name = ?", (kind, namespace, name)
+        ).fetchone()
+        return StoredObject(*row) if row else None
+
+    def list(self, kind: str, namespace: str = "", name: str = "") -> list[StoredObject]:
+        """All of a kind, sorted; an empty namespace or name stands for every one."""
+        return [
+            StoredObject(*row)
+            for row in self._db.execute(
+                f"SELECT {_OBJECT} FROM objects WHERE kind = ? AND (? = '' OR namespace = ?) AND (? = '' OR name = ?)"
+                " ORDER BY namespace, name",
+                (kind, namespace, namespace, name, name),
+            )
+        ]
+
+    def pods_on(self, node: str) -> list[StoredObject]:
+        """The Pods bound to ``node``, those being deleted too, sorted."""
+        return [
+            StoredObject(*row)
+            for row in self._db.execute(
+                f"SELECT {_OBJECT} FROM objects WHERE node = ? AND kind = 'Pod' ORDER BY namespace, name", (node,)
+            )
+        ]
+
+    def nodes_using(self, namespace: str) -> list[str]:
+        """The nodes that have Pods in ``namespace``."""
+        rows = self._db.execute(
+            "SELECT DISTINCT node FROM objects WHERE kind = 'Pod' AND namespace = ? ORDER BY node", (namespace,)
+        )
+        return [str(row[0]) for row in rows]
+
+    def deleting(self) -> list[StoredObject]:
+        """Everything that waits for a node to say that it is gone."""
+        return [StoredObject(*row) for row in self._db.execute(f"SELECT {_OBJECT} FROM objects WHERE deleting != ''")]
+
+    # Nodes
+
+    def put_node(self, node: StoredNode) -> None:
+        """Add a node, or replace its keys: what was sealed to the old one is forgotten. Inside a transaction."""
+        self._db.execute("DELETE FROM sealed WHERE node = ?", (node.name,))
+        self._db.execute(
+            f"INSERT INTO nodes ({_NODE}) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET"
+            " sealing_key = excluded.sealing_key, serial = excluded.serial",
+            (node.name, node.uid, node.created, node.sealing_key, node.serial, node.generation),
+        )
+
+    def node(self, name: str) -> StoredNode | None:
+        """The node of that name, if there is one."""
+        row = self._db.execute(f"SELECT {_NODE} FROM nodes WHERE name = ?", (name,)).fetchone()
+        return StoredNode(*row) if row else None
+
+    def nodes(self) -> list[StoredNode]:
+        """All nodes by name."""
+        return [StoredNode(*row) for row in self._db.execute(f"SELECT {_NODE} FROM nodes ORDER BY name")]
+
+    def next_generation(self, name: str, floor: int) -> int:
+        """A generation for the node's next index: above ``floor`` and above every one before."""
+        with self.transaction():
+            row = self._db.execute(
+                "UPDATE nodes SET generation = max(generation, ?) + 1 WHERE name = ? RETURNING generation",
+                (floor, name),
+            ).fetchone()
+        if row is None:
+            raise PermanentError(f"node {name} is not a member of the cluster", reason="NotFound")
+        return int(row[0])
+
+    # Sealed secrets
+
+    def sealed(self, uid: str, node: str, version: int) -> bytes | None:
+        """What was sealed before, so that the same Secret is the same bytes again."""
+        row = self._db.execute(
+            "SELECT body FROM sealed WHERE uid = ? AND node = ? AND version = ?", (uid, node, version)
+        ).fetchone()
+        return bytes(row[0]) if row else None
+
+    def keep_sealed(self, rows: Iterable[tuple[str, str, int, bytes]]) -> None:
+        """Remember (uid, node, version, bytes), in place of what was sealed of an older version."""
+        with self.transaction():
+            self._db.executemany("INSERT OR REPLACE INTO sealed (uid, node, version, body) VALUES (?, ?, ?, ?)", rows)
+
+    # Events
+
+    def add_event(self, event: StoredEvent, stream: str, sequence: int, now: float) -> bool:
+        """Whether the event is new; a repeat is dropped. The oldest are dropped where there are too many."""
+        with self.transaction():
+            added = self._db.execute(
+                "INSERT OR IGNORE INTO events (node, stream, sequence, namespace, name, seen, body)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING id",
+                (event.node, stream, sequence, event.namespace, event.name, now, event.body),
+            ).fetchone()
+            if added is None:
+                return False
+            self._db.execute(
+                "DELETE FROM events WHERE node = ? AND id <="
+                " (SELECT id FROM events WHERE node = ? ORDER BY id DESC LIMIT 1 OFFSET ?)",
+                (event.node, event.node, MAX_EVENTS_PER_NODE),
+            )
+            self._db.execute("DELETE FROM events WHERE id <= ?", (added[0] - MAX_EVENTS,))
+            self._db.execute(
+                "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE seen < ? ORDER BY seen LIMIT 1000)",
+                (now - EVENT_SECONDS,),
+            )
+        return True
+
+    def events(self, namespace: str = "", name: str = "") -> list[StoredEvent]:
+        """Events, the oldest first; of several reports under one name the last."""
+        newest: dict[tuple[str, str], StoredEvent] = {}
+        for row in self._db.execute(
+            "SELECT node, namespace, name, body FROM events WHERE (? = '' OR namespace = ?) AND (? = '' OR name = ?)"
+            " ORDER BY id",
+            (namespace, namespace, name, name),
+        ):
+            event = StoredEvent(*row)
+            newest.pop((event.namespace, event.name), None)
+            newest[event.namespace, event.name] = event
+        return list(newest.values())
+
+
+def new_uid() -> str:
+    """A uid for an object that was just created."""
+    return str(uuid.uuid4())

@@ -1,0 +1,106 @@
+"""The objects as an operator sees them: what is stored, with what the nodes report put in.
+
+Reads only: may not change, publish or answer anything.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from edgeagent.api.errors import PermanentError
+from edgeagent.api.objects.base import Condition, ObjectMeta
+from edgeagent.api.objects.config import ConfigMap, Secret
+from edgeagent.api.objects.decode import KubernetesObject, decode_json
+from edgeagent.api.objects.event import Event
+from edgeagent.api.objects.node import Node, NodeStatus
+from edgeagent.api.objects.pod import Pod, PodStatus
+from edgeagent.cluster.observer import NodeView, Observer
+from edgeagent.cluster.publisher import Publisher
+from edgeagent.cluster.store import Store, StoredEvent, StoredNode, StoredObject
+
+RESOURCES: Mapping[str, str] = {
+    "Pod": "pods",
+    "ConfigMap": "configmaps",
+    "Secret": "secrets",
+    "Node": "nodes",
+    "Event": "events",
+}
+"""The kinds that can be asked for, with the names that Kubernetes' messages use."""
+
+
+class Views:
+    """Answers ``get``."""
+
+    def __init__(self, store: Store, observer: Observer, publisher: Publisher) -> None:
+        self._store = store
+        self._observer = observer
+        self._publisher = publisher
+
+    def select(
+        self, kind: str, namespace: str = "", name: str = "", labels: Mapping[str, str] | None = None
+    ) -> list[KubernetesObject]:
+        """All that match, sorted by namespace and name (Events: the oldest first)."""
+        found: list[KubernetesObject]
+        if kind == "Node":
+            nodes = self._store.nodes() if not name else [n for n in [self._store.node(name)] if n]
+            found = [self._node(node) for node in nodes]
+        elif kind == "Event":
+            found = [_event(event) for event in self._store.events(namespace, name)]
+        elif kind in RESOURCES:
+            found = [self.present(stored) for stored in self._store.list(kind, namespace, name)]
+        else:
+            raise PermanentError(f"unknown kind {kind!r}, expected one of {', '.join(RESOURCES)}", reason="Invalid")
+        if not labels:
+            return found
+        return [one for one in found if labels.items() <= one.metadata.labels.items()]
+
+    def present(self, stored: StoredObject) -> KubernetesObject:
+        """One stored object as it is shown."""
+        if stored.kind == "ConfigMap":
+            return decode_json(stored.body, ConfigMap)
+        if stored.kind == "Secret":
+            return decode_json(stored.body, Secret)
+        pod = decode_json(stored.body, Pod)
+        report = self._observer.report(stored.node, stored.namespace, stored.name, stored.uid)
+        # The last status stands for as long as the node is away: it is running the pod, for all one knows.
+        return msgspec.structs.replace(pod, status=report.status if report else PodStatus(phase="Pending"))
+
+    def _node(self, node: StoredNode) -> Node:
+        view = self._observer.view(node.name)
+        status = view.status or NodeStatus()
+        conditions = list(status.conditions)
+        if (ready := _ready(view)) is not None:
+            conditions = [c for c in conditions if c.type != "Ready"] + [ready]
+        if failure := self._publisher.failures.get(node.name):
+            conditions.append(
+                Condition(type="DesiredStatePublished", status="False", reason="PublishFailed", message=failure)
+            )
+        return Node(
+            api_version="v1",
+            metadata=ObjectMeta(name=node.name, uid=node.uid, creation_timestamp=node.created),
+            status=msgspec.structs.replace(status, conditions=conditions),
+        )
+
+
+def _ready(view: NodeView) -> Condition | None:
+    """The Ready condition to show in place of the node's own; None where its own stands."""
+    if view.status is None and (view.presence is None or view.online):
+        return Condition(
+            type="Ready",
+            status="Unknown",
+            reason="NodeStatusNeverUpdated",
+            message="the node has not reported its status yet",
+        )
+    if not view.online:
+        return Condition(
+            type="Ready",
+            status="Unknown",
+            reason="NodeOffline",
+            message="the node has no connection to the broker; its pods go on running",
+            last_transition_time=view.since,
+        )
+    return None
+
+
+def _event(stored: StoredEvent) -> Event:
+    return decode_json(stored.body, Event)

@@ -1,0 +1,79 @@
+"""Watches: the objects that match now, then what changes, one stream per operator's call.
+
+Level-triggered like everything else: a change says which object to look at, and what is sent is the
+difference between what is and what was sent last. May not know how a stream travels.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Literal
+
+import msgspec
+
+from edgeagent.cluster.views import Views
+from edgeagent.wire.canonical import canonical_json
+from edgeagent.wire.hubapi import WatchEvent, WatchParams
+
+Key = tuple[str, str]
+Change = Literal["ADDED", "MODIFIED", "DELETED"]
+
+
+class Watch:
+    """One stream. ``wake`` is called on every change; ``events`` is iterated by one task."""
+
+    def __init__(self, params: WatchParams, views: Views) -> None:
+        self._params = params
+        self._views = views
+        self._sent: dict[Key, tuple[str, bytes]] = {}
+        self._dirty: dict[Key, None] = {}
+        self._woken = asyncio.Event()
+
+    def wake(self, kind: str, namespace: str, name: str) -> None:
+        """Look at that object again, should it be one to watch."""
+        wanted = self._params
+        if (
+            kind == wanted.kind
+            and wanted.namespace in ("", namespace)
+            and wanted.name in ("", name)
+        ):
+            self._dirty[namespace, name] = None
+            self._woken.set()
+
+    async def events(self) -> AsyncIterator[WatchEvent]:
+        """Without end; the caller stops it. Raises PermanentError at once for an unknown kind."""
+        params = self._params
+        for found in self._views.select(params.kind, params.namespace, params.name, params.labels):
+            self._dirty.pop((found.metadata.namespace, found.metadata.name), None)
+            for event in self._differences((found.metadata.namespace, found.metadata.name)):
+                yield event
+        while True:
+            while self._dirty:
+                key = next(iter(self._dirty))
+                del self._dirty[key]
+                for event in self._differences(key):
+                    yield event
+            self._woken.clear()
+            await self._woken.wait()
+
+    def _differences(self, key: Key) -> list[WatchEvent]:
+        matching = self._views.select(self._params.kind, key[0], key[1], self._params.labels)
+        now = matching[0] if matching else None
+        before = self._sent.get(key)
+        if now is None:
+            if before is None:
+                return []
+            del self._sent[key]
+            return [_event("DELETED", before[1])]
+        uid, body = now.metadata.uid, canonical_json(now)
+        if before is not None and before[1] == body:
+            return []
+        self._sent[key] = uid, body
+        if before is None:
+            return [_event("ADDED", body)]
+        if before[0] != uid:
+            return [_event("DELETED", before[1]), _event("ADDED", body)]
+        return [_event("MODIFIED", body)]
+
+
+def _event(kind: Change, body: bytes) -> WatchEvent:
+    return WatchEvent(type=kind, object=msgspec.Raw(body))

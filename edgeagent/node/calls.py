@@ -1,0 +1,96 @@
+"""Signed requests from the hub: verified, run once, answered on the topic they name."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol
+
+import msgspec
+
+from edgeagent.api.clock import Clock
+from edgeagent.api.errors import EdgeAgentError, PermanentError
+from edgeagent.wire.anchor import TrustAnchor
+from edgeagent.wire.rpc import encode_failure, encode_reply
+from edgeagent.wire.session import Message
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 8
+Method = Callable[[msgspec.Raw, int], Awaitable[object]]
+"""Takes the parameters as JSON and the most bytes that an answer may have; returns the result."""
+
+
+class Replier(Protocol):
+    """The part of an MQTT session that answering needs."""
+
+    async def publish(self, topic: str, payload: bytes, *, correlation: bytes = b"") -> None:
+        """Send an answer."""
+
+
+class NodeCalls:
+    """Serves ``nodes/<node>/rpc/<method>``."""
+
+    def __init__(
+        self,
+        *,
+        node: str,
+        session: Replier,
+        anchor: Callable[[], TrustAnchor],
+        methods: Mapping[str, Method],
+        clock: Clock,
+        payload_limit: Callable[[], int],
+    ) -> None:
+        self._node = node
+        self._session = session
+        self._anchor = anchor
+        self._methods = methods
+        self._clock = clock
+        self._payload_limit = payload_limit
+        self._nonces: dict[str, float] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def handle(self, method: str, message: Message) -> None:
+        """A request came in; it is worked on beside everything else. More than a few at once are refused."""
+        if message.retain or len(self._tasks) >= AT_ONCE:
+            log.warning("a request for %s is passed over: %s", method, "retained" if message.retain else "too many")
+            return
+        task = asyncio.get_running_loop().create_task(self._serve(method, message))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, method: str, message: Message) -> None:
+        # Imported only now: a node that nobody asks needs no cryptography in memory.
+        from edgeagent.wire.noderequest import open_request
+
+        now = self._clock.now()
+        try:
+            request, _ = open_request(message.payload, self._anchor(), node=self._node, method=method, now=now)
+            self._once(request.nonce, request.expires, now)
+        except EdgeAgentError as error:
+            # Whoever sent this may be anybody: no answer, which could be made to go anywhere.
+            log.warning("a request for %s is refused: %s", method, error)
+            return
+        limit = self._payload_limit()
+        try:
+            if (serve := self._methods.get(method)) is None:
+                raise PermanentError(f"this node knows no method {method!r}", reason="MethodNotAllowed")
+            answer = encode_reply(await serve(request.params, limit))
+        except EdgeAgentError as error:
+            answer = encode_failure(error)
+        try:
+            await self._session.publish(request.reply_topic, answer, correlation=message.correlation)
+        except EdgeAgentError as error:
+            log.warning("the answer to a request for %s was not sent: %s", method, error)
+
+    def _once(self, nonce: str, expires: float, now: float) -> None:
+        self._nonces = {known: end for known, end in self._nonces.items() if end >= now}
+        if nonce in self._nonces:
+            raise PermanentError("the request was already served", reason="Replayed")
+        self._nonces[nonce] = expires
+
+    async def stop(self) -> None:
+        """Give up what is under way."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(set(self._tasks))

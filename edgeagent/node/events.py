@@ -1,0 +1,75 @@
+"""Events: said once, counted when they repeat, and handed to the outbox.
+
+https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/
+"""
+
+import logging
+import random
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Literal
+
+import msgspec
+
+from edgeagent.api.clock import Clock, rfc3339
+from edgeagent.api.errors import TemporaryError
+from edgeagent.api.objects.base import ObjectMeta, ObjectReference
+from edgeagent.api.objects.event import Event, EventSource
+from edgeagent.node.store.outbox import Outbox
+from edgeagent.wire.canonical import canonical_json
+
+log = logging.getLogger(__name__)
+
+REMEMBERED = 256
+"""How many events are kept in mind to count their repeats."""
+
+
+class EventRecorder:
+    """Takes what happened, from whoever saw it."""
+
+    def __init__(
+        self, *, node: str, outbox: Outbox, clock: Clock, rng: random.Random, on_append: Callable[[], None]
+    ) -> None:
+        self._node = node
+        self._outbox = outbox
+        self._clock = clock
+        self._rng = rng
+        self._on_append = on_append
+        self._recent: OrderedDict[tuple[str, str, str, str], Event] = OrderedDict()
+
+    def record(
+        self, about: ObjectReference, type_: Literal["Normal", "Warning"], reason: str, message: str
+    ) -> None:
+        """Something happened to ``about``; the same again within the last events raises its count."""
+        now = rfc3339(self._clock.now())
+        key = (about.uid or about.name, about.field_path, reason, message)
+        old = self._recent.pop(key, None)
+        if old is not None:
+            event = msgspec.structs.replace(old, count=old.count + 1, last_timestamp=now)
+        else:
+            name = f"{about.name}.{int(self._clock.now() * 1e6):x}{self._rng.getrandbits(16):04x}"
+            event = Event(
+                api_version="v1",
+                metadata=ObjectMeta(name=name, namespace=about.namespace or "default", creation_timestamp=now),
+                involved_object=about,
+                reason=reason,
+                message=message[:1024],
+                type=type_,
+                source=EventSource(component="edgeagent", host=self._node),
+                first_timestamp=now,
+                last_timestamp=now,
+            )
+        self._recent[key] = event
+        if len(self._recent) > REMEMBERED:
+            self._recent.popitem(last=False)
+        log.log(
+            logging.WARNING if type_ == "Warning" else logging.INFO,
+            "%s %s/%s: %s: %s", about.kind, about.namespace, about.name, reason, message,
+        )  # fmt: skip
+        try:
+            self._outbox.append("events", canonical_json(event))
+        except TemporaryError as error:
+            # The pod goes on whether or not its events can be kept; the log line above stays.
+            log.warning("the event could not be kept: %s", error)
+        else:
+            self._on_append()

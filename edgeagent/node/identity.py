@@ -1,0 +1,91 @@
+"""Who this node is: the files that enrolment leaves behind, and reading them back."""
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from edgeagent.api.errors import EdgeAgentError, PermanentError
+from edgeagent.api.objects.base import KubernetesStruct
+from edgeagent.api.objects.decode import decode_json
+from edgeagent.wire.anchor import TrustAnchor
+from edgeagent.wire.canonical import canonical_json
+from edgeagent.wire.join import BrokerAddress, JoinFile, check_join
+
+
+class NodeIdentity(KubernetesStruct, frozen=True):
+    """The part of the identity that is no secret. ``trust`` is the signing key pinned at enrolment."""
+
+    cluster: str
+    node: str
+    brokers: list[BrokerAddress]
+    trust: TrustAnchor
+
+
+class IdentityDir:
+    """The folder of keys and certificates; everything in it is readable by its owner alone."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.ca = path / "ca.crt"
+        self.certificate = path / "node.crt"
+        self.private_key = path / "node.key"
+        self.sealing_key = path / "sealing.key"
+        self._identity = path / "identity.json"
+
+    def exists(self) -> bool:
+        """Whether this node has been enrolled."""
+        return self._identity.exists()
+
+    def load(self) -> NodeIdentity:
+        """The identity; PermanentError says what to do where there is none."""
+        try:
+            return decode_json(self._identity.read_bytes(), NodeIdentity)
+        except FileNotFoundError:
+            raise PermanentError(
+                f"this node is not enrolled ({self._identity} does not exist). On the hub, run "
+                f"`edgehub node add NAME`, copy the join file here, and run `edgeagent enroll --join-file FILE`",
+                reason="NotEnrolled",
+            ) from None
+        except OSError as error:
+            raise PermanentError(f"{self._identity} cannot be read: {error.strerror}") from None
+        except EdgeAgentError as error:
+            raise PermanentError(f"{self._identity}: {error}") from None
+
+    def write(self, join: JoinFile) -> NodeIdentity:
+        """Store what a join file brings. The identity itself is written last: until then nothing counts."""
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.chmod(self.path, 0o700)
+        identity = NodeIdentity(cluster=join.cluster, node=join.node, brokers=join.brokers, trust=join.trust)
+        write_private(self.ca, join.ca.encode())
+        write_private(self.certificate, join.certificate.encode())
+        write_private(self.private_key, join.private_key.encode())
+        write_private(self.sealing_key, join.sealing_key)
+        write_private(self._identity, canonical_json(identity))
+        return identity
+
+
+def read_join_file(path: Path) -> JoinFile:
+    """A join file from disk; PermanentError names file and field of what is wrong."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise PermanentError(f"{path} cannot be read: {error.strerror}") from None
+    try:
+        return check_join(msgspec.json.decode(data[:1_000_000]))
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise PermanentError(f"{path} is no join file: {error}") from None
+    except EdgeAgentError as error:
+        raise PermanentError(f"{path} is no join file: {error}") from None
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write ``path`` whole or not at all, synced, with mode 0600."""
+    partial = path.with_name(f".{path.name}.partial")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        os.fchmod(file.fileno(), 0o600)
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)

@@ -1,0 +1,149 @@
+"""The local API: HTTP on a unix socket, for a technician or a local application, with no network at all.
+
+``curl --unix-socket /run/edgeagent/api.sock http://node/api/v1/pods``. Read-only, in Kubernetes' paths
+and shapes. Until somebody connects, it is one socket; what speaks HTTP is imported then.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeagent.api.errors import EdgeAgentError, InvalidObjectError
+from edgeagent.node.reads import NodeReads
+from edgeagent.wire.canonical import canonical_json
+from edgeagent.wire.rpc import LogsParams
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 8
+ANSWER_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One HTTP answer."""
+
+    status: int
+    body: bytes
+    content_type: str = "application/json"
+
+
+class LocalApi:
+    """Listens on ``path`` (mode 0600: its owner and root) from ``start`` to ``stop``."""
+
+    def __init__(self, path: Path, reads: NodeReads, *, agent_status: Callable[[], Mapping[str, object]]) -> None:
+        self._path = path
+        self._reads = reads
+        self._agent_status = agent_status
+        self._listener: socket.socket | None = None
+        self._busy = threading.BoundedSemaphore(AT_ONCE)
+
+    def start(self) -> None:
+        """Bind and wait. A socket left behind by a killed agent is replaced."""
+        loop = asyncio.get_running_loop()
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+        self._path.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            listener.bind(str(self._path))
+            os.chmod(self._path, 0o600)
+            listener.listen(16)
+            listener.setblocking(False)
+        except OSError:
+            listener.close()
+            raise
+        self._listener = listener
+        loop.add_reader(listener, self._accept, loop, listener)
+
+    def stop(self) -> None:
+        """Close the socket and remove it."""
+        if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
+            self._path.unlink(missing_ok=True)
+
+    def _accept(self, loop: asyncio.AbstractEventLoop, listener: socket.socket) -> None:
+        try:
+            connection, _ = listener.accept()
+        except BlockingIOError:
+            return
+        if not self._busy.acquire(blocking=False):
+            connection.close()
+            return
+        threading.Thread(target=self._serve, args=(loop, connection), name="local API", daemon=True).start()
+
+    def _serve(self, loop: asyncio.AbstractEventLoop, connection: socket.socket) -> None:
+        # Imported only now: http.server and what it needs are of no use to an agent nobody talks to.
+        from edgeagent.node.localhttp import serve_connection
+
+        def ask(path: str, query: Mapping[str, str]) -> Answer:
+            future: Future[Answer] = asyncio.run_coroutine_threadsafe(self.answer(path, query), loop)
+            return future.result(ANSWER_SECONDS)
+
+        try:
+            serve_connection(connection, ask)
+        finally:
+            self._busy.release()
+
+    async def answer(self, path: str, query: Mapping[str, str]) -> Answer:
+        """The answer to GET ``path``."""
+        try:
+            return await self._route(path.strip("/").split("/"), query)
+        except EdgeAgentError as error:
+            reason = getattr(error, "reason", "")
+            status = {"NotFound": 404, "BadRequest": 400, "InvalidObject": 400}.get(reason, 500)
+            return _failure(status, reason or "InternalError", str(error))
+
+    async def _route(self, parts: list[str], query: Mapping[str, str]) -> Answer:
+        match parts:
+            case ["healthz"]:
+                return Answer(200, b"ok", "text/plain")
+            case ["edge", "v1", "status"]:
+                return Answer(200, canonical_json(self._agent_status()))
+            case ["api", "v1", "nodes"]:
+                return _listing([self._reads.node()])
+            case ["api", "v1", "nodes", name] if name == self._reads.node().metadata.name:
+                return Answer(200, canonical_json(self._reads.node()))
+            case ["api", "v1", "pods"]:
+                return _listing(self._reads.pods())
+            case ["api", "v1", "namespaces", namespace, "pods"]:
+                return _listing([pod for pod in self._reads.pods() if pod.metadata.namespace == namespace])
+            case ["api", "v1", "namespaces", namespace, "pods", name]:
+                for pod in self._reads.pods():
+                    if (pod.metadata.namespace, pod.metadata.name) == (namespace, name):
+                        return Answer(200, canonical_json(pod))
+                return _failure(404, "NotFound", f'pods "{name}" not found')
+            case ["api", "v1", "namespaces", namespace, "pods", name, "log"]:
+                result = await self._reads.logs(_logs_params(namespace, name, query))
+                return Answer(200, result.text, "text/plain")
+        return _failure(404, "NotFound", "there is no such path; try /api/v1/pods or /edge/v1/status")
+
+
+def _logs_params(namespace: str, name: str, query: Mapping[str, str]) -> LogsParams:
+    tail = query.get("tailLines", "")
+    if tail and not (tail.isascii() and tail.isdecimal() and len(tail) < 10):
+        raise InvalidObjectError("tailLines", "must be a whole number")
+    return LogsParams(
+        namespace=namespace,
+        pod=name,
+        container=query.get("container", ""),
+        tail_lines=int(tail) if tail else None,
+        previous=query.get("previous") == "true",
+        timestamps=query.get("timestamps") == "true",
+    )
+
+
+def _listing(items: Sequence[object]) -> Answer:
+    return Answer(200, canonical_json({"apiVersion": "v1", "kind": "List", "items": items}))
+
+
+def _failure(status: int, reason: str, message: str) -> Answer:
+    body = {"apiVersion": "v1", "kind": "Status", "status": "Failure", "reason": reason, "message": message, "code": status}
+    return Answer(status, canonical_json(body))

@@ -1,0 +1,176 @@
+"""Decisions about one container: what to do next, and what its end means. Pure functions.
+
+https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#restart-policy
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+from edgeagent.api.clock import parse_rfc3339, rfc3339
+from edgeagent.api.objects.pod import Container, ContainerStateTerminated, PodSpec
+from edgeagent.api.runtime import LABEL_ATTEMPT, LABEL_CONTAINER, LABEL_SPEC_HASH, ContainerRecord
+from edgeagent.node.store.pods import ContainerHistory
+from edgeagent.wire.canonical import canonical_json, digest
+
+BACKOFF_FIRST_SECONDS = 10.0
+BACKOFF_CEILING_SECONDS = 300.0
+BACKOFF_RESET_SECONDS = 600.0
+"""A container that ran this long without ending begins a new series (Kubernetes: ten minutes)."""
+
+LOST_EXIT_CODE = 255
+START_ERROR_EXIT_CODE = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """Make run number ``attempt``."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Start the run that was made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replace:
+    """Stop the current run: its spec has changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class WaitUntil:
+    """Back off until ``time`` (seconds since the epoch), then make the next run."""
+
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Nothing to do: it runs, or it has ended and stays so (``finished``)."""
+
+    finished: bool
+
+
+Decision = Create | Start | Replace | WaitUntil | Leave
+RestartPolicy = Literal["Always", "OnFailure", "Never"]
+
+
+def spec_hash(container: Container, spec: PodSpec) -> str:
+    """What tells whether a container must be replaced: everything of the spec that its creation uses."""
+    return digest(canonical_json([container, spec.host_network]))[:16]
+
+
+def attempt_of(record: ContainerRecord) -> int:
+    """Which run of its container this is, from its label; 0 where the label is broken."""
+    text = record.labels.get(LABEL_ATTEMPT, "")
+    return int(text) if text.isascii() and text.isdecimal() else 0
+
+
+def runs_of(name: str, records: list[ContainerRecord]) -> list[ContainerRecord]:
+    """All runs of one container of a pod, the newest first."""
+    runs = [record for record in records if record.labels.get(LABEL_CONTAINER) == name]
+    return sorted(runs, key=attempt_of, reverse=True)
+
+
+def has_ended(current: ContainerRecord, history: ContainerHistory) -> bool:
+    """Whether the run is over. A run that was started and is merely ``created`` was lost to a reboot."""
+    return current.state in ("exited", "unknown") or (
+        current.state == "created" and current.id in (history.started_id, history.ended_id)
+    )
+
+
+def decide(
+    current: ContainerRecord | None, history: ContainerHistory, wanted_hash: str, policy: RestartPolicy, now: float
+) -> Decision:
+    """The next step for a container whose newest run is ``current``, once its end has been noted."""
+    if current is None:
+        if history.last is not None and not _restarts(policy, history.last.exit_code):
+            return Leave(finished=True)
+        return _again(history, now)
+    changed = current.labels.get(LABEL_SPEC_HASH) != wanted_hash
+    if not has_ended(current, history):
+        if changed:
+            return Replace()
+        return Start() if current.state == "created" else Leave(finished=False)
+    if changed:
+        return Create(max(history.restart_count, attempt_of(current)) + 1)
+    if history.last is not None and not _restarts(policy, history.last.exit_code):
+        return Leave(finished=True)
+    if now < history.restart_at:
+        return WaitUntil(history.restart_at)
+    return Create(max(history.restart_count, attempt_of(current)) + 1)
+
+
+def _again(history: ContainerHistory, now: float) -> Decision:
+    if now < history.restart_at:
+        return WaitUntil(history.restart_at)
+    ran_before = history.last is not None or bool(history.started_id)
+    return Create(history.restart_count + 1 if ran_before else history.restart_count)
+
+
+def _restarts(policy: RestartPolicy, exit_code: int) -> bool:
+    return policy == "Always" or (policy == "OnFailure" and exit_code != 0)
+
+
+def note_end(current: ContainerRecord, history: ContainerHistory, now: float) -> ContainerHistory:
+    """The history with the end of ``current`` in it; noted once, however often it is asked."""
+    if history.ended_id == current.id or not has_ended(current, history):
+        return history
+    return _ended(current.id, terminated_state(current, now), history, now)
+
+
+def note_start_error(current: ContainerRecord, message: str, history: ContainerHistory, now: float) -> ContainerHistory:
+    """The history of a container whose command could not be executed."""
+    state = ContainerStateTerminated(
+        exit_code=START_ERROR_EXIT_CODE, reason="StartError", message=message, finished_at=rfc3339(now),
+        container_id=current.id,
+    )  # fmt: skip
+    return _ended(current.id, state, history, now)
+
+
+def note_stopped(current: ContainerRecord, history: ContainerHistory, now: float) -> ContainerHistory:
+    """The history after the node itself stopped a run to replace it: no crash, so no back-off."""
+    return msgspec.structs.replace(
+        history, ended_id=current.id, last=terminated_state(current, now), crashes=0, restart_at=0.0
+    )
+
+
+def _ended(
+    run: str, state: ContainerStateTerminated, history: ContainerHistory, now: float
+) -> ContainerHistory:
+    crashes = history.crashes
+    if state.started_at and _seconds(state) >= BACKOFF_RESET_SECONDS:
+        crashes = 0
+    delay = 0.0 if crashes == 0 else min(BACKOFF_CEILING_SECONDS, BACKOFF_FIRST_SECONDS * 2.0 ** min(crashes - 1, 20))
+    return msgspec.structs.replace(
+        history, ended_id=run, last=state, crashes=crashes + 1, restart_at=now + delay if delay else 0.0
+    )
+
+
+def _seconds(state: ContainerStateTerminated) -> float:
+    return parse_rfc3339(state.finished_at) - parse_rfc3339(state.started_at)
+
+
+def terminated_state(current: ContainerRecord, now: float) -> ContainerStateTerminated:
+    """The end of a run as Kubernetes shows it."""
+    if current.state != "exited":
+        return ContainerStateTerminated(
+            exit_code=LOST_EXIT_CODE,
+            reason="ContainerStatusUnknown",
+            message="the run was lost: the machine restarted, or the container was removed from outside",
+            started_at=rfc3339(current.started_at) if current.started_at else "",
+            finished_at=rfc3339(now),
+            container_id=current.id,
+        )
+    reason = "OOMKilled" if current.oom_killed else "Completed" if current.exit_code == 0 else "Error"
+    return ContainerStateTerminated(
+        exit_code=current.exit_code,
+        reason=reason,
+        message=current.error,
+        started_at=rfc3339(current.started_at) if current.started_at else "",
+        finished_at=rfc3339(current.finished_at or now),
+        container_id=current.id,
+    )

@@ -1,0 +1,39 @@
+"""Learning that a process has ended without asking: a pidfd becomes readable (pidfd_open(2))."""
+
+import asyncio
+import os
+from collections.abc import Callable
+
+
+class ExitWatcher:
+    """Watches processes that are not our children. Costs one file descriptor each, and no time."""
+
+    def __init__(self) -> None:
+        self._descriptors: dict[str, int] = {}
+
+    def watch(self, key: str, pid: int, on_exit: Callable[[str], None]) -> bool:
+        """Call ``on_exit(key)`` once, when ``pid`` ends. False where there is no such process any more."""
+        if key in self._descriptors:
+            return True
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return False
+        self._descriptors[key] = descriptor
+        asyncio.get_running_loop().add_reader(descriptor, self._ended, key, on_exit)
+        return True
+
+    def forget(self, key: str) -> None:
+        """Watch no longer."""
+        if (descriptor := self._descriptors.pop(key, None)) is not None:
+            asyncio.get_running_loop().remove_reader(descriptor)
+            os.close(descriptor)
+
+    def close(self) -> None:
+        """Forget all."""
+        for key in list(self._descriptors):
+            self.forget(key)
+
+    def _ended(self, key: str, on_exit: Callable[[str], None]) -> None:
+        self.forget(key)
+        on_exit(key)

@@ -1,0 +1,302 @@
+"""All pods of the node: one worker each, what the runtime was last seen to hold, and who must look again."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from edgeagent.api.clock import Clock
+from edgeagent.api.errors import EdgeAgentError, PermanentError, TemporaryError
+from edgeagent.api.objects.config import ConfigMap, SealedSecret, Secret
+from edgeagent.api.objects.pod import Pod, PodStatus
+from edgeagent.api.runtime import LABEL_POD_UID, ContainerRecord
+from edgeagent.node.events import EventRecorder
+from edgeagent.node.plugins.facades import AdmissionFacade, NetworkFacade, RuntimeFacade, UnsealerFacade
+from edgeagent.node.pods.exits import ExitWatcher
+from edgeagent.node.pods.worker import Means, PodWorker
+from edgeagent.node.store.desired import Change, DesiredState
+from edgeagent.node.store.pods import PodRecord, PodRecords
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 16
+"""How many pods may have steps under way; the others wait their turn, so that no lane is flooded."""
+LIST_RETRY_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reports:
+    """Where a pod's status goes."""
+
+    status: Callable[[Pod, PodStatus], None]
+    gone: Callable[[PodRecord], None]
+
+
+class PodManager:
+    """Owns the workers and the picture of the runtime. ``problem`` says why no pod can be acted on, if so."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        runtime: RuntimeFacade,
+        network: NetworkFacade | None,
+        admissions: list[AdmissionFacade],
+        unsealer: UnsealerFacade | None,
+        desired: DesiredState,
+        records: PodRecords,
+        events: EventRecorder,
+        reports: Reports,
+        host_ip: Callable[[], str],
+        on_problem: Callable[[], None],
+        resync_seconds: float,
+    ) -> None:
+        self._runtime = runtime
+        self._clock = clock
+        self._admissions = admissions
+        self._unsealer = unsealer
+        self._desired = desired
+        self._records = records
+        self._reports = reports
+        self._on_problem = on_problem
+        self._resync_seconds = resync_seconds
+        self._exits = ExitWatcher()
+        self._containers: dict[str, dict[str, ContainerRecord]] = {}
+        self._workers: dict[str, PodWorker] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._admitted: dict[str, tuple[str, Pod]] = {}
+        self._listed = False
+        self.problem: tuple[str, str] | None = None
+        self._means = Means(
+            clock=clock,
+            runtime=runtime,
+            network=network,
+            events=events,
+            slots=asyncio.Semaphore(AT_ONCE),
+            wanted=self.wanted,
+            admit=self._admit,
+            find_config_map=lambda namespace: lambda name: self._find_config_map(namespace, name),
+            find_secret=lambda namespace: lambda name: self._find_secret(namespace, name),
+            containers=self.containers_of,
+            observed=self._observe,
+            vanished=self._vanish,
+            record=records.by_uid.get,
+            keep=self._keep,
+            report=self._report,
+            gone=self._gone,
+            in_the_way=self._in_the_way,
+            host_ip=host_ip,
+        )
+
+    async def run(self) -> None:
+        """Adopt what runs, run what should, and look at everything anew now and then; until cancelled."""
+        for record in self._records.by_uid.values():
+            if record.gone:
+                self._reports.gone(record)
+        try:
+            while True:
+                await self._list()
+                self._wake_all()
+                await self._clock.sleep(self._resync_seconds)
+        finally:
+            for task in self._tasks.values():
+                task.cancel()
+            if self._tasks:
+                await asyncio.wait(self._tasks.values())
+            self._exits.close()
+
+    async def _list(self) -> None:
+        """Take over the runtime's own list of containers, for as long as it takes to get one."""
+        while True:
+            try:
+                found = await self._runtime.list_containers()
+            except EdgeAgentError as error:
+                self._say((getattr(error, "reason", "") or "RuntimeNotReady", str(error)))
+                delay = error.delay if isinstance(error, TemporaryError) else None
+                await self._clock.sleep(max(delay or 0.0, LIST_RETRY_SECONDS))
+            else:
+                break
+        self._say(None)
+        present = {container.id for container in found}
+        for known in [c for containers in self._containers.values() for c in containers.values()]:
+            if known.id not in present:
+                self._vanish(known)
+        for container in found:
+            self._observe(container)
+        self._listed = True
+
+    def _say(self, problem: tuple[str, str] | None) -> None:
+        if problem != self.problem:
+            self.problem = problem
+            if problem is not None:
+                log.warning("no pod can be acted on: %s", problem[1])
+            self._on_problem()
+
+    def changed(self, change: Change) -> None:
+        """Desired state has a new generation."""
+        for uid in change.changed | change.removed:
+            self._admitted.pop(uid, None)
+        for worker in self._workers.values():
+            worker.retry_now()
+        if self._listed:
+            self._wake_all()
+
+    def _wake_all(self) -> None:
+        """A worker for every pod there is any trace of; nothing is taken for deleted without an index."""
+        wanted = {uid for uid, found in self._desired.objects.items() if isinstance(found, Pod)}
+        traces: set[str] = set()
+        if self._desired.generation:
+            remembered = {uid for uid, record in self._records.by_uid.items() if not record.gone}
+            traces = self._containers.keys() | remembered
+        for uid in wanted | traces:
+            self._wake(uid)
+
+    def _wake(self, uid: str) -> None:
+        worker = self._workers.get(uid)
+        if worker is not None:
+            worker.wake()
+            return
+        worker = PodWorker(uid, self._means)
+        self._workers[uid] = worker
+        task = asyncio.get_running_loop().create_task(worker.run(), name=f"pod {uid}")
+        self._tasks[uid] = task
+        task.add_done_callback(lambda done: self._worker_ended(uid, done))
+
+    def _worker_ended(self, uid: str, task: "asyncio.Task[None]") -> None:
+        self._tasks.pop(uid, None)
+        self._workers.pop(uid, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # A bug in one pod's handling must neither stop the others nor be retried in a tight loop.
+            log.error("the worker of pod %s ended by a bug", uid, exc_info=error)
+            asyncio.get_running_loop().call_later(30, self._wake, uid)
+            return
+        if not task.cancelled():
+            for worker in self._workers.values():
+                worker.wake()
+            if self.wanted(uid) is not None:
+                self._wake(uid)
+
+    def wanted(self, uid: str) -> Pod | None:
+        """The pod as desired state has it, or None."""
+        found = self._desired.objects.get(uid)
+        return found if isinstance(found, Pod) else None
+
+    def containers_of(self, uid: str) -> list[ContainerRecord]:
+        """What the runtime was last seen to hold of a pod."""
+        return list(self._containers.get(uid, {}).values())
+
+    def statuses(self) -> list[tuple[Pod, PodStatus]]:
+        """Every desired pod with its status, sorted by namespace and name."""
+        pairs = [
+            (found, self._workers[uid].status if uid in self._workers else PodStatus(phase="Pending"))
+            for uid, found in self._desired.objects.items()
+            if isinstance(found, Pod)
+        ]
+        return sorted(pairs, key=lambda pair: (pair[0].metadata.namespace, pair[0].metadata.name))
+
+    def _observe(self, container: ContainerRecord) -> None:
+        uid = container.labels.get(LABEL_POD_UID, "")
+        self._containers.setdefault(uid, {})[container.id] = container
+        if container.state != "running":
+            self._exits.forget(container.id)
+        elif not self._exits.watch(container.id, container.pid, lambda key: self._exited(uid, key)):
+            self._exited(uid, container.id)
+
+    def _vanish(self, container: ContainerRecord) -> None:
+        uid = container.labels.get(LABEL_POD_UID, "")
+        self._exits.forget(container.id)
+        containers = self._containers.get(uid, {})
+        containers.pop(container.id, None)
+        if not containers:
+            self._containers.pop(uid, None)
+
+    def _exited(self, uid: str, container_id: str) -> None:
+        self._runtime.warm()
+        if uid not in self._workers and (uid in self._desired.objects or self._desired.generation):
+            self._wake(uid)
+        if (worker := self._workers.get(uid)) is not None:
+            worker.ended.add(container_id)
+            worker.wake()
+
+    async def _admit(self, pod: Pod) -> Pod:
+        """The pod as the admission plugins let it run. PermanentError names rules and fields."""
+        digest = self._desired.entries[pod.metadata.uid].digest
+        cached = self._admitted.get(pod.metadata.uid)
+        if cached is not None and cached[0] == digest:
+            return cached[1]
+        admitted = pod
+        for admission in self._admissions:
+            admitted = await admission.mutate(admitted)
+        violations = [v for admission in self._admissions for v in await admission.review(admitted)]
+        if violations:
+            text = "; ".join(f"{violation.field}: {violation.message}" for violation in violations)
+            raise PermanentError(text, reason="AdmissionRefused")
+        self._admitted[pod.metadata.uid] = (digest, admitted)
+        return admitted
+
+    def _find_config_map(self, namespace: str, name: str) -> ConfigMap | None:
+        for found in self._desired.objects.values():
+            meta = found.metadata
+            if isinstance(found, ConfigMap) and (meta.namespace, meta.name) == (namespace, name):
+                return found
+        return None
+
+    async def _find_secret(self, namespace: str, name: str) -> Secret | None:
+        for found in self._desired.objects.values():
+            meta = found.metadata
+            if isinstance(found, SealedSecret) and (meta.namespace, meta.name) == (namespace, name):
+                if self._unsealer is None:
+                    raise PermanentError(
+                        f"secret {name!r} cannot be opened: no plugin for secrets is loaded",
+                        reason="CreateContainerConfigError",
+                    )
+                return await self._unsealer.unseal(found)
+        return None
+
+    def _keep(self, record: PodRecord) -> None:
+        try:
+            self._records.put(record)
+        except TemporaryError as error:
+            # Held in memory; after a crash the runtime's labels tell nearly as much.
+            log.warning("the record of pod %s/%s could not be written: %s", record.namespace, record.name, error)
+
+    def _report(self, pod: Pod, status: PodStatus) -> None:
+        self._reports.status(pod, status)
+
+    def _gone(self, uid: str) -> None:
+        record = self._records.by_uid.get(uid)
+        self._admitted.pop(uid, None)
+        if record is not None:
+            record = msgspec.structs.replace(record, gone=True)
+            self._keep(record)
+            self._reports.gone(record)
+
+    def forget(self, uid: str) -> None:
+        """The hub knows that the pod is gone: its record can go too."""
+        try:
+            self._records.remove(uid)
+        except TemporaryError as error:
+            log.warning("the record of pod %s stays for now: %s", uid, error)
+
+    def _in_the_way(self, pod: Pod) -> bool:
+        """Whether another pod of the same name still has containers: identity is the uid, names must wait."""
+        key = (pod.metadata.namespace, pod.metadata.name)
+        return any(
+            (record.namespace, record.name) == key and not record.gone and uid not in self._desired.objects
+            for uid, record in self._records.by_uid.items()
+        )
+
+    def with_status(self, pod: Pod, status: PodStatus) -> Pod:
+        """The pod as a reader sees it."""
+        return msgspec.structs.replace(pod, status=status)
+
+    def find(self, namespace: str, name: str) -> Pod | None:
+        """The desired pod of that name, with its status."""
+        for pod, status in self.statuses():
+            if (pod.metadata.namespace, pod.metadata.name) == (namespace, name):
+                return self.with_status(pod, status)
+        return None
+
+

@@ -1,0 +1,74 @@
+"""What the node can be asked about itself, in Kubernetes shapes: the answers behind every door.
+
+The local socket and the hub's requests both end here, so that a technician and an operator see the same.
+"""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from edgeagent.api.objects.base import ObjectMeta
+from edgeagent.api.objects.decode import decode_json
+from edgeagent.api.objects.node import Node, NodeStatus
+from edgeagent.api.objects.pod import Pod
+from edgeagent.node.pods.containers import runs_of
+from edgeagent.node.pods.logs import LogError, read_log
+from edgeagent.node.pods.manager import PodManager
+from edgeagent.wire.rpc import LogsParams, LogsResult
+
+LOG_LIMIT = 1_000_000
+
+
+class NodeReads:
+    """Reads pods, the node and logs. ``pods`` is None where no runtime plugin could be loaded."""
+
+    def __init__(self, *, name: str, pods: PodManager | None, status: Callable[[], NodeStatus]) -> None:
+        self._name = name
+        self._pods = pods
+        self._status = status
+
+    def node(self) -> Node:
+        """This node."""
+        return Node(api_version="v1", metadata=ObjectMeta(name=self._name), status=self._status())
+
+    def pods(self) -> list[Pod]:
+        """All desired pods with their statuses, sorted by namespace and name."""
+        if self._pods is None:
+            return []
+        return [self._pods.with_status(pod, status) for pod, status in self._pods.statuses()]
+
+    async def logs_call(self, params: msgspec.Raw, limit: int) -> LogsResult:
+        """The remote call ``logs``. Base64 and the reply around it leave two thirds of ``limit``."""
+        return await self.logs(decode_json(bytes(params), LogsParams), limit=limit * 2 // 3)
+
+    async def logs(self, wanted: LogsParams, *, limit: int = LOG_LIMIT) -> LogsResult:
+        """A container's log; raises LogError."""
+        pod = self._pods.find(wanted.namespace, wanted.pod) if self._pods is not None else None
+        if pod is None or self._pods is None:
+            raise LogError("NotFound", f'pods "{wanted.pod}" not found')
+        names = [container.name for container in pod.spec.containers]
+        name = wanted.container or (names[0] if len(names) == 1 else "")
+        if not name:
+            raise LogError(
+                "BadRequest",
+                f"a container name must be specified for pod {wanted.pod}, choose one of: [{' '.join(names)}]",
+            )
+        if name not in names:
+            raise LogError("BadRequest", f"container {name} is not valid for pod {wanted.pod}")
+        runs = [run for run in runs_of(name, self._pods.containers_of(pod.metadata.uid)) if run.started_at]
+        if wanted.previous:
+            runs = runs[1:]
+        if not runs:
+            which = "previous terminated container" if wanted.previous else "container"
+            raise LogError("BadRequest", f'{which} "{name}" in pod "{wanted.pod}" not found')
+        if not runs[0].log_path:
+            raise LogError("NotFound", "the runtime gives no log file for this container")
+        return await asyncio.to_thread(
+            read_log,
+            Path(runs[0].log_path),
+            tail_lines=wanted.tail_lines,
+            timestamps=wanted.timestamps,
+            limit=min(limit, LOG_LIMIT),
+        )

@@ -1,0 +1,208 @@
+"""The node's end of the wire: one MQTT session, and what goes through it both ways.
+
+Everything the broker can do is here; the agent runs the same without it.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from edgeagent.api.clock import Clock
+from edgeagent.api.errors import PermanentError, TemporaryError
+from edgeagent.api.objects.node import NodeStatus
+from edgeagent.node.calls import Method, NodeCalls
+from edgeagent.node.config import MqttSection
+from edgeagent.node.identity import IdentityDir, NodeIdentity
+from edgeagent.node.store.database import Database
+from edgeagent.node.store.desired import Change, DesiredState, get_meta, set_meta
+from edgeagent.node.store.outbox import Outbox
+from edgeagent.node.sync.desired import DesiredSync
+from edgeagent.node.sync.fetch import ObjectFetcher
+from edgeagent.node.sync.report import Reporter
+from edgeagent.wire.canonical import canonical_json
+from edgeagent.wire.join import BrokerAddress
+from edgeagent.wire.reports import PodReport, Presence
+from edgeagent.wire.session import Connection, Message, MqttSession, SessionConfig, Will
+from edgeagent.wire.tls import client_context
+from edgeagent.wire.topics import Topics
+
+log = logging.getLogger(__name__)
+
+FETCH_PATIENCE_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class UplinkParts:
+    """What an uplink is made of."""
+
+    identity: NodeIdentity
+    files: IdentityDir
+    brokers: Sequence[BrokerAddress]
+    mqtt: MqttSection
+    database: Database
+    desired: DesiredState
+    outbox: Outbox
+    topics: Topics
+    clock: Clock
+    rng: random.Random
+    methods: Mapping[str, Method]
+    on_switch: Callable[[Change], None]
+    on_change: Callable[[], None]
+    prepare: Callable[[], None]
+    forget: Callable[[str], None]
+
+
+class Uplink:
+    """Connects, receives desired state and requests, reports. ``last_error`` says why there is no connection."""
+
+    def __init__(self, parts: UplinkParts) -> None:
+        """PermanentError where the node's certificate files cannot be used."""
+        self._parts = parts
+        node, topics = parts.identity.node, parts.topics
+        files = parts.files
+        tls = None
+        if any(address.tls for address in parts.brokers):
+            tls = client_context(files.ca, files.certificate, files.private_key)
+        self._session_number = int(get_meta(parts.database, "session") or "0")
+        self.last_error = ""
+        self._session = MqttSession(
+            SessionConfig(
+                addresses=parts.brokers,
+                client_id=f"{parts.identity.cluster}.{node}",
+                tls=tls,
+                keepalive=parts.mqtt.keepalive_seconds,
+                session_expiry=parts.mqtt.session_expiry_seconds,
+                reconnect_ceiling=parts.mqtt.reconnect_ceiling_seconds,
+            ),
+            clock=parts.clock,
+            rng=parts.rng,
+            on_message=self._message,
+            on_connect=self._connected,
+            on_disconnect=self._disconnected,
+            will=self._will,
+        )
+        self._reporter = Reporter(
+            session=self._session,
+            connected=lambda: self._session.connection is not None,
+            outbox=parts.outbox,
+            events_topic=topics.events(node),
+            clock=parts.clock,
+            rng=parts.rng,
+        )
+        self._fetcher = ObjectFetcher(topics, self._session, patience=FETCH_PATIENCE_SECONDS)
+        self._sync = DesiredSync(
+            cluster=parts.identity.cluster,
+            node=node,
+            pinned=parts.identity.trust,
+            database=parts.database,
+            desired=parts.desired,
+            fetcher=self._fetcher,
+            clock=parts.clock,
+            rng=parts.rng,
+            on_switch=parts.on_switch,
+            on_problem=parts.on_change,
+            prepare=parts.prepare,
+        )
+        self._calls = NodeCalls(
+            node=node,
+            session=self._session,
+            anchor=lambda: self._sync.anchor,
+            methods=parts.methods,
+            clock=parts.clock,
+            payload_limit=lambda: self._session.connection.payload_limit if self._session.connection else 0,
+        )
+        self._subscribe = asyncio.Event()
+
+    @property
+    def connected(self) -> bool:
+        """Whether a broker has accepted the session."""
+        return self._session.connection is not None
+
+    @property
+    def broker(self) -> str:
+        """The broker in use, as ``host:port``, empty where there is none."""
+        connection = self._session.connection
+        return f"{connection.address.host}:{connection.address.port}" if connection is not None else ""
+
+    @property
+    def problem(self) -> tuple[str, str] | None:
+        """Why the newest index is not in force, if so."""
+        return self._sync.problem
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._session.run())
+                tasks.create_task(self._sync.run())
+                tasks.create_task(self._reporter.run())
+                tasks.create_task(self._keep_subscribed())
+        finally:
+            await self._calls.stop()
+
+    def report_node(self, status: NodeStatus) -> None:
+        """The node's status is now this."""
+        self._reporter.set(self._parts.topics.status(self._parts.identity.node), status)
+
+    def report_pod(self, namespace: str, name: str, report: PodReport) -> None:
+        """A pod's status is now this."""
+        self._reporter.set(self._parts.topics.pod(self._parts.identity.node, namespace, name), report)
+
+    def clear_pod(self, namespace: str, name: str, uid: str) -> None:
+        """Nothing of a pod is left on this node."""
+        topic = self._parts.topics.pod(self._parts.identity.node, namespace, name)
+        self._reporter.clear(topic, lambda: self._parts.forget(uid))
+
+    def events_appended(self) -> None:
+        """The outbox has something new."""
+        self._reporter.wake()
+
+    def _will(self) -> Will:
+        self._session_number += 1
+        try:
+            set_meta(self._parts.database, [("session", str(self._session_number))])
+        except TemporaryError as error:
+            log.warning("the session number could not be kept: %s", error)
+        presence = Presence(online=False, session=self._session_number)
+        return Will(self._parts.topics.online(self._parts.identity.node), canonical_json(presence))
+
+    def _connected(self, _connection: Connection) -> None:
+        self.last_error = ""
+        online = Presence(online=True, session=self._session_number)
+        self._reporter.set(self._parts.topics.online(self._parts.identity.node), online)
+        self._reporter.reconnected()
+        self._subscribe.set()
+        self._parts.on_change()
+
+    def _disconnected(self, reason: str) -> None:
+        if reason != self.last_error:
+            self.last_error = reason
+            self._parts.on_change()
+
+    async def _keep_subscribed(self) -> None:
+        """After each connection: ask for the index and for requests. Retained messages come at once."""
+        node, topics = self._parts.identity.node, self._parts.topics
+        while True:
+            await self._subscribe.wait()
+            self._subscribe.clear()
+            try:
+                await self._session.subscribe([topics.desired(node), topics.node_rpc(node, "+")])
+                self._sync.connected()
+            except (TemporaryError, PermanentError) as error:
+                self.last_error = f"the broker does not let this node read its topics: {error}"
+                log.warning("%s", self.last_error)
+                self._parts.on_change()
+                if isinstance(error, PermanentError):
+                    await self._parts.clock.sleep(60)
+                    self._subscribe.set()
+
+    def _message(self, message: Message) -> None:
+        match self._parts.topics.levels(message.topic):
+            case ["objects", digest]:
+                self._fetcher.deliver(digest, message.payload)
+            case ["nodes", node, "desired"] if node == self._parts.identity.node:
+                self._sync.offer(message.payload)
+            case ["nodes", node, "rpc", method] if node == self._parts.identity.node:
+                self._calls.handle(method, message)

@@ -1,0 +1,29 @@
+"""The unsealer: a sealed Secret in, the Secret out, with a key that never leaves this process."""
+
+from pathlib import Path
+
+from edgeagent.api.errors import PermanentError
+from edgeagent.api.objects.config import SealedSecret, Secret
+from edgeagent.wire.keys import SealingKey
+from edgeagent.wire.sealing import unseal_secret
+
+
+class NodeUnsealer:
+    """Opens what was sealed to the key in ``key_file`` (32 raw bytes)."""
+
+    def __init__(self, key_file: Path, *, cluster: str, node: str) -> None:
+        self._key_file = key_file
+        self._cluster = cluster
+        self._node = node
+
+    def unseal(self, sealed: SealedSecret) -> Secret:
+        """The Secret in clear; PermanentError names the secret, never its content."""
+        try:
+            key = SealingKey(self._key_file.read_bytes())
+        except (OSError, ValueError) as error:
+            raise PermanentError(f"the node's sealing key cannot be used: {error}", reason="UnsealFailed") from None
+        try:
+            return unseal_secret(sealed, key, cluster=self._cluster, node=self._node)
+        except PermanentError as error:
+            meta = sealed.metadata
+            raise PermanentError(f"secret {meta.namespace}/{meta.name}: {error}", reason="UnsealFailed") from None
