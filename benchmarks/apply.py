@@ -86,19 +86,18 @@ async def _one(hub: HubClient, name: str) -> tuple[float, float]:
 
 
 async def _watch(hub: HubClient, name: str, watching: asyncio.Event, seen: asyncio.Event) -> None:
-    watching.set()
-    async for event in hub.watch("Pod"):
-        found: dict[str, Any] = json.loads(bytes(event.object))
-        if found["metadata"]["name"] == name and found.get("status", {}).get("phase") == "Running":
-            seen.set()
-            return
+    async with hub.watch("Pod", namespace="default", name=name) as events:
+        watching.set()
+        async for event in events:
+            found: dict[str, Any] = json.loads(bytes(event.object))
+            if found.get("status", {}).get("phase") == "Running":
+                seen.set()
+                return
 
 
 def _started(podman: PodmanService, name: str) -> float:
-    done = podman.run(
-        "ps", "--filter", f"label=io.edgeagent.pod.name={name}", "--format", "{{.StartedAt}}"
-    )
-    return float(done.stdout.split()[0])
+    identity = podman.run("ps", "-q", "--filter", f"label=io.edgeagent.pod.name={name}").stdout.strip()
+    return int(podman.run("inspect", "--format", "{{.State.StartedAt.UnixMicro}}", identity).stdout) / 1e6
 
 
 def _podman_run(podman: PodmanService) -> float:

@@ -23,12 +23,15 @@ class SystemClock:
     """The machine's own clock."""
 
     def now(self) -> float:
+        """Seconds since the epoch."""
         return time.time()
 
     def monotonic(self) -> float:
+        """Seconds since some moment, often the boot."""
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
+        """Pause the calling task."""
         await asyncio.sleep(seconds)
 
 

@@ -14,7 +14,8 @@ class LaneSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     ``thread`` keeps the plugin in the agent's process. ``process`` runs it in a child that is started
     by the first call and ends after ``idle_seconds`` without one: for plugins whose libraries are too
-    heavy to be held all day. ``workers`` calls run at once, ``queue`` more may wait; a further one is refused.
+    heavy to be held all day. ``workers`` calls run at once, ``queue`` more may wait;
+    a further one is refused.
     """
 
     isolation: Literal["thread", "process"] = "thread"

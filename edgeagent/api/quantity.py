@@ -11,6 +11,8 @@ _SUFFIX = {
     "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40, "Pi": 2.0**50, "Ei": 2.0**60,
 }  # fmt: skip
 
+_LARGEST = 2.0**63
+
 
 def parse_quantity(text: str | int | float) -> float:
     """The number that ``text`` stands for; raises ValueError where it is none or is negative."""
@@ -20,4 +22,6 @@ def parse_quantity(text: str | int | float) -> float:
     value = float(match[1] + (match[2] or "")) * _SUFFIX.get(match[3] or "", 1.0)
     if value < 0:
         raise ValueError("must not be negative")
+    if value > _LARGEST:
+        raise ValueError(f"{str(text)[:40]!r} is too large")
     return value

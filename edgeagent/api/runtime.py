@@ -121,4 +121,3 @@ class ContainerRuntime(Protocol):
 
     def remove_container(self, container_id: str) -> None:
         """Remove a container and its writable layer and log, by force if it runs."""
-

@@ -90,7 +90,7 @@ class _Page:
         return moment.strftime("%a, %d %b %Y %H:%M:%S %z")
 
     def text(self) -> str:
-        """All lines. A column's width is that of its widest cell among adjoining lines that go on after it."""
+        """All lines. A column is as wide as its widest cell among adjoining lines that go on after it."""
         widths: list[list[int]] = [[0] * (len(line) - 1) for line in self._lines]
         for column in range(max((len(w) for w in widths), default=0)):
             block: list[int] = []

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import edgeagent
 from edgeagent.api.clock import SystemClock
 from edgeagent.api.errors import EdgeAgentError, InvalidObjectError, TemporaryError
-from edgeagent.api.objects.decode import KubernetesObject, decode_json, decode_object_json
+from edgeagent.api.objects.decode import KubernetesObject, decode_object_json
 from edgeagent.api.objects.event import Event
 from edgeagent.api.objects.pod import Pod
 from edgeagent.api.objects.validate import validate_label
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from edgeagent.cli.hubclient import HubClient
     from edgeagent.cli.manifests import Manifest
+    from edgeagent.wire.hubapi import WatchEvent
     from edgeagent.wire.rpc import RpcError
 
 DEFAULT_CONFIG = "~/.config/edgeagent/operator.json"
@@ -81,7 +82,7 @@ def parse_duration(text: str) -> float:
 
 
 def parse_selector(text: str) -> dict[str, str]:
-    """``app=web,tier==front`` as a mapping; raises ArgumentTypeError for what only Kubernetes can select by."""
+    """``app=web,tier==front`` as a mapping; raises ArgumentTypeError for any other selector."""
     labels: dict[str, str] = {}
     for part in text.split(","):
         match = _LABEL_PAIR.fullmatch(part.strip())
@@ -169,13 +170,20 @@ async def _apply_to(hub: "HubClient", manifests: "list[Manifest]", *, dry_run: b
     try:
         result = await hub.apply([msgspec.Raw(canonical_json(m.object)) for m in manifests], dry_run=dry_run)
     except RpcError as error:
-        place = re.match(r"objects\[(\d+)\]", str(error))
-        source = manifests[int(place[1])].source if place and int(place[1]) < len(manifests) else ""
-        raise CommandError((f"{source}: " if source else "") + _server_error(error)) from None
+        source = _source_of(str(error), manifests)
+        raise CommandError(_server_error(error) + (f" (from {escape(source)})" if source else "")) from None
     suffix = " (server dry run)" if dry_run else ""
     for applied in result.applied:
         print(f"{escape(applied.kind.lower())}/{escape(applied.name)} {applied.action}{suffix}")
     return 0
+
+
+def _source_of(message: str, manifests: "list[Manifest]") -> str:
+    """Where the object was written that a message of the hub begins with; empty where it names none."""
+    if (numbered := re.match(r"document (\d{1,6})\b", message)) and 0 < int(numbered[1]) <= len(manifests):
+        return manifests[int(numbered[1]) - 1].source
+    named = re.match(r"(\w+) ([^\s/]+)/(\S+)", message)
+    return next((m.source for m in manifests if named and m.key == named.groups()), "")
 
 
 def _manifests(options: argparse.Namespace) -> "list[Manifest]":
@@ -287,14 +295,15 @@ class _WatchPrinter:
             self._print([item])
 
     def _is_known(self, item: KubernetesObject) -> bool:
-        """Whether this state of the object, or a later one, was printed."""
+        """Whether this state of the object, or a later one, was printed.
+
+        A status changes without the version, so that only an older version is surely the past.
+        """
         known = self._known.get(_identity(item))
-        if known is None:
-            return False
-        versions = known.metadata.resource_version, item.metadata.resource_version
-        if all(version.isdecimal() for version in versions):
-            return int(versions[0]) >= int(versions[1])
-        return known == item
+        if known is None or known == item:
+            return known is not None
+        versions = item.metadata.resource_version, known.metadata.resource_version
+        return all(version.isdecimal() for version in versions) and int(versions[0]) < int(versions[1])
 
     def _print(self, items: Sequence[KubernetesObject]) -> None:
         if not items:
@@ -472,9 +481,7 @@ async def _delete_one(
     options: argparse.Namespace,
     stack: contextlib.AsyncExitStack,
 ) -> tuple[Target, Callable[[], Awaitable[None]]] | None:
-    """Delete one object; what to call and await until it is gone, or None where it is or nobody wants to wait."""
-    from edgeagent.wire.hubapi import WatchEvent
-
+    """Delete one object; what to await until it is gone, or None where there is nothing to wait for."""
     kind, name = target.resource.kind, target.name
     events: AsyncIterator[WatchEvent] | None = None
     wants_to_wait = options.wait and not options.force and target.resource.kind == "Pod"
@@ -731,7 +738,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _global_options(parser, default=None)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_CommandParser)
-    shared = _Parser(add_help=False)
+    shared = _CommandParser(add_help=False)
     _global_options(shared, default=argparse.SUPPRESS)
 
     def command(name: str, summary: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
@@ -776,7 +783,7 @@ def build_parser() -> argparse.ArgumentParser:
     delete.add_argument("--timeout", type=parse_duration, default=0.0, metavar="DURATION",
                         help="how long to wait, as 30s or 5m (default: 0, for ever)")  # fmt: skip
     delete.add_argument("--grace-period", type=_grace, default=None, metavar="SECONDS",
-                        help="time for containers to end by themselves, instead of the pod's own")  # fmt: skip
+                        help="time for containers to end by themselves")  # fmt: skip
     delete.add_argument(
         "--now", action="store_const", dest="grace_period", const=1, help="the same as --grace-period 1"
     )
@@ -811,12 +818,12 @@ def _global_options(parser: argparse.ArgumentParser, *, default: str | None) -> 
     parser.add_argument("--config", default=default, metavar="FILE",
                         help=f"the operator file (default: $EDGECTL_CONFIG or {DEFAULT_CONFIG})")  # fmt: skip
     parser.add_argument("--request-timeout", type=parse_duration, default=timeout, metavar="DURATION",
-                        help="how long connecting, and each answer, may take (default: 10s; 0 for ever)")  # fmt: skip
+                        help="for connecting, and for each answer (default: 10s; 0: for ever)")  # fmt: skip
 
 
 def _file_options(parser: argparse.ArgumentParser, *, required: bool) -> None:
     parser.add_argument("-f", "--filename", action="append", required=required, default=None, metavar="FILE",
-                        help="a file, a directory, or - for standard input; may be given several times")  # fmt: skip
+                        help="a file, a directory, or - for standard input; may be repeated")  # fmt: skip
     parser.add_argument("-R", "--recursive", action="store_true", help="the directories in a directory, too")
 
 
@@ -849,7 +856,8 @@ def _completion(options: argparse.Namespace) -> int:
         print("autoload -Uz bashcompinit && bashcompinit")
     print(f"""\
 _edgectl() {{
-  local current="${{COMP_WORDS[COMP_CWORD]}}" previous="${{COMP_WORDS[COMP_CWORD-1]}}" command="" flags="" word
+  local current="${{COMP_WORDS[COMP_CWORD]}}" previous="${{COMP_WORDS[COMP_CWORD-1]}}"
+  local command="" flags="" word
   for word in "${{COMP_WORDS[@]:1:COMP_CWORD-1}}"; do
     case "$word" in {"|".join(commands)}) command="$word"; break ;; esac
   done

@@ -233,9 +233,8 @@ class HubClient:
         assert self._broken is not None
         ready = asyncio.ensure_future(self._ready.wait())
         try:
-            await asyncio.wait(
-                {ready, self._broken}, timeout=self._timeout, return_when=asyncio.FIRST_COMPLETED
-            )
+            both: set[asyncio.Future[Any]] = {ready, self._broken}
+            await asyncio.wait(both, timeout=self._timeout, return_when=asyncio.FIRST_COMPLETED)
             if self._broken.done():
                 raise self._broken.result()
             if not ready.done():
@@ -254,7 +253,8 @@ class HubClient:
         assert self._running is not None
         ready = asyncio.ensure_future(self._ready.wait())
         try:
-            await asyncio.wait({ready, self._running}, return_when=asyncio.FIRST_COMPLETED)
+            both: set[asyncio.Future[Any]] = {ready, self._running}
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
             if self._running.done():
                 raise PermanentError("the connection was given up")
         finally:
@@ -291,7 +291,7 @@ class HubClient:
         except PermanentError as error:
             self._fail(
                 PermanentError(
-                    f"{error}: does the user {self._operator.user!r} of the operator file match its certificate?"
+                    f"{error}: is the operator file's user {self._operator.user!r} that of its certificate?"
                 )
             )
             return
@@ -399,7 +399,8 @@ class HubClient:
                 )
         except TimeoutError:
             raise HubUnreachableError(
-                f"the broker {self.brokers} did not take the request within {self._timeout:g}s: is the network up?"
+                f"the broker {self.brokers} did not take the request within {self._timeout:g}s: "
+                "is the network up?"
             ) from None
         except PermanentError as error:
             if error.reason == "PacketTooLarge":
@@ -408,8 +409,9 @@ class HubClient:
 
     def _no_answer(self, method: str) -> HubUnreachableError:
         return HubUnreachableError(
-            f"the hub did not answer {method!r} within {self._timeout or 0:g}s. The broker {self.brokers} is up; "
-            f"check that `edgehub run` is running and connected to it, for the cluster {self._operator.cluster!r}"
+            f"the hub did not answer {method!r} within {self._timeout or 0:g}s. The broker {self.brokers} "
+            "is up; check that `edgehub run` is running and connected to it, "
+            f"for the cluster {self._operator.cluster!r}"
         )
 
     async def _cancel(self, correlation: bytes) -> None:

@@ -5,6 +5,7 @@ problems of all files are found in one go.
 """
 
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -194,7 +195,10 @@ class _Broken:
 def _decode(data: object, *, namespace: str, enforce: bool) -> Applicable:
     if isinstance(data, _Broken):
         raise InvalidObjectError(data.path, data.problem)
-    made = decode_object(data)
+    try:
+        made = decode_object(data)
+    except InvalidObjectError as error:
+        raise _with_key(data, error) from None
     if not isinstance(made, _APPLICABLE):
         expected = ", ".join(kind.__name__ for kind in _APPLICABLE)
         raise InvalidObjectError(
@@ -218,3 +222,46 @@ def _decode(data: object, *, namespace: str, enforce: bool) -> Applicable:
     if size > MAX_OBJECT_BYTES:
         raise InvalidObjectError("", f"{size} bytes, more than the {MAX_OBJECT_BYTES} allowed")
     return made
+
+
+def _with_key(data: object, error: InvalidObjectError) -> InvalidObjectError:
+    """The error with the key in its path where the decoder only says "some key" (``data[*]``)."""
+    prefix, star, rest = error.path.partition("[*]")
+    steps = [int(index) if index else name for index, name in re.findall(r"\[(\d+)\]|([^.\[\]]+)", prefix)]
+    mapping = _at(data, steps)
+    if not star or not isinstance(mapping, dict) or not mapping:
+        return error
+    keys = list(mapping)
+    while len(keys) > 1:
+        half = keys[: len(keys) // 2]
+        try:
+            decode_object(_replaced(data, steps, {key: mapping[key] for key in half}))
+        except InvalidObjectError as other:
+            keys = half if other.path == error.path else keys[len(half) :]
+        else:
+            keys = keys[len(half) :]
+    return InvalidObjectError(f"{prefix}.{keys[0]}{rest}", error.problem)
+
+
+def _at(data: object, steps: Sequence[int | str]) -> object:
+    for step in steps:
+        if isinstance(data, dict) and isinstance(step, str):
+            data = data.get(step)
+        elif isinstance(data, list) and isinstance(step, int) and step < len(data):
+            data = data[step]
+        else:
+            return None
+    return data
+
+
+def _replaced(data: object, steps: Sequence[int | str], value: object) -> object:
+    """A copy of ``data`` with another value at ``steps``; what is not on the way there is shared."""
+    if not steps:
+        return value
+    if isinstance(data, dict):
+        return {
+            key: _replaced(one, steps[1:], value) if key == steps[0] else one for key, one in data.items()
+        }
+    if isinstance(data, list):
+        return [_replaced(one, steps[1:], value) if i == steps[0] else one for i, one in enumerate(data)]
+    return data

@@ -79,7 +79,7 @@ def resource_of(item: KubernetesObject) -> Resource:
 
 
 def escape(text: str, *, keep: str = "") -> str:
-    """``text`` with every character that cannot be printed as ``\\x1b`` or ``\\u202e``, save those of ``keep``."""
+    r"""``text`` with what cannot be printed as ``\x1b`` or ``\u202e``, save the characters of ``keep``."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in keep else _escaped(c) for c in text)
@@ -168,7 +168,7 @@ def wants_colour(stream: TextIO, environ: Mapping[str, str] | None = None) -> bo
 
 @dataclass(frozen=True, slots=True)
 class PodSummary:
-    """What a table shows of a pod: containers ready and in all, STATUS, restarts and when the last one was."""
+    """What a table shows of a pod: containers ready and in all, STATUS, restarts and the time of the last."""
 
     ready: int
     total: int

@@ -278,6 +278,11 @@ def _represent_text(dumper: Any, text: str) -> Any:
     return dumper.represent_scalar(_STANDARD + "str", text, style="|" if "\n" in text else None)
 
 
+# Quoted is what any reader might take for a number: this one, or one that knows base 60 and dates.
+_ManifestDumper.yaml_implicit_resolvers = {
+    first: [*_Dumper.yaml_implicit_resolvers.get(first, ()), *pairs]
+    for first, pairs in _ManifestLoader.yaml_implicit_resolvers.items()
+}
 _ManifestDumper.add_representer(str, _represent_text)
 
 

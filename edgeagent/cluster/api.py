@@ -36,7 +36,8 @@ from edgeagent.wire.hubapi import (
     DeleteResult,
     GetParams,
 )
-from edgeagent.wire.rpc import NODE_REQUEST_SECONDS, LogsParams, NodeRequest, RpcError, sign_request
+from edgeagent.wire.noderequest import NodeRequest, sign_request
+from edgeagent.wire.rpc import NODE_REQUEST_SECONDS, LogsParams, RpcError
 
 Applicable = Pod | ConfigMap | Secret
 
@@ -73,7 +74,9 @@ class Api:
     def apply(self, params: ApplyParams) -> ApplyResult:
         """Create or change all of ``params.objects``, or none."""
         if len(params.objects) > MAX_APPLY:
-            raise InvalidObjectError("objects", f"{len(params.objects)} are more than the {MAX_APPLY} of one call")
+            raise InvalidObjectError(
+                "objects", f"{len(params.objects)} are more than the {MAX_APPLY} of one call"
+            )
         manifests = [_manifest(raw, number) for number, raw in enumerate(params.objects, 1)]
         _refuse_twice(manifests)
         changed: list[StoredObject] = []
@@ -129,7 +132,9 @@ class Api:
         body = canonical_json(msgspec.structs.replace(manifest, metadata=meta))
         size = len(body) * 4 // 3 + SEALING_OVERHEAD if isinstance(manifest, Secret) else len(body)
         if size > MAX_OBJECT_BYTES:
-            raise InvalidObjectError("", f"it has {size} bytes on its way to a node, more than {MAX_OBJECT_BYTES}")
+            raise InvalidObjectError(
+                "", f"it has {size} bytes on its way to a node, more than {MAX_OBJECT_BYTES}"
+            )
         stored = StoredObject(
             kind=_kind(manifest),
             namespace=meta.namespace,
@@ -156,7 +161,8 @@ class Api:
             known = ", ".join(one.name for one in self._store.nodes()[:10]) or "none yet"
             raise InvalidObjectError(
                 "spec.nodeName",
-                f"there is no node {node!r} in the cluster (known: {known}); `edgehub node add {node}` adds one",
+                f"there is no node {node!r} in the cluster (known: {known}):"
+                f" `edgehub node add {node}` adds one",
             )
 
     def _bound_pods(self, nodes: set[str]) -> None:
@@ -174,7 +180,10 @@ class Api:
     def delete(self, params: DeleteParams) -> DeleteResult:
         """A Pod goes once its node says that it is gone; everything else goes at once."""
         if params.kind not in ("Pod", "ConfigMap", "Secret"):
-            raise RpcError("Invalid", f"objects of kind {params.kind!r} cannot be deleted, only Pods, ConfigMaps, Secrets")
+            raise RpcError(
+                "Invalid",
+                f"objects of kind {params.kind!r} cannot be deleted, only Pods, ConfigMaps, Secrets",
+            )
         if (grace := params.grace_period_seconds) is not None and grace < 0:
             raise RpcError("Invalid", "gracePeriodSeconds must not be negative")
         stored = self._store.find(params.kind, params.namespace, params.name)
@@ -217,15 +226,19 @@ class Api:
         names = [container.name for container in pod.spec.containers]
         if not params.container and len(names) > 1:
             raise RpcError(
-                "Invalid", f"a container name must be given for pod {params.pod}, choose one of: {' '.join(names)}"
+                "Invalid",
+                f"a container name must be given for pod {params.pod}, choose one of: {' '.join(names)}",
             )
         if params.container and params.container not in names:
-            raise RpcError("Invalid", f"container {params.container!r} is not one of pod {params.pod}: {' '.join(names)}")
+            raise RpcError(
+                "Invalid", f"container {params.container!r} is not one of pod {params.pod}: {' '.join(names)}"
+            )
         view = self._observer.view(stored.node)
         if not view.online:
             since = f" since {view.since}" if view.since else ""
             raise RpcError(
-                "NodeOffline", f"node {stored.node} is not connected{since}; its logs can be read on the node itself"
+                "NodeOffline",
+                f"node {stored.node} is not connected{since}; its logs can be read on the node itself",
             )
         signing = self._signing()
         request = NodeRequest(
@@ -235,7 +248,9 @@ class Api:
             nonce=secrets.token_hex(16),
             expires=self._clock.now() + NODE_REQUEST_SECONDS,
             reply_topic=reply_topic,
-            params=msgspec.Raw(canonical_json(msgspec.structs.replace(params, container=params.container or names[0]))),
+            params=msgspec.Raw(
+                canonical_json(msgspec.structs.replace(params, container=params.container or names[0]))
+            ),
         )
         return stored.node, encode_envelope(sign_request(request, signing.key, list(signing.chain)))
 
@@ -256,7 +271,9 @@ def _manifest(raw: msgspec.Raw, number: int) -> Applicable:
     try:
         found = decode_object_json(bytes(raw))
         if not isinstance(found, Pod | ConfigMap | Secret):
-            raise InvalidObjectError("kind", f"a {type(found).__name__} cannot be applied, only Pods, ConfigMaps, Secrets")
+            raise InvalidObjectError(
+                "kind", f"a {type(found).__name__} cannot be applied, only Pods, ConfigMaps, Secrets"
+            )
         if not found.metadata.namespace:
             raise InvalidObjectError("metadata.namespace", "required field is missing")
         validate_label(found.metadata.namespace, "metadata.namespace")
@@ -270,12 +287,12 @@ def _manifest(raw: msgspec.Raw, number: int) -> Applicable:
     return found
 
 
-class _Named(msgspec.Struct):
+class _Named(msgspec.Struct, frozen=True):
     name: str = ""
     namespace: str = ""
 
 
-class _Header(msgspec.Struct):
+class _Header(msgspec.Struct, frozen=True):
     kind: str = ""
     metadata: _Named = _Named()
 
@@ -303,7 +320,9 @@ def _check_update(manifest: Applicable, old: Applicable) -> None:
     if kept.deletion_timestamp:
         raise RpcError("Conflict", f"{_named(old)} is being deleted: apply it again once it is gone")
     if meta.uid and meta.uid != kept.uid:
-        raise RpcError("Conflict", f"{_named(old)} has uid {kept.uid}, not {meta.uid}: it was created anew meanwhile")
+        raise RpcError(
+            "Conflict", f"{_named(old)} has uid {kept.uid}, not {meta.uid}: it was created anew meanwhile"
+        )
     if meta.resource_version and meta.resource_version != kept.resource_version:
         raise RpcError(
             "Conflict",
@@ -315,7 +334,9 @@ def _check_update(manifest: Applicable, old: Applicable) -> None:
         if isinstance(old, ConfigMap) and isinstance(manifest, ConfigMap):
             data = data or manifest.binary_data != old.binary_data
         if data or not manifest.immutable:
-            raise InvalidObjectError("data", "may not change, for the object says immutable: delete it and create it again")
+            raise InvalidObjectError(
+                "data", "may not change, for the object says immutable: delete it and create it again"
+            )
 
 
 def _not_found(kind: str, name: str) -> PermanentError:

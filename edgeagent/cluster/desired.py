@@ -40,7 +40,10 @@ def references(pod: Pod) -> set[Reference]:
             if variable.value_from is None:
                 continue
             origin = variable.value_from
-            for kind, selector in (("ConfigMap", origin.config_map_key_ref), ("Secret", origin.secret_key_ref)):
+            for kind, selector in (
+                ("ConfigMap", origin.config_map_key_ref),
+                ("Secret", origin.secret_key_ref),
+            ):
                 if selector is not None:
                     found.add((kind, namespace, selector.name))
     return found
@@ -70,7 +73,9 @@ def wanted(
     if len(result) > MAX_OBJECTS:
         raise InvalidObjectError("", f"node {node} would have {len(result)} objects, more than {MAX_OBJECTS}")
     if len(canonical_json([one.entry for one in result])) > MAX_INDEX_BYTES - 1000:
-        raise InvalidObjectError("", f"the list of node {node}'s objects is larger than {MAX_INDEX_BYTES} bytes")
+        raise InvalidObjectError(
+            "", f"the list of node {node}'s objects is larger than {MAX_INDEX_BYTES} bytes"
+        )
     return result
 
 

@@ -90,9 +90,10 @@ class HubFiles:
         """Where the broker keeps its retained messages."""
         return self.mosquitto / "data"
 
-    def operator(self, name: str) -> Path:
-        """The file that ``edgectl`` needs to act as ``name``."""
-        return self.root / f"{name}.operator.json"
+    @property
+    def operator(self) -> Path:
+        """The file that ``edgectl`` needs to act as the first operator."""
+        return self.root / "operator.json"
 
 
 def make_directory(path: Path) -> None:
@@ -102,7 +103,7 @@ def make_directory(path: Path) -> None:
 
 
 def write_file(path: Path, data: str | bytes, mode: int = PRIVATE, *, replace: bool = False) -> None:
-    """Write ``path`` so that a crash leaves the old content or the new. FileExistsError unless ``replace``."""
+    """Write ``path``: after a crash it is the old content or the new. FileExistsError without ``replace``."""
     content = data.encode() if isinstance(data, str) else data
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
@@ -151,7 +152,8 @@ def read_file(path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         raise PermanentError(
-            f"{path} is not there: is {path.parent} a hub's directory? `edgehub init` makes one", reason="NotFound"
+            f"{path} is not there: is {path.parent} a hub's directory? `edgehub init` makes one",
+            reason="NotFound",
         ) from None
     except OSError as error:
         raise PermanentError(f"cannot read {path}: {error.strerror}") from None

@@ -39,8 +39,9 @@ retain_available true
 
 # The largest packet; clients learn it when they connect, and send what is larger in chunks.
 max_packet_size {MAX_PACKET_BYTES}
-# What waits for one client. A count would cut the retained messages of a large cluster short; bytes do not.
-max_queued_messages 0
+# What waits for one client. A low count would cut the retained messages of a large cluster short, and with
+# 0 (no limit) Mosquitto 2.0 ends a connection where it should only refuse a message: so bytes are the limit.
+max_queued_messages 1000000
 max_queued_bytes {MAX_QUEUED_BYTES}
 
 set_tcp_nodelay true

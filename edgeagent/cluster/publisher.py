@@ -86,6 +86,7 @@ class Publisher:
         self._chunks: dict[str, bytes | None] = {}
         self._dirty: dict[str, None] = {}
         self._woken = asyncio.Event()
+        self._working = False
         self._swept = asyncio.Event()
         self.failures: dict[str, str] = {}
 
@@ -153,7 +154,9 @@ class Publisher:
         signer = verify(envelope, self._signing().origin)
         index = decode_index(envelope.payload, cluster=self._topics.cluster, node=node)
         names = self._shelf.expand(entry.digest for entry in index.objects)
-        return Published(index.generation, tuple(index.objects), VerifyKey(signer.key).id, names.union(chunks))
+        return Published(
+            index.generation, tuple(index.objects), VerifyKey(signer.key).id, names.union(chunks)
+        )
 
     # Waking
 
@@ -175,7 +178,7 @@ class Publisher:
     @property
     def idle(self) -> bool:
         """Whether every wake was followed to its end."""
-        return not self._dirty
+        return not self._dirty and not self._working
 
     # The work
 
@@ -199,6 +202,7 @@ class Publisher:
     async def _one(self, name: str) -> bool:
         """Bring one node up to date; False where it is to be tried again later."""
         del self._dirty[name]
+        self._working = True
         # Many nodes may be waiting: let the session breathe between two.
         await asyncio.sleep(0)
         problem = ""
@@ -216,6 +220,7 @@ class Publisher:
             log.exception("node %s", name)
             problem = f"{type(error).__name__}; see the hub's log"
         finally:
+            self._working = False
             self._note(name, problem)
         return True
 
@@ -252,7 +257,9 @@ class Publisher:
             if stored is None:
                 return None
             versions[stored.uid] = stored.version
-            return decode_json(stored.body, ConfigMap if stored.kind == "ConfigMap" else Secret)
+            if stored.kind == "ConfigMap":
+                return decode_json(stored.body, ConfigMap)
+            return decode_json(stored.body, Secret)
 
         def seal(secret: Secret) -> SealedSecret:
             uid = secret.metadata.uid
@@ -293,7 +300,10 @@ class Publisher:
         for start in range(0, len(names), AT_ONCE):
             batch = names[start : start + AT_ONCE]
             done = await asyncio.gather(
-                *(self._session.publish(self._topics.object(n), blobs[n].payload, retain=True) for n in batch),
+                *(
+                    self._session.publish(self._topics.object(n), blobs[n].payload, retain=True)
+                    for n in batch
+                ),
                 return_exceptions=True,
             )
             for name, error in zip(batch, done, strict=True):

@@ -1,4 +1,4 @@
-"""The hub's signing key and the chain of rotations that led to it, in one file: neither is ever without the other.
+"""The hub's signing key and the chain of rotations that led to it, in one file, so that neither is alone.
 
 May not know what is signed. Nodes pin a key when they are enrolled and follow the chain from there.
 """
@@ -13,10 +13,11 @@ import msgspec
 from edgeagent.api.errors import PermanentError
 from edgeagent.api.objects.decode import decode_json
 from edgeagent.cluster.layout import PRIVATE, read_file, write_file
+from edgeagent.wire.anchor import TrustAnchor
 from edgeagent.wire.canonical import canonical_json
 from edgeagent.wire.envelope import MAX_CHAIN, ROTATION_TYPE, Envelope, decode_envelope, encode_envelope
 from edgeagent.wire.keys import SigningKey
-from edgeagent.wire.trust import TrustAnchor, follow, rotate
+from edgeagent.wire.trust import follow, rotate
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,9 @@ class Signing:
     def rotated(self) -> "Signing":
         """A new key, signed over to by this one."""
         if len(self.chain) >= MAX_CHAIN:
-            raise PermanentError(f"the key was rotated {MAX_CHAIN} times, more than nodes follow: enrol them anew")
+            raise PermanentError(
+                f"the key was rotated {MAX_CHAIN} times, more than nodes follow: enrol them anew"
+            )
         key = SigningKey.generate()
         link = rotate(self.cluster, self.serial + 1, self.key, key.public)
         return Signing(self.cluster, self.serial + 1, key, self.first, (*self.chain, link))
@@ -84,7 +87,9 @@ class Signing:
         except (PermanentError, ValueError) as error:
             raise PermanentError(f"{path} holds no usable signing key: {error}") from None
         if led_to != signing.anchor:
-            raise PermanentError(f"{path} holds a key that its own chain does not lead to: restore it from a backup")
+            raise PermanentError(
+                f"{path} holds a key that its own chain does not lead to: restore it from a backup"
+            )
         return signing
 
 

@@ -37,7 +37,8 @@ MIGRATIONS: Sequence[str] = (
         PRIMARY KEY (uid, node)
     ) STRICT;
     CREATE TABLE events (
-        id INTEGER PRIMARY KEY AUTOINCREMENT, node TEXT NOT NULL, stream TEXT NOT NULL, sequence INTEGER NOT NULL,
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        node TEXT NOT NULL, stream TEXT NOT NULL, sequence INTEGER NOT NULL,
         namespace TEXT NOT NULL, name TEXT NOT NULL, seen REAL NOT NULL, body BLOB NOT NULL,
         UNIQUE (node, stream, sequence)
     ) STRICT;
@@ -88,10 +89,6 @@ class StoredEvent:
     body: bytes
 
 
-_OBJECT = "kind, namespace, name, uid, version, node, deleting, body"
-_NODE = "name, uid, created, sealing_key, serial, generation"
-
-
 class Store:
     """One connection to the file; others may have theirs. Close it when done."""
 
@@ -125,8 +122,8 @@ class Store:
         version = self._version()
         if version > len(migrations):
             raise PermanentError(
-                f"{self._path} was written by a newer edgehub (schema {version}, this one knows {len(migrations)}):"
-                " install that version or a later one"
+                f"{self._path} was written by a newer edgehub (schema {version}, this one knows"
+                f" {len(migrations)}): install that version or a later one"
             )
         if 0 < version < len(migrations):
             self._keep_copy(version)
@@ -172,7 +169,9 @@ class Store:
                 self._db.execute("COMMIT")
         except sqlite3.Error as error:
             self._rollback()
-            raise TemporaryError(f"the hub's database cannot be written: {error}", reason="StorageFailed") from None
+            raise TemporaryError(
+                f"the hub's database cannot be written: {error}", reason="StorageFailed"
+            ) from None
 
     def _rollback(self) -> None:
         if self._db.in_transaction:
@@ -188,8 +187,9 @@ class Store:
     def put(self, stored: StoredObject) -> None:
         """Create or replace by uid. Inside a transaction."""
         self._db.execute(
-            f"INSERT INTO objects ({_OBJECT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (uid) DO UPDATE SET"
-            " version = excluded.version, node = excluded.node, deleting = excluded.deleting, body = excluded.body",
+            "INSERT INTO objects (kind, namespace, name, uid, version, node, deleting, body)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (uid) DO UPDATE SET version = excluded.version,"
+            " node = excluded.node, deleting = excluded.deleting, body = excluded.body",
             (
                 stored.kind, stored.namespace, stored.name, stored.uid,
                 stored.version, stored.node, stored.deleting, stored.body,
@@ -204,16 +204,19 @@ class Store:
     def find(self, kind: str, namespace: str, name: str) -> StoredObject | None:
         """The object of that name, if there is one."""
         row = self._db.execute(
-            f"SELECT {_OBJECT} FROM objects WHERE kind = ? AND namespace = ? AND name = ?", (kind, namespace, name)
+            "SELECT kind, namespace, name, uid, version, node, deleting, body FROM objects"
+            " WHERE kind = ? AND namespace = ? AND name = ?",
+            (kind, namespace, name),
         ).fetchone()
         return StoredObject(*row) if row else None
 
-    def list(self, kind: str, namespace: str = "", name: str = "") -> list[StoredObject]:
+    def select(self, kind: str, namespace: str = "", name: str = "") -> list[StoredObject]:
         """All of a kind, sorted; an empty namespace or name stands for every one."""
         return [
             StoredObject(*row)
             for row in self._db.execute(
-                f"SELECT {_OBJECT} FROM objects WHERE kind = ? AND (? = '' OR namespace = ?) AND (? = '' OR name = ?)"
+                "SELECT kind, namespace, name, uid, version, node, deleting, body FROM objects"
+                " WHERE kind = ? AND (? = '' OR namespace = ?) AND (? = '' OR name = ?)"
                 " ORDER BY namespace, name",
                 (kind, namespace, namespace, name, name),
             )
@@ -224,40 +227,57 @@ class Store:
         return [
             StoredObject(*row)
             for row in self._db.execute(
-                f"SELECT {_OBJECT} FROM objects WHERE node = ? AND kind = 'Pod' ORDER BY namespace, name", (node,)
+                "SELECT kind, namespace, name, uid, version, node, deleting, body FROM objects"
+                " WHERE node = ? AND kind = 'Pod' ORDER BY namespace, name",
+                (node,),
             )
         ]
 
     def nodes_using(self, namespace: str) -> list[str]:
         """The nodes that have Pods in ``namespace``."""
         rows = self._db.execute(
-            "SELECT DISTINCT node FROM objects WHERE kind = 'Pod' AND namespace = ? ORDER BY node", (namespace,)
+            "SELECT DISTINCT node FROM objects WHERE kind = 'Pod' AND namespace = ? ORDER BY node",
+            (namespace,),
         )
         return [str(row[0]) for row in rows]
 
     def deleting(self) -> list[StoredObject]:
         """Everything that waits for a node to say that it is gone."""
-        return [StoredObject(*row) for row in self._db.execute(f"SELECT {_OBJECT} FROM objects WHERE deleting != ''")]
+        return [
+            StoredObject(*row)
+            for row in self._db.execute(
+                "SELECT kind, namespace, name, uid, version, node, deleting, body FROM objects"
+                " WHERE deleting != ''"
+            )
+        ]
 
     # Nodes
 
     def put_node(self, node: StoredNode) -> None:
-        """Add a node, or replace its keys: what was sealed to the old one is forgotten. Inside a transaction."""
+        """Add a node, or replace its keys and forget what was sealed to them. Inside a transaction."""
         self._db.execute("DELETE FROM sealed WHERE node = ?", (node.name,))
         self._db.execute(
-            f"INSERT INTO nodes ({_NODE}) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET"
+            "INSERT INTO nodes (name, uid, created, sealing_key, serial, generation)"
+            " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET"
             " sealing_key = excluded.sealing_key, serial = excluded.serial",
             (node.name, node.uid, node.created, node.sealing_key, node.serial, node.generation),
         )
 
     def node(self, name: str) -> StoredNode | None:
         """The node of that name, if there is one."""
-        row = self._db.execute(f"SELECT {_NODE} FROM nodes WHERE name = ?", (name,)).fetchone()
+        row = self._db.execute(
+            "SELECT name, uid, created, sealing_key, serial, generation FROM nodes WHERE name = ?", (name,)
+        ).fetchone()
         return StoredNode(*row) if row else None
 
     def nodes(self) -> list[StoredNode]:
         """All nodes by name."""
-        return [StoredNode(*row) for row in self._db.execute(f"SELECT {_NODE} FROM nodes ORDER BY name")]
+        return [
+            StoredNode(*row)
+            for row in self._db.execute(
+                "SELECT name, uid, created, sealing_key, serial, generation FROM nodes ORDER BY name"
+            )
+        ]
 
     def next_generation(self, name: str, floor: int) -> int:
         """A generation for the node's next index: above ``floor`` and above every one before."""
@@ -282,7 +302,9 @@ class Store:
     def keep_sealed(self, rows: Iterable[tuple[str, str, int, bytes]]) -> None:
         """Remember (uid, node, version, bytes), in place of what was sealed of an older version."""
         with self.transaction():
-            self._db.executemany("INSERT OR REPLACE INTO sealed (uid, node, version, body) VALUES (?, ?, ?, ?)", rows)
+            self._db.executemany(
+                "INSERT OR REPLACE INTO sealed (uid, node, version, body) VALUES (?, ?, ?, ?)", rows
+            )
 
     # Events
 
@@ -303,7 +325,8 @@ class Store:
             )
             self._db.execute("DELETE FROM events WHERE id <= ?", (added[0] - MAX_EVENTS,))
             self._db.execute(
-                "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE seen < ? ORDER BY seen LIMIT 1000)",
+                "DELETE FROM events WHERE id IN"
+                " (SELECT id FROM events WHERE seen < ? ORDER BY seen LIMIT 1000)",
                 (now - EVENT_SECONDS,),
             )
         return True
@@ -312,8 +335,8 @@ class Store:
         """Events, the oldest first; of several reports under one name the last."""
         newest: dict[tuple[str, str], StoredEvent] = {}
         for row in self._db.execute(
-            "SELECT node, namespace, name, body FROM events WHERE (? = '' OR namespace = ?) AND (? = '' OR name = ?)"
-            " ORDER BY id",
+            "SELECT node, namespace, name, body FROM events"
+            " WHERE (? = '' OR namespace = ?) AND (? = '' OR name = ?) ORDER BY id",
             (namespace, namespace, name, name),
         ):
             event = StoredEvent(*row)

@@ -47,9 +47,11 @@ class Views:
         elif kind == "Event":
             found = [_event(event) for event in self._store.events(namespace, name)]
         elif kind in RESOURCES:
-            found = [self.present(stored) for stored in self._store.list(kind, namespace, name)]
+            found = [self.present(stored) for stored in self._store.select(kind, namespace, name)]
         else:
-            raise PermanentError(f"unknown kind {kind!r}, expected one of {', '.join(RESOURCES)}", reason="Invalid")
+            raise PermanentError(
+                f"unknown kind {kind!r}, expected one of {', '.join(RESOURCES)}", reason="Invalid"
+            )
         if not labels:
             return found
         return [one for one in found if labels.items() <= one.metadata.labels.items()]
@@ -73,7 +75,9 @@ class Views:
             conditions = [c for c in conditions if c.type != "Ready"] + [ready]
         if failure := self._publisher.failures.get(node.name):
             conditions.append(
-                Condition(type="DesiredStatePublished", status="False", reason="PublishFailed", message=failure)
+                Condition(
+                    type="DesiredStatePublished", status="False", reason="PublishFailed", message=failure
+                )
             )
         return Node(
             api_version="v1",

@@ -5,7 +5,7 @@ difference between what is and what was sent last. May not know how a stream tra
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Literal
 
 import msgspec
@@ -19,7 +19,10 @@ Change = Literal["ADDED", "MODIFIED", "DELETED"]
 
 
 class Watch:
-    """One stream. ``wake`` is called on every change; ``events`` is iterated by one task."""
+    """One stream, from the moment it is made. ``wake`` is called on every change; one task takes ``events``.
+
+    Raises PermanentError for an unknown kind.
+    """
 
     def __init__(self, params: WatchParams, views: Views) -> None:
         self._params = params
@@ -27,25 +30,24 @@ class Watch:
         self._sent: dict[Key, tuple[str, bytes]] = {}
         self._dirty: dict[Key, None] = {}
         self._woken = asyncio.Event()
+        # What exists is looked at now: a change that is asked for after the watch must be seen by it.
+        self._first: list[WatchEvent] = []
+        for found in views.select(params.kind, params.namespace, params.name, params.labels):
+            body = canonical_json(found)
+            self._sent[found.metadata.namespace, found.metadata.name] = found.metadata.uid, body
+            self._first.append(_event("ADDED", body))
 
     def wake(self, kind: str, namespace: str, name: str) -> None:
         """Look at that object again, should it be one to watch."""
         wanted = self._params
-        if (
-            kind == wanted.kind
-            and wanted.namespace in ("", namespace)
-            and wanted.name in ("", name)
-        ):
+        if kind == wanted.kind and wanted.namespace in ("", namespace) and wanted.name in ("", name):
             self._dirty[namespace, name] = None
             self._woken.set()
 
-    async def events(self) -> AsyncIterator[WatchEvent]:
-        """Without end; the caller stops it. Raises PermanentError at once for an unknown kind."""
-        params = self._params
-        for found in self._views.select(params.kind, params.namespace, params.name, params.labels):
-            self._dirty.pop((found.metadata.namespace, found.metadata.name), None)
-            for event in self._differences((found.metadata.namespace, found.metadata.name)):
-                yield event
+    async def events(self) -> AsyncGenerator[WatchEvent]:
+        """Without end; the caller stops it."""
+        while self._first:
+            yield self._first.pop(0)
         while True:
             while self._dirty:
                 key = next(iter(self._dirty))

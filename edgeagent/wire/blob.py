@@ -12,7 +12,7 @@ import msgspec
 
 from edgeagent.api.errors import InvalidObjectError
 from edgeagent.api.objects.decode import decode_json
-from edgeagent.wire.canonical import canonical_json, digest
+from edgeagent.wire.canonical import canonical_json, digest, is_digest
 
 PLAIN, COMPRESSED, CHUNKED = b"\x00", b"\x01", b"\x02"
 MAX_CHUNKS = 4096
@@ -34,6 +34,8 @@ class Blob:
 
 def encode_blob(body: bytes, limit: int) -> Blob:
     """``body`` as a payload of at most ``limit`` bytes, in chunks of at most ``limit`` where it has to be."""
+    if limit < 2:
+        raise InvalidObjectError("", f"nothing fits in {limit} bytes")
     packed = zlib.compress(body, 6)
     payload = COMPRESSED + packed if len(packed) < len(body) else PLAIN + body
     if len(payload) <= limit:
@@ -63,6 +65,9 @@ def decode_blob(payload: bytes, max_size: int) -> bytes | ChunkList:
         listing = decode_json(data, ChunkList)
         if not 0 < len(listing.chunks) <= MAX_CHUNKS:
             raise InvalidObjectError("chunks", f"expected 1 to {MAX_CHUNKS}")
+        for position, name in enumerate(listing.chunks):
+            if not is_digest(name):  # it becomes part of a topic, and nobody has signed it
+                raise InvalidObjectError(f"chunks[{position}]", "must be a SHA-256 in lower-case hex")
         return listing
     raise InvalidObjectError("", f"unknown payload encoding {tag.hex() or 'of an empty payload'}")
 

@@ -15,6 +15,8 @@ ROTATION_TYPE = "application/vnd.edgeagent.key-rotation.v1+json"
 REQUEST_TYPE = "application/vnd.edgeagent.request.v1+json"
 MAX_CHAIN = 64
 """How many key rotations an envelope may carry."""
+MAX_SIGNATURES = 8
+"""Each costs whoever checks them a computation, before anything is known to be authentic."""
 
 
 class Signer(Protocol):
@@ -67,6 +69,10 @@ def decode_envelope(data: bytes, payload_type: str) -> Envelope:
         raise InvalidObjectError("", f"not a signed envelope: {error}") from None
     if envelope.payload_type != payload_type:
         raise InvalidObjectError("payloadType", f"expected {payload_type}")
-    if len(envelope.chain) > MAX_CHAIN or len(envelope.signatures) > MAX_CHAIN:
+    if len(envelope.chain) > MAX_CHAIN:
         raise InvalidObjectError("chain", f"more than {MAX_CHAIN} entries")
+    if any(len(signed.signatures) > MAX_SIGNATURES for signed in (envelope, *envelope.chain)):
+        raise InvalidObjectError("signatures", f"more than {MAX_SIGNATURES} entries")
+    if any(link.chain for link in envelope.chain):
+        raise InvalidObjectError("chain", "chains within the chain are not allowed")
     return envelope

@@ -37,7 +37,7 @@ class ApplyResult(KubernetesStruct, frozen=True):
 
 
 class GetParams(KubernetesStruct, frozen=True):
-    """Which objects: ``namespace`` empty for all of them, ``name`` empty for all names. Labels must all match."""
+    """Which objects: empty ``namespace`` for all, empty ``name`` for all names. Labels must all match."""
 
     kind: str
     namespace: str = ""
@@ -46,13 +46,13 @@ class GetParams(KubernetesStruct, frozen=True):
 
 
 class GetResult(KubernetesStruct, frozen=True):
-    """The objects as JSON, sorted by namespace and name. A single name that is absent is failure ``NotFound``."""
+    """The objects as JSON, by namespace and name. A single name that is absent is failure ``NotFound``."""
 
     items: list[msgspec.Raw]
 
 
 class WatchParams(KubernetesStruct, frozen=True):
-    """As GetParams; first every object that exists as ADDED, then changes, for ``timeout_seconds`` at most."""
+    """As GetParams: every object that exists as ADDED, then changes, for ``timeout_seconds`` at most."""
 
     kind: str
     namespace: str = ""

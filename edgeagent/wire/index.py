@@ -3,7 +3,7 @@
 from edgeagent.api.errors import InvalidObjectError, PermanentError
 from edgeagent.api.objects.base import KubernetesStruct
 from edgeagent.api.objects.decode import MAX_OBJECT_BYTES, KubernetesObject, decode_json, decode_object_json
-from edgeagent.wire.canonical import canonical_json, digest
+from edgeagent.wire.canonical import canonical_json, digest, is_digest
 
 MAX_INDEX_BYTES = 8_000_000
 MAX_OBJECTS = 20_000
@@ -55,7 +55,7 @@ def decode_index(payload: bytes, *, cluster: str, node: str) -> Index:
         place = f"objects[{position}]"
         if not 0 < entry.size <= MAX_OBJECT_BYTES:
             raise InvalidObjectError(f"{place}.size", f"must be between 1 and {MAX_OBJECT_BYTES}")
-        if len(entry.digest) != 64 or set(entry.digest) - set("0123456789abcdef"):
+        if not is_digest(entry.digest):
             raise InvalidObjectError(f"{place}.digest", "must be a SHA-256 in lower-case hex")
         if not entry.uid or entry.uid in seen:
             raise InvalidObjectError(f"{place}.uid", "must be there, and once only")
@@ -82,5 +82,3 @@ def check_object(entry: IndexEntry, body: bytes) -> KubernetesObject:
     ):  # fmt: skip
         raise InvalidObjectError("metadata", f"is not that of {describe_entry(entry)}, which the index names")
     return found
-
-

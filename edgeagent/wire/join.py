@@ -1,10 +1,15 @@
 """The join file: everything a new node needs to be a member, in one file that must be kept secret."""
 
+import re
+
 from edgeagent.api.errors import InvalidObjectError
 from edgeagent.api.objects.base import KubernetesStruct
 from edgeagent.api.objects.decode import convert
 from edgeagent.api.objects.validate import validate_label
 from edgeagent.wire.anchor import TrustAnchor
+
+KEY_BYTES = 32
+"""The length of every raw key: Ed25519 and X25519."""
 
 
 class BrokerAddress(KubernetesStruct, frozen=True):
@@ -48,17 +53,33 @@ def parse_broker(text: str, *, tls: bool = True) -> BrokerAddress:
     host, separator, port = text.rpartition(":")
     if not separator or "]" in port or (":" in host and not host.startswith("[")):
         host, port = text, "8883"
-    host = host.strip("[]")
-    if not host or any(c.isspace() or c == "/" for c in host) or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise InvalidObjectError("", f"{text!r} is no broker address (expected HOST or HOST:PORT)")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    if not re.fullmatch(r"[0-9]{1,5}", port) or _problem(host, int(port)):
+        raise InvalidObjectError("", f"{text[:300]!r} is no broker address (expected HOST or HOST:PORT)")
     return BrokerAddress(host=host, port=int(port), tls=tls)
 
 
+def _problem(host: str, port: int) -> tuple[str, str] | None:
+    """Field and fault of an address that cannot be connected to."""
+    if not host or len(host) > 253 or any(c.isspace() or c in "/[]" for c in host):
+        return "host", "must be a host name or an IP address"
+    return None if 0 < port < 65536 else ("port", "must be between 1 and 65535")
+
+
 def check_join(data: object) -> JoinFile:
-    """A join file from plain data, with its names checked; raises InvalidObjectError."""
+    """A join file from plain data, with names, addresses and keys checked; raises InvalidObjectError."""
     join = convert(data, JoinFile)
     validate_label(join.cluster, "cluster")
     validate_label(join.node, "node")
     if not join.brokers:
         raise InvalidObjectError("brokers", "at least one is required")
+    for position, broker in enumerate(join.brokers):
+        if (problem := _problem(broker.host, broker.port)) is not None:
+            raise InvalidObjectError(f"brokers[{position}].{problem[0]}", problem[1])
+    if join.trust.cluster != join.cluster:
+        raise InvalidObjectError("trust.cluster", f"must be {join.cluster!r}, as cluster is")
+    for path, key in (("trust.key", join.trust.key), ("sealingKey", join.sealing_key)):
+        if len(key) != KEY_BYTES:
+            raise InvalidObjectError(path, f"must have {KEY_BYTES} bytes, not {len(key)}")
     return join

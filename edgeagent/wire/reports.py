@@ -21,7 +21,7 @@ class PodReport(KubernetesStruct, frozen=True, omit_defaults=False):
 
 
 class EventReport(KubernetesStruct, frozen=True, omit_defaults=False):
-    """One Event out of a node's outbox. ``stream`` and ``sequence`` together are unique: repeats are dropped by them."""
+    """An Event out of a node's outbox. ``stream`` and ``sequence`` are unique together: repeats show by them."""
 
     stream: str
     sequence: int

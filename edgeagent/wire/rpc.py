@@ -71,7 +71,9 @@ def encode_failure(error: Exception) -> bytes:
     elif isinstance(error, RpcError | TemporaryError | PermanentError):
         failure = Failure(reason=error.reason or "InternalError", message=str(error))
     else:
-        failure = Failure(reason="InternalError", message=f"{type(error).__name__} on the other side; see its log")
+        failure = Failure(
+            reason="InternalError", message=f"{type(error).__name__} on the other side; see its log"
+        )
     return canonical_json(Reply(failure=failure))
 
 

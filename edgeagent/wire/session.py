@@ -1,14 +1,16 @@
 """The MQTT session: one connection to one of several brokers, kept up, on the caller's event loop.
 
-The one user of paho-mqtt. paho does the protocol; its sockets are driven by asyncio, so that no thread
-and no timer runs while nothing happens, save MQTT's own keep-alive. Every connection is a fresh paho
+The one user of paho-mqtt. paho does the protocol; its sockets are opened and driven by asyncio, so that no
+thread and no timer runs while nothing happens, save MQTT's own keep-alive. Every connection is a fresh paho
 client: nothing that was in flight is replayed behind the back of a caller, who was told that it failed.
 """
 
 import asyncio
 import logging
 import random
+import socket
 import ssl
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -22,6 +24,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edgeagent.api.clock import Clock
 from edgeagent.api.errors import PermanentError, TemporaryError
+from edgeagent.wire.dial import open_socket
 from edgeagent.wire.jitter import Backoff
 from edgeagent.wire.join import BrokerAddress
 
@@ -36,13 +39,24 @@ RECONNECT_CEILING_SECONDS = 120.0
 STABLE_SECONDS = 60.0
 """A connection must have lasted this long for the back-off to begin anew."""
 CONNECT_SECONDS = 20.0
+"""How long TCP, TLS and the broker's answer to CONNECT may take together."""
+KEEPALIVE_MARGIN_SECONDS = 0.05
+"""How much later than paho's own reckoning its keep-alive is looked at, so that it is due by then."""
 MAX_PACKET_BYTES = 4_000_000
 """What this side accepts in one packet (MQTT 5 Maximum Packet Size)."""
 RECEIVE_MAXIMUM = 64
+MAX_INFLIGHT = 20
+"""How many publishes may wait for their acknowledgement at once; fewer where the broker says so."""
+SEND_WINDOW = 20
+"""How many publications may await their acknowledgement, where the broker's Receive Maximum is not less."""
 DEFAULT_BROKER_LIMIT = 256_000
 """The packet size to stay below where the broker names no limit of its own."""
+REQUEST_EXPIRY_SECONDS = 60
+"""A request that its receiver was not there to take in this time is dropped by the broker, not done late."""
 PACKET_OVERHEAD = 512
 """Room left in a packet for its header, topic and properties."""
+PUBLISH_HEADER = 32
+"""What PUBLISH needs beside payload, topic, response topic and correlation data, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +92,13 @@ class Connection:
 class _Link:
     """One paho client and what waits for its acknowledgements."""
 
-    client: paho.Client
+    client: "_Client"
     closed: asyncio.Future[str]
     connected: asyncio.Future[Connection]
     acks: dict[int, asyncio.Future[list[ReasonCode]]] = field(default_factory=dict)
-    early_acks: dict[int, list[ReasonCode]] = field(default_factory=dict)
+    early: list[Message] = field(default_factory=list)
+    """What a kept session's broker sent on the heels of CONNACK, for after ``on_connect``."""
+    window: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SEND_WINDOW))
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +141,6 @@ class MqttSession:
         self._on_disconnect = on_disconnect
         self._will = will
         self._backoff = Backoff(rng, first=config.reconnect_first, ceiling=config.reconnect_ceiling)
-        self._versions: dict[BrokerAddress, MQTTProtocolVersion] = {}
         self._link: _Link | None = None
         self.connection: Connection | None = None
 
@@ -153,118 +168,128 @@ class MqttSession:
         self._drop(reason or "closed")
         return False
 
-    async def _connect(self, address: BrokerAddress) -> str | None:
+    async def _connect(
+        self, address: BrokerAddress, version: MQTTProtocolVersion = MQTTProtocolVersion.MQTTv5
+    ) -> str | None:
         """None once connected, else why not."""
-        version = self._versions.get(address, MQTTProtocolVersion.MQTTv5)
+        where = f"{address.host}:{address.port}"
+        if address.tls and self._config.tls is None:
+            return f"{where} wants TLS, but no certificate is configured"
+        self._link = link = self._new_link(address, version)
         try:
-            link = self._new_link(address, version)
-        except PermanentError as error:
-            return str(error)
-        self._link = link
-        try:
-            await self._open(link, address, version)
-        except OSError as error:
-            return f"{address.host}:{address.port}: {_os_reason(error)}"
-        try:
-            async with asyncio.timeout(CONNECT_SECONDS):
+            async with asyncio.timeout(CONNECT_SECONDS) as limit:
+                await self._open(link, address)
                 await _first_of(link.connected, link.closed)
-        except TimeoutError:
-            return f"{address.host}:{address.port}: the broker did not answer CONNECT in {CONNECT_SECONDS:.0f} s"
+        except (OSError, ValueError, OverflowError) as error:
+            if not limit.expired():
+                return f"{where}: {_os_reason(error)}"
+            what = "no connection" if link.client.socket() is None else "the broker did not answer CONNECT"
+            return f"{where}: {what} in {CONNECT_SECONDS:.0f} s"
         if not link.connected.done():
             if link.closed.result() == _UNSUPPORTED and version is MQTTProtocolVersion.MQTTv5:
-                self._versions[address] = MQTTProtocolVersion.MQTTv311
                 self._drop(None)
-                return await self._connect(address)
-            hint = " (does it accept this client's certificate?)" if address.tls else ""
-            return f"{address.host}:{address.port}: {link.closed.result()}{hint}"
+                return await self._connect(address, MQTTProtocolVersion.MQTTv311)
+            return f"{where}: {link.closed.result()}"
         self.connection = link.connected.result()
-        log.info("connected to %s:%d with MQTT %d", address.host, address.port, self.connection.version)
+        log.info("connected to %s with MQTT %d", where, self.connection.version)
         self._on_connect(self.connection)
+        for message in link.early:
+            self._deliver(message)
+        link.early.clear()
         return None
 
-    async def _open(self, link: _Link, address: BrokerAddress, version: MQTTProtocolVersion) -> None:
-        """TCP and TLS, which paho does blocking, in a thread that ends with it."""
-        properties = None
-        if version is MQTTProtocolVersion.MQTTv5:
+    async def _open(self, link: _Link, address: BrokerAddress) -> None:
+        """TCP and TLS; then paho sends CONNECT."""
+        client, keepalive = link.client, self._config.keepalive
+        tls = self._config.tls if address.tls else None
+        client.prepared = sock = await open_socket(address.host, address.port, tls, CONNECT_SECONDS)
+        if client.protocol == MQTTProtocolVersion.MQTTv5:
             properties = _properties(PacketTypes.CONNECT)
             properties.SessionExpiryInterval = self._config.session_expiry
             properties.ReceiveMaximum = RECEIVE_MAXIMUM
             properties.MaximumPacketSize = MAX_PACKET_BYTES
-        loop = asyncio.get_running_loop()
-
-        def connect() -> None:
-            if version is MQTTProtocolVersion.MQTTv5:
-                clean = self._config.session_expiry == 0
-                link.client.connect(
-                    address.host, address.port, self._config.keepalive, clean_start=clean, properties=properties
-                )
-            else:
-                link.client.connect(address.host, address.port, self._config.keepalive)
-
-        opening = loop.run_in_executor(None, connect)
-        try:
-            await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            # The thread cannot be stopped; whatever it opens is closed when it is done.
-            opening.add_done_callback(lambda done: _abort_unseen(done, link.client))
-            raise
+            clean = self._config.session_expiry == 0
+            client.connect(address.host, address.port, keepalive, clean_start=clean, properties=properties)
+        else:
+            client.connect(address.host, address.port, keepalive)
+        assert client.socket() is sock, "paho opened a socket of its own"
 
     def _new_link(self, address: BrokerAddress, version: MQTTProtocolVersion) -> _Link:
         loop = asyncio.get_running_loop()
-        client = paho.Client(
+        client = _Client(
             CallbackAPIVersion.VERSION2,
             client_id=self._config.client_id,
             protocol=version,
             reconnect_on_failure=False,
             clean_session=None if version is MQTTProtocolVersion.MQTTv5 else True,
         )
-        client.connect_timeout = CONNECT_SECONDS
-        if address.tls:
-            if self._config.tls is None:
-                raise PermanentError(f"{address.host}:{address.port} wants TLS, but no certificate is configured")
-            client.tls_set_context(self._config.tls)
         if (will := self._will()) is not None:
             client.will_set(will.topic, will.payload, qos=1, retain=True)
         link = _Link(client, loop.create_future(), loop.create_future())
-        _Driver(link, loop)
-        client.on_connect = lambda _c, _u, flags, reason, properties: self._connack(
-            link, address, flags.session_present, reason, properties
+        driver = _Driver(link, loop, tls=address.tls)
+        client.driver = driver
+
+        def connack(present: bool, reason: ReasonCode, properties: Properties | None) -> None:
+            self._connack(link, address, present, reason, properties)
+            driver.answered()
+
+        def disconnected(from_broker: bool, reason: ReasonCode) -> None:
+            if from_broker:
+                _resolve(link.closed, f"the broker closed the session: {reason}")
+
+        client.on_connect = lambda _c, _u, flags, reason, properties: connack(
+            flags.session_present, reason, properties
         )
-        client.on_disconnect = lambda _c, _u, flags, reason, _p: _resolve(
-            link.closed,
-            f"the broker closed the session: {reason}"
-            if flags.is_disconnect_packet_from_server
-            else "connection lost",
+        client.on_disconnect = lambda _c, _u, flags, reason, _p: disconnected(
+            flags.is_disconnect_packet_from_server, reason
         )
-        client.on_message = lambda _c, _u, message: self._received(message)
+        client.on_message = lambda _c, _u, message: self._received(link, message)
         client.on_publish = lambda _c, _u, mid, reason, _p: _acknowledge(link, mid, [reason])
         client.on_subscribe = lambda _c, _u, mid, reasons, _p: _acknowledge(link, mid, reasons)
         client.on_unsubscribe = lambda _c, _u, mid, reasons, _p: _acknowledge(link, mid, reasons)
         return link
 
     def _connack(
-        self, link: _Link, address: BrokerAddress, present: bool, reason: ReasonCode, properties: Properties | None
+        self,
+        link: _Link,
+        address: BrokerAddress,
+        present: bool,
+        reason: ReasonCode,
+        properties: Properties | None,
     ) -> None:
         if reason.is_failure:
-            _resolve(link.closed, _UNSUPPORTED if "protocol version" in str(reason).lower() else f"refused: {reason}")
+            unsupported = "protocol version" in str(reason).lower()
+            _resolve(link.closed, _UNSUPPORTED if unsupported else f"refused: {reason}")
             return
         packet = getattr(properties, "MaximumPacketSize", None) or DEFAULT_BROKER_LIMIT
-        link.client.max_inflight_messages_set(min(20, getattr(properties, "ReceiveMaximum", 20)))
+        link.client.take_terms(
+            keepalive=getattr(properties, "ServerKeepAlive", None),
+            receive_maximum=getattr(properties, "ReceiveMaximum", None),
+        )
         version = 5 if link.client.protocol == MQTTProtocolVersion.MQTTv5 else 3
-        _resolve(link.connected, Connection(address, version, present, max(1024, packet - PACKET_OVERHEAD)))
+        _resolve(link.connected, Connection(address, version, present, max(0, packet - PACKET_OVERHEAD)))
 
-    def _received(self, message: paho.MQTTMessage) -> None:
-        properties = message.properties
+    def _received(self, link: _Link, received: paho.MQTTMessage) -> None:
         try:
-            self._on_message(
-                Message(
-                    message.topic,
-                    bytes(message.payload),
-                    message.retain,
-                    getattr(properties, "ResponseTopic", ""),
-                    getattr(properties, "CorrelationData", b""),
-                )
-            )
+            topic = received.topic
+        except UnicodeDecodeError:
+            log.warning("a message whose topic is not UTF-8 was passed over")
+            return
+        message = Message(
+            topic,
+            bytes(received.payload),
+            received.retain,
+            getattr(received.properties, "ResponseTopic", ""),
+            getattr(received.properties, "CorrelationData", b""),
+        )
+        if self.connection is None:
+            link.early.append(message)
+        elif self._link is link:
+            self._deliver(message)
+
+    def _deliver(self, message: Message) -> None:
+        try:
+            self._on_message(message)
         except Exception:
             # A bug in one receiver must not end the session for all others.
             log.exception("a message on %s could not be handled", message.topic)
@@ -285,21 +310,32 @@ class MqttSession:
         """
         link = self._connected_link()
         limit = self.connection.payload_limit if self.connection else 0
-        if len(payload) > limit:
+        names = len(topic.encode()) + len(response_topic.encode()) + len(correlation)
+        if max(len(payload), len(payload) + names + PUBLISH_HEADER - PACKET_OVERHEAD) > limit:
             raise PermanentError(
-                f"{len(payload)} bytes on {topic} are more than the broker's limit of {limit}", reason="PacketTooLarge"
+                f"{len(payload)} bytes on {topic} are more than the broker's limit of {limit}",
+                reason="PacketTooLarge",
             )
         properties = None
         if link.client.protocol == MQTTProtocolVersion.MQTTv5 and (response_topic or correlation):
             properties = _properties(PacketTypes.PUBLISH)
-            properties.ResponseTopic = response_topic
-            properties.CorrelationData = correlation
-        info = link.client.publish(topic, payload, qos=1, retain=retain, properties=properties)
-        reasons = await self._acknowledged(link, info.mid, info.rc)
+            if response_topic:
+                properties.ResponseTopic = response_topic
+                properties.MessageExpiryInterval = REQUEST_EXPIRY_SECONDS
+            if correlation:
+                properties.CorrelationData = correlation
+        async with link.window:
+            if link is not self._link:
+                raise TemporaryError("connection lost before the message was sent", reason="Disconnected")
+            info = link.client.publish(topic, payload, qos=1, retain=retain, properties=properties)
+            reasons = await self._acknowledged(link, info.mid, info.rc)
         _check(reasons[0], topic)
 
     async def subscribe(self, filters: Sequence[str]) -> None:
-        """Subscribe with QoS 1; retained messages follow. Errors as in ``publish``, naming the filter refused."""
+        """Subscribe with QoS 1; retained messages follow.
+
+        Errors as in ``publish``, naming the filter refused.
+        """
         link = self._connected_link()
         if link.client.protocol == MQTTProtocolVersion.MQTTv5:
             wanted: list[tuple[str, SubscribeOptions]] | list[tuple[str, int]] = [
@@ -310,13 +346,18 @@ class MqttSession:
         rc, mid = link.client.subscribe(wanted)
         reasons = await self._acknowledged(link, mid, rc)
         for name, reason in zip(filters, reasons, strict=False):
+            if reason.is_failure and link.client.protocol != MQTTProtocolVersion.MQTTv5:
+                # 3.1.1 has one code for all failures; a topic that is not allowed is what it is used for.
+                raise PermanentError(f"the broker refused {name}", reason="BrokerRefused")
             _check(reason, name)
 
     async def unsubscribe(self, filters: Sequence[str]) -> None:
         """Undo ``subscribe``. Errors as in ``publish``."""
         link = self._connected_link()
         rc, mid = link.client.unsubscribe(list(filters))
-        await self._acknowledged(link, mid, rc)
+        reasons = await self._acknowledged(link, mid, rc)
+        for name, reason in zip(filters, reasons, strict=False):  # MQTT 3.1.1 gives none
+            _check(reason, name)
 
     def _connected_link(self) -> _Link:
         if self._link is None or self.connection is None:
@@ -326,8 +367,6 @@ class MqttSession:
     async def _acknowledged(self, link: _Link, mid: int | None, rc: MQTTErrorCode) -> list[ReasonCode]:
         if rc != MQTTErrorCode.MQTT_ERR_SUCCESS or mid is None:
             raise TemporaryError(f"not sent: {paho.error_string(rc)}", reason="Disconnected")
-        if mid in link.early_acks:
-            return link.early_acks.pop(mid)
         future: asyncio.Future[list[ReasonCode]] = asyncio.get_running_loop().create_future()
         link.acks[mid] = future
         try:
@@ -345,9 +384,9 @@ class MqttSession:
                     future.set_exception(TemporaryError(f"connection lost: {reason}", reason="Disconnected"))
             link.closed.cancel()
             link.connected.cancel()
-            _abort(link.client)
+            link.client.close()
         if reason is not None:
-            log.log(logging.WARNING if was else logging.INFO, "%s", reason)
+            log.log(logging.WARNING if was and reason != "stopped" else logging.INFO, "%s", reason)
             self._on_disconnect(reason)
 
     def _goodbye(self) -> None:
@@ -360,63 +399,147 @@ class MqttSession:
 _UNSUPPORTED = "the broker does not speak this protocol version"
 
 
+class _Client(paho.Client):
+    """A paho client on a socket that is connected already.
+
+    paho by itself connects blocking: for as long as it takes, in a thread that nothing can stop.
+    """
+
+    prepared: socket.socket | None = None
+    driver: "_Driver | None" = None
+
+    def _create_socket(self) -> "paho.SocketLike":
+        sock, self.prepared = self.prepared, None
+        if sock is None:
+            raise OSError("the socket is not open yet")
+        return sock
+
+    def take_terms(self, *, keepalive: int | None, receive_maximum: int | None) -> None:
+        """Keep to what the broker's CONNACK set, which paho 2.1 does not do and lets nobody else do."""
+        if keepalive is not None:
+            self._keepalive = keepalive
+        self._max_inflight_messages = min(MAX_INFLIGHT, receive_maximum or MAX_INFLIGHT)
+
+    @property
+    def incoming_bytes(self) -> int:
+        """The size, as announced, of a packet that is coming in."""
+        return int(self._in_packet["remaining_length"])
+
+    def close(self) -> None:
+        """Close the socket at once. Without a DISCONNECT before it, the broker publishes the will."""
+        if self.driver is not None:
+            self.driver.stop()
+        if self.prepared is not None:
+            self.prepared.close()
+        if (sock := self.socket()) is not None:
+            sock.close()
+
+
 class _Driver:
     """Moves a paho client's socket on with asyncio's readiness callbacks."""
 
-    def __init__(self, link: _Link, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, link: _Link, loop: asyncio.AbstractEventLoop, *, tls: bool) -> None:
         self._link = link
         self._loop = loop
+        self._tls = tls
+        self._sock: paho.SocketLike | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._last_in = self._last_out = time.monotonic()
+        self._trouble = ""
         client = link.client
-        # paho opens its socket in the connecting thread, so these may come from there.
-        client.on_socket_open = lambda _c, _u, sock: self._post(self._opened, sock)
-        client.on_socket_close = lambda _c, _u, sock: self._closed(sock)
-        client.on_socket_register_write = lambda _c, _u, sock: self._post(self._want_write, sock)
-        client.on_socket_unregister_write = lambda _c, _u, sock: self._post(self._no_write, sock)
+        client.on_socket_open = lambda _c, _u, sock: self._opened(sock)
+        client.on_socket_close = lambda _c, _u, _sock: self.stop()
+        client.on_socket_register_write = lambda _c, _u, sock: self._want_write(sock)
+        client.on_socket_unregister_write = lambda _c, _u, sock: self._no_write(sock)
+        # Why the broker hangs up before it has answered, such as a TLS alert, is said nowhere else.
+        client.on_log = lambda _c, _u, level, text: self._note(level, text)
 
-    def _post(self, callback: Callable[[paho.SocketLike], None], sock: paho.SocketLike) -> None:
-        self._loop.call_soon_threadsafe(callback, sock)
+    def answered(self) -> None:
+        """CONNACK came: keep-alive begins."""
+        self._link.client.on_log = None
+        self._last_in = self._last_out = time.monotonic()
+        if self._sock is not None:
+            self._schedule()
 
-    def _opened(self, sock: paho.SocketLike) -> None:
-        if sock is not self._link.client.socket():
-            return
-        self._loop.add_reader(sock.fileno(), self._read, sock)
-        self._misc()
-
-    def _closed(self, sock: paho.SocketLike) -> None:
-        if (descriptor := sock.fileno()) >= 0:
-            self._loop.remove_reader(descriptor)
-            self._loop.remove_writer(descriptor)
+    def stop(self) -> None:
+        """Look at the socket no more. It is still open."""
+        sock, self._sock = self._sock, None
+        if sock is not None:
+            self._loop.remove_reader(sock.fileno())
+            self._loop.remove_writer(sock.fileno())
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
 
-    def _want_write(self, sock: paho.SocketLike) -> None:
-        if sock is self._link.client.socket() and sock.fileno() >= 0:
+    def _note(self, level: int, text: str) -> None:
+        if level >= paho.MQTT_LOG_ERR and not self._trouble:
+            self._trouble = text.removeprefix("failed to receive on socket: ")
+
+    def _opened(self, sock: "paho.SocketLike") -> None:
+        self._sock = sock
+        self._loop.add_reader(sock.fileno(), self._read)
+
+    def _want_write(self, sock: "paho.SocketLike") -> None:
+        if sock is self._sock:
             self._loop.add_writer(sock.fileno(), self._write)
 
-    def _no_write(self, sock: paho.SocketLike) -> None:
-        if sock is self._link.client.socket() and sock.fileno() >= 0 and not self._link.client.want_write():
+    def _no_write(self, sock: "paho.SocketLike") -> None:
+        if sock is self._sock:
             self._loop.remove_writer(sock.fileno())
 
-    def _read(self, sock: paho.SocketLike) -> None:
-        client = self._link.client
-        client.loop_read()
-        # TLS hands over whole records: what is left of one raises no further readiness event.
-        while (current := client.socket()) is sock and isinstance(sock, ssl.SSLSocket) and sock.pending():
-            client.loop_read()
-        if current is None:
-            _resolve(self._link.closed, "connection lost")
+    def _read(self) -> None:
+        client, sock = self._link.client, self._sock
+        try:
+            code = client.loop_read()
+            # TLS hands over whole records: what is left of one raises no further readiness event.
+            while self._sock is sock and isinstance(sock, ssl.SSLSocket) and sock.pending():
+                code = client.loop_read()
+        except Exception as error:
+            # paho 2.1 lets out whatever its parser stumbled over, and would do so again for ever.
+            log.debug("malformed packet", exc_info=error)
+            self._lost("the broker sent a malformed packet")
+            return
+        self._last_in = time.monotonic()
+        if self._sock is None:
+            malformed = code in (MQTTErrorCode.MQTT_ERR_PROTOCOL, MQTTErrorCode.MQTT_ERR_NOMEM)
+            self._lost("the broker sent a malformed packet" if malformed else self._why())
+        elif client.incoming_bytes > MAX_PACKET_BYTES:
+            self._lost(f"the broker sent a packet of more than {MAX_PACKET_BYTES} bytes")
+
+    def _why(self) -> str:
+        if self._link.connected.done():
+            return "connection lost"
+        hint = " (does it accept this client's certificate?)" if self._tls else ""
+        return f"{self._trouble or 'the broker hung up before it answered CONNECT'}{hint}"
 
     def _write(self) -> None:
         self._link.client.loop_write()
+        self._last_out = time.monotonic()
+        if self._sock is None:
+            self._lost(self._why())
 
-    def _misc(self) -> None:
+    def _tick(self) -> None:
+        now = time.monotonic()
         client = self._link.client
         client.loop_misc()
-        if client.socket() is not None:
-            self._timer = self._loop.call_later(max(1, client.keepalive) / 4, self._misc)
-        else:
-            _resolve(self._link.closed, "the broker does not answer keep-alive")
+        if self._sock is None:
+            self._lost("the broker does not answer keep-alive")
+            return
+        if min(self._last_in, self._last_out) + client.keepalive <= now:
+            self._last_in = self._last_out = now  # paho has sent PINGREQ, and reckons from there
+        self._schedule()
+
+    def _schedule(self) -> None:
+        """Wake up once, when keep-alive has something to do."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if keepalive := self._link.client.keepalive:
+            due = min(self._last_in, self._last_out) + keepalive + KEEPALIVE_MARGIN_SECONDS
+            self._timer = self._loop.call_later(max(0.0, due - time.monotonic()), self._tick)
+
+    def _lost(self, reason: str) -> None:
+        self.stop()
+        _resolve(self._link.closed, reason)
 
 
 def _properties(packet: int) -> Properties:
@@ -424,9 +547,7 @@ def _properties(packet: int) -> Properties:
 
 
 def _acknowledge(link: _Link, mid: int, reasons: Sequence[ReasonCode]) -> None:
-    if (future := link.acks.get(mid)) is None:
-        link.early_acks[mid] = list(reasons)
-    else:
+    if (future := link.acks.get(mid)) is not None:  # else nobody waits any more
         _resolve(future, list(reasons))
 
 
@@ -439,31 +560,26 @@ def _check(reason: ReasonCode, topic: str) -> None:
     if not reason.is_failure:
         return
     name = str(reason)
-    if name in ("Quota exceeded", "Server busy", "Server unavailable", "Unspecified error", "Implementation specific error"):
+    if name in (
+        "Quota exceeded",
+        "Server busy",
+        "Server unavailable",
+        "Unspecified error",
+        "Implementation specific error",
+    ):
         raise TemporaryError(f"the broker did not take {topic}: {name}", reason="BrokerBusy")
     raise PermanentError(f"the broker refused {topic}: {name}", reason="BrokerRefused")
-
-
-def _abort(client: paho.Client) -> None:
-    client.on_disconnect = None
-    client.disconnect()
-    if (sock := client.socket()) is not None:
-        client.loop_write()
-        if client.socket() is not None:
-            sock.close()
-
-
-def _abort_unseen(opened: "asyncio.Future[None]", client: paho.Client) -> None:
-    if not opened.cancelled() and (error := opened.exception()) is not None:
-        log.debug("a connection given up meanwhile: %s", error)
-    _abort(client)
 
 
 async def _first_of(*futures: "asyncio.Future[Any]") -> None:
     await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
 
 
-def _os_reason(error: OSError) -> str:
+def _os_reason(error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"TLS failed: the broker's certificate is not accepted: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
         return f"TLS failed: {error.reason or error}"
-    return error.strerror or str(error) or type(error).__name__
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or ("timed out" if isinstance(error, TimeoutError) else type(error).__name__)

@@ -15,7 +15,7 @@ def client_context(ca: Path, certificate: Path, key: Path) -> ssl.SSLContext:
     except (OSError, ssl.SSLError) as error:
         raise PermanentError(f"cannot use the CA certificate {ca}: {error}") from None
     try:
-        context.load_cert_chain(certificate, key)
+        context.load_cert_chain(certificate, key, password="")  # else OpenSSL asks on the terminal
     except (OSError, ssl.SSLError) as error:
         raise PermanentError(f"cannot use the certificate {certificate} with key {key}: {error}") from None
     return context

@@ -22,7 +22,7 @@ from edgeagent.wire.keys import SigningKey, VerifyKey
 
 
 class Rotation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``key`` (raw Ed25519) takes over as signing key number ``serial`` of ``cluster``; the first has number 1."""
+    """``key`` (raw Ed25519) takes over as key number ``serial`` of ``cluster``; the first has number 1."""
 
     cluster: str
     serial: int
@@ -48,7 +48,8 @@ def follow(anchor: TrustAnchor, chain: Sequence[Envelope]) -> TrustAnchor:
             continue
         if rotation.serial != anchor.serial + 1 or not _signed_by(VerifyKey(anchor.key), link):
             raise PermanentError(
-                f"signing key {rotation.serial} is not signed over by key {anchor.serial}", reason="BadKeyChain"
+                f"signing key {rotation.serial} is not signed over by key {anchor.serial}",
+                reason="BadKeyChain",
             )
         anchor = TrustAnchor(cluster=anchor.cluster, serial=rotation.serial, key=rotation.key)
     return anchor

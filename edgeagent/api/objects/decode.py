@@ -11,7 +11,13 @@ from edgeagent.api.objects.config import ConfigMap, SealedSecret, Secret
 from edgeagent.api.objects.event import Event
 from edgeagent.api.objects.node import Node
 from edgeagent.api.objects.pod import Pod
-from edgeagent.api.objects.validate import validate_config_map, validate_name, validate_pod, validate_secret
+from edgeagent.api.objects.validate import (
+    validate_config_map,
+    validate_label,
+    validate_name,
+    validate_pod,
+    validate_secret,
+)
 
 KubernetesObject = Pod | ConfigMap | Secret | SealedSecret | Node | Event
 
@@ -25,7 +31,7 @@ MAX_OBJECT_BYTES = 1_500_000
 
 T = TypeVar("T")
 
-_AT = re.compile(r"^(?P<problem>.*?)(?: - at `(?P<key>key in )?\$(?P<path>.*)`)?$", re.DOTALL)
+_AT = re.compile(r"^(?P<problem>.*?)(?: - at (?:`key` in )?`(?:key in )?\$(?P<path>.*)`)?$", re.DOTALL)
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`$")
 _MISSING = re.compile(r"Object missing required field `(.*)`$")
 
@@ -41,7 +47,9 @@ def to_invalid_object(error: Exception) -> InvalidObjectError:
         if field := pattern.match(problem):
             return InvalidObjectError(f"{path}.{field[1]}" if path else field[1], words)
     problem = problem.replace("`", "")
-    return InvalidObjectError(path, problem[:1].lower() + problem[1:])
+    if not problem.startswith("JSON"):
+        problem = problem[:1].lower() + problem[1:]
+    return InvalidObjectError(path, problem)
 
 
 def decode_json(data: bytes, kind: type[T], *, limit: int = MAX_OBJECT_BYTES) -> T:
@@ -100,6 +108,8 @@ class _Header(msgspec.Struct):
 def validate(candidate: KubernetesObject) -> KubernetesObject:
     """Check what types alone cannot: names, uniqueness, references. Returns the object itself."""
     validate_name(candidate.metadata.name, "metadata.name")
+    if candidate.metadata.namespace:
+        validate_label(candidate.metadata.namespace, "metadata.namespace")
     if isinstance(candidate, Pod):
         validate_pod(candidate)
     elif isinstance(candidate, ConfigMap):

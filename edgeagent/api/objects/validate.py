@@ -16,6 +16,7 @@ _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", re.ASCII)
 _DATA_KEY = re.compile(r"[-._a-zA-Z0-9]+", re.ASCII)
 RESOURCES = ("cpu", "memory")
 """The resource names that limits and requests may hold."""
+MAX_GRACE_SECONDS = 2**31 - 1
 
 
 def validate_name(name: str, path: str) -> None:
@@ -24,7 +25,9 @@ def validate_name(name: str, path: str) -> None:
         raise InvalidObjectError(path, "required field is missing")
     if len(name) > 253 or not _SUBDOMAIN.fullmatch(name):
         raise InvalidObjectError(
-            path, f"{name[:80]!r} must be lower-case letters, digits, '-' or '.', and start and end with a letter or digit"
+            path,
+            f"{name[:80]!r} must be lower-case letters, digits, '-' or '.',"
+            " and start and end with a letter or digit",
         )
 
 
@@ -34,21 +37,23 @@ def validate_label(name: str, path: str) -> None:
         raise InvalidObjectError(path, "required field is missing")
     if len(name) > 63 or not _LABEL.fullmatch(name):
         raise InvalidObjectError(
-            path, f"{name[:80]!r} must be lower-case letters, digits or '-', at most 63, and start and end with a letter or digit"
+            path,
+            f"{name[:80]!r} must be lower-case letters, digits or '-', at most 63,"
+            " and start and end with a letter or digit",
         )
 
 
 def validate_pod(pod: Pod) -> None:
     """Raises InvalidObjectError at the first rule that ``pod`` breaks."""
     spec = pod.spec
-    if pod.metadata.namespace:
-        validate_label(pod.metadata.namespace, "metadata.namespace")
     if spec.node_name:
         validate_label(spec.node_name, "spec.nodeName")
     if not spec.containers:
         raise InvalidObjectError("spec.containers", "at least one container is required")
-    if spec.termination_grace_period_seconds < 0:
-        raise InvalidObjectError("spec.terminationGracePeriodSeconds", "must not be negative")
+    if not 0 <= spec.termination_grace_period_seconds <= MAX_GRACE_SECONDS:
+        raise InvalidObjectError(
+            "spec.terminationGracePeriodSeconds", f"must be between 0 and {MAX_GRACE_SECONDS}"
+        )
     _unique([c.name for c in spec.containers], "spec.containers", "name")
     for index, container in enumerate(spec.containers):
         _validate_container(container, f"spec.containers[{index}]", host_network=spec.host_network)
@@ -91,7 +96,9 @@ def _validate_resources(resources: ResourceRequirements, path: str) -> None:
     for side, values in (("limits", resources.limits), ("requests", resources.requests)):
         for name, text in values.items():
             if name not in RESOURCES:
-                raise InvalidObjectError(f"{path}.{side}.{name}", f"unknown resource, expected {' or '.join(RESOURCES)}")
+                raise InvalidObjectError(
+                    f"{path}.{side}.{name}", f"unknown resource, expected {' or '.join(RESOURCES)}"
+                )
             try:
                 amounts.setdefault(name, {})[side] = parse_quantity(text)
             except ValueError as error:

@@ -1,0 +1,248 @@
+"""``edgehub``: make a cluster, run its hub, add nodes, rotate the signing key.
+
+Parses arguments, calls one thing, prints. Nothing heavy is imported before a command needs it.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgeagent.cluster.layout import HubFiles
+    from edgeagent.wire.join import BrokerAddress
+
+DEFAULT_DIRECTORY = Path("/var/lib/edgehub")
+
+_EXAMPLES = """\
+examples:
+  edgehub init --cluster plant --broker broker.example.com:8883
+  mosquitto -c /var/lib/edgehub/mosquitto/mosquitto.conf
+  edgehub run
+  edgehub node add gateway-1 --output gateway-1.join.json
+
+On the device, `edgeagent enroll --join-file gateway-1.join.json` makes it a node. The operator's file that
+`edgehub init` wrote is for edgectl: copy it to ~/.config/edgeagent/operator.json.
+
+exit codes: 0 done, 1 it could not be done (the reason is on standard error), 2 wrong usage
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    options = _parser().parse_args(argv)
+    from edgeagent.api.errors import EdgeAgentError
+
+    try:
+        return int(options.command(options))
+    except EdgeAgentError as error:
+        print(f"error: {error}", file=sys.stderr)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        return 130
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    from edgeagent import __version__
+
+    parser = argparse.ArgumentParser(
+        prog="edgehub",
+        description="The cluster side of edgeagent, beside the MQTT broker.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"edgehub {__version__}")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--dir",
+        type=Path,
+        default=DEFAULT_DIRECTORY,
+        metavar="DIR",
+        help="the hub's directory (default: %(default)s)",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    make = commands.add_parser(
+        "init",
+        parents=[common],
+        help="make a new cluster: CA, signing key, broker configuration, an operator's file",
+        epilog="example:\n  edgehub init --dir ./hub --cluster plant --broker broker.example.com:8883",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    make.add_argument(
+        "--cluster", required=True, metavar="NAME", help="letters, digits and '-'; stands in every topic"
+    )
+    make.add_argument(
+        "--broker",
+        required=True,
+        action="append",
+        metavar="HOST:PORT",
+        help="where nodes and operators reach the broker; more than once for several addresses",
+    )
+    make.add_argument(
+        "--listen",
+        metavar="ADDR:PORT",
+        help="where the broker beside the hub binds (default: 0.0.0.0 and the first broker's port)",
+    )
+    make.add_argument(
+        "--operator", default="admin", metavar="NAME", help="the first operator (default: %(default)s)"
+    )
+    make.set_defaults(command=_init)
+
+    run = commands.add_parser("run", parents=[common], help="run the hub until SIGTERM")
+    run.add_argument("-v", "--verbose", action="store_true", help="log more")
+    run.set_defaults(command=_run)
+
+    node = commands.add_parser("node", help="add and list nodes")
+    node_commands = node.add_subparsers(required=True, metavar="COMMAND")
+    add = node_commands.add_parser(
+        "add",
+        parents=[common],
+        help="make a node a member and write its join file",
+        epilog="example:\n  edgehub node add gateway-1 --output - | ssh gateway-1 'cat > node.join'\n\n"
+        "The join file holds the node's private keys: whoever has it is the node.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add.add_argument("name", metavar="NAME", help="letters, digits and '-'")
+    add.add_argument(
+        "--output", metavar="FILE", help="the join file (default: NAME.join.json; '-' for standard output)"
+    )
+    add.add_argument("--replace", action="store_true", help="give a node that exists new keys")
+    add.set_defaults(command=_node_add)
+    listing = node_commands.add_parser("list", parents=[common], help="list the nodes")
+    listing.add_argument(
+        "-o", "--output", choices=("table", "json"), default="table", help="(default: %(default)s)"
+    )
+    listing.set_defaults(command=_node_list)
+
+    keys = commands.add_parser("keys", help="the key that signs desired state")
+    key_commands = keys.add_subparsers(required=True, metavar="COMMAND")
+    rotate = key_commands.add_parser(
+        "rotate", parents=[common], help="make a new signing key; nodes follow it"
+    )
+    rotate.set_defaults(command=_rotate)
+    return parser
+
+
+def _files(options: argparse.Namespace) -> "HubFiles":
+    from edgeagent.cluster.layout import HubFiles
+
+    return HubFiles(Path(options.dir).absolute())
+
+
+def _address(text: str) -> "BrokerAddress":
+    from edgeagent.wire.join import parse_broker
+
+    return parse_broker(text)
+
+
+def _init(options: argparse.Namespace) -> int:
+    from edgeagent.api.clock import SystemClock
+    from edgeagent.cluster.init import init
+
+    files = init(
+        options.dir,
+        options.cluster,
+        [_address(text) for text in options.broker],
+        listen=_address(options.listen) if options.listen else None,
+        operator=options.operator,
+        clock=SystemClock(),
+    )
+    print(f"cluster {options.cluster} made in {files.root}")
+    print(f"  start the broker:  mosquitto -c {files.mosquitto_config}")
+    print(f"  run the hub:       edgehub run --dir {files.root}")
+    print(f"  add a node:        edgehub node add NAME --dir {files.root}")
+    print(f"  for edgectl:       {files.operator} (keep it secret, as all keys here)")
+    return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    import asyncio
+    import logging
+    import signal
+
+    logging.basicConfig(
+        level=logging.DEBUG if options.verbose else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    from edgeagent.cluster.hub import Hub
+
+    async def run() -> None:
+        hub = Hub(_files(options).root)
+        loop = asyncio.get_running_loop()
+        task = asyncio.create_task(hub.run())
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, task.cancel)
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.result()
+
+    asyncio.run(run())
+    return 0
+
+
+def _node_add(options: argparse.Namespace) -> int:
+    from edgeagent.api.clock import SystemClock
+    from edgeagent.cluster.nodes import add_node, encode_join
+
+    output = Path(options.output or f"{options.name}.join.json")
+    to_terminal = options.output == "-"
+    join = add_node(
+        _files(options),
+        options.name,
+        SystemClock(),
+        output=None if to_terminal else output,
+        replace=options.replace,
+    )
+    if to_terminal:
+        sys.stdout.write(encode_join(join).decode())
+    else:
+        print(f"node {options.name} added; its join file is {output}")
+        print(
+            f"  on the device:  edgeagent enroll --join-file {output.name}\n"
+            "  then delete the file: it holds the node's private keys"
+        )
+    return 0
+
+
+def _node_list(options: argparse.Namespace) -> int:
+    from edgeagent.cluster.nodes import list_nodes
+
+    nodes = list_nodes(_files(options))
+    if options.output == "json":
+        import json
+
+        rows = [
+            {"name": n.name, "created": n.created, "certificateSerial": n.serial, "generation": n.generation}
+            for n in nodes
+        ]
+        print(json.dumps(rows, indent=2))
+    elif not nodes:
+        print("no nodes yet: `edgehub node add NAME` adds one", file=sys.stderr)
+    else:
+        width = max(len("NAME"), *(len(n.name) for n in nodes))
+        print(f"{'NAME':<{width}}  {'CREATED':<20}  GENERATION")
+        for n in nodes:
+            print(f"{n.name:<{width}}  {n.created:<20}  {n.generation}")
+    return 0
+
+
+def _rotate(options: argparse.Namespace) -> int:
+    from edgeagent.cluster.nodes import rotate_keys
+
+    serial, told = rotate_keys(_files(options))
+    print(f"signing key {serial} made; nodes follow the chain from the key they have")
+    if told:
+        print("the running hub signs everything anew with it")
+    else:
+        print("no running hub was told: it signs with the new key from its next start (or SIGHUP)")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,230 @@
+"""Calls from operators: requests in, answers out, all of it bounded.
+
+May not know what a call means: ``Api`` does. Who calls is the level of the topic that the broker lets
+nobody else write to; where the answer goes must be that caller's own reply topic, for the hub may write
+anywhere and must not be made to.
+"""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+import msgspec
+
+from edgeagent.api.clock import Clock
+from edgeagent.api.errors import EdgeAgentError, InvalidObjectError, PermanentError, TemporaryError
+from edgeagent.api.objects.decode import KubernetesObject, decode_json
+from edgeagent.cluster.api import Api
+from edgeagent.cluster.ca import USER_PREFIX
+from edgeagent.cluster.views import Views
+from edgeagent.cluster.watches import Watch
+from edgeagent.wire.canonical import canonical_json
+from edgeagent.wire.hubapi import METHODS, ApplyParams, DeleteParams, GetParams, GetResult, WatchParams
+from edgeagent.wire.rpc import MAX_RPC_BYTES, LogsParams, RpcError, encode_failure, encode_reply
+from edgeagent.wire.session import Message, MqttSession
+from edgeagent.wire.topics import Topics
+
+log = logging.getLogger(__name__)
+
+MAX_CALLS = 32
+"""How many calls may be under way at once, watches apart."""
+MAX_WATCHES = 64
+MAX_WATCHES_PER_USER = 16
+MAX_WATCH_SECONDS = 3600
+MAX_CORRELATION_BYTES = 128
+REPLY_ROOM = 4_096
+"""What the wrapping of an answer and its JSON separators may take of a packet."""
+
+P = TypeVar("P")
+
+
+class Calls:
+    """Takes the messages under ``hub/rpc/``. ``close`` ends what is under way."""
+
+    def __init__(self, api: Api, views: Views, session: MqttSession, topics: Topics, clock: Clock) -> None:
+        self._api = api
+        self._views = views
+        self._session = session
+        self._topics = topics
+        self._clock = clock
+        self._calls: set[asyncio.Task[None]] = set()
+        self._watches: dict[tuple[str, str, bytes], tuple[asyncio.Task[None], Watch]] = {}
+
+    def receive(self, user: str, method: str, message: Message) -> None:
+        """A request; it is answered whatever is wrong with it, unless it does not say where to."""
+        if not user.startswith(USER_PREFIX):
+            log.warning("%s is no operator and may not call %s", user, method)
+            return
+        reply = message.response_topic
+        levels = self._topics.levels(reply)
+        if len(levels) != 3 or levels[:2] != ["replies", user] or not levels[2] or set(reply) & set("+#"):
+            log.warning(
+                "%s calls %s with an answer to %r, which is not its own reply topic",
+                user,
+                method,
+                reply[:200],
+            )
+            return
+        if not 0 < len(message.correlation) <= MAX_CORRELATION_BYTES:
+            log.warning("%s calls %s without fit correlation data", user, method)
+            return
+        key = user, reply, message.correlation
+        if method == "cancel":
+            if (watch := self._watches.get(key)) is not None:
+                watch[0].cancel("cancelled")
+        elif method == "watch":
+            self._start_watch(key, message.payload)
+        elif len(self._calls) >= MAX_CALLS:
+            self._spawn(
+                self._fail(
+                    key, RpcError("TooManyRequests", "the hub has too many calls under way: try again")
+                )
+            )
+        else:
+            self._spawn(self._call(key, method, message.payload))
+
+    def changed(self, kind: str, namespace: str, name: str) -> None:
+        """Tell every watch."""
+        for _, watch in self._watches.values():
+            watch.wake(kind, namespace, name)
+
+    def disconnected(self) -> None:
+        """End all watches: what they send now would not arrive, and a gap must not go unseen."""
+        for task, _ in self._watches.values():
+            task.cancel()
+
+    async def close(self) -> None:
+        """End everything and wait for it."""
+        tasks = [*self._calls, *(task for task, _ in self._watches.values())]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        if len(self._calls) >= 2 * MAX_CALLS:
+            work.close()  # not even a refusal for who floods
+            return
+        task = asyncio.create_task(work)
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
+
+    async def _call(self, key: tuple[str, str, bytes], method: str, payload: bytes) -> None:
+        try:
+            if method == "apply":
+                await self._answer(key, encode_reply(self._api.apply(_params(payload, ApplyParams))))
+            elif method == "delete":
+                await self._answer(key, encode_reply(self._api.delete(_params(payload, DeleteParams))))
+            elif method == "get":
+                await self._answer_items(key, self._api.get(_params(payload, GetParams)))
+            elif method == "logs":
+                await self._pass_on(key, _params(payload, LogsParams))
+            else:
+                raise RpcError(
+                    "Invalid", f"unknown method {method[:40]!r}, expected one of {', '.join(METHODS)}"
+                )
+        except Exception as error:
+            await self._fail(key, error)
+
+    async def _answer_items(self, key: tuple[str, str, bytes], items: list[KubernetesObject]) -> None:
+        """As many answers as it takes to keep each within the broker's limit; all but the last say so."""
+        room = self._room()
+        batch: list[msgspec.Raw] = []
+        size = sequence = 0
+        for item in items:
+            body = canonical_json(item)
+            if batch and size + len(body) > room:
+                await self._answer(key, encode_reply(GetResult(items=batch), sequence=sequence, last=False))
+                batch, size, sequence = [], 0, sequence + 1
+            batch.append(msgspec.Raw(body))
+            size += len(body) + 1
+        await self._answer(key, encode_reply(GetResult(items=batch), sequence=sequence))
+
+    async def _pass_on(self, key: tuple[str, str, bytes], params: LogsParams) -> None:
+        _, reply, correlation = key
+        node, request = self._api.logs(params, reply)
+        await self._session.publish(
+            self._topics.node_rpc(node, "logs"), request, response_topic=reply, correlation=correlation
+        )
+
+    def _room(self) -> int:
+        connection = self._session.connection
+        if connection is None:
+            raise TemporaryError("not connected to a broker", reason="Disconnected")
+        return min(connection.payload_limit, MAX_RPC_BYTES) - REPLY_ROOM
+
+    async def _answer(self, key: tuple[str, str, bytes], payload: bytes) -> None:
+        await self._session.publish(key[1], payload, correlation=key[2])
+
+    async def _fail(self, key: tuple[str, str, bytes], error: Exception) -> None:
+        if not isinstance(error, EdgeAgentError):
+            log.error("a call of %s failed", key[0], exc_info=error)
+        try:
+            await self._answer(key, encode_failure(error))
+        except (TemporaryError, PermanentError) as unsent:
+            log.info("an answer to %s was not sent: %s", key[0], unsent)
+
+    # Watches
+
+    def _start_watch(self, key: tuple[str, str, bytes], payload: bytes) -> None:
+        mine = sum(1 for other in self._watches if other[0] == key[0])
+        if key in self._watches:
+            return  # the same request, delivered twice
+        if len(self._watches) >= MAX_WATCHES or mine >= MAX_WATCHES_PER_USER:
+            refusal = RpcError(
+                "TooManyRequests", f"the hub has {len(self._watches)} watches under way: end some"
+            )
+            self._spawn(self._fail(key, refusal))
+            return
+        try:
+            params = _params(payload, WatchParams)
+            if not 0 < params.timeout_seconds <= MAX_WATCH_SECONDS:
+                raise InvalidObjectError("timeoutSeconds", f"must be between 1 and {MAX_WATCH_SECONDS}")
+            watch = Watch(params, self._views)
+        except EdgeAgentError as error:
+            self._spawn(self._fail(key, error))
+            return
+        task = asyncio.create_task(self._stream(key, watch, params.timeout_seconds))
+        self._watches[key] = task, watch
+        task.add_done_callback(lambda _: self._watches.pop(key, None))
+
+    async def _stream(self, key: tuple[str, str, bytes], watch: Watch, seconds: int) -> None:
+        """Events in sequence; the last answer says that it is, and carries nothing."""
+        sequence = 0
+
+        async def send() -> None:
+            nonlocal sequence
+            async with aclosing(watch.events()) as events:
+                async for event in events:
+                    await self._answer(key, encode_reply(event, sequence=sequence, last=False))
+                    sequence += 1
+
+        sending = asyncio.create_task(send())
+        timer = asyncio.create_task(self._clock.sleep(seconds))
+        try:
+            await asyncio.wait((sending, timer), return_when=asyncio.FIRST_COMPLETED)
+            if sending.done() and (error := sending.exception()) is not None:
+                await self._fail(
+                    key, error if isinstance(error, Exception) else TemporaryError("the watch has ended")
+                )
+                return
+        except asyncio.CancelledError as cancelled:
+            if cancelled.args != ("cancelled",):
+                raise
+            # The operator ended it, and is told that nothing follows.
+        finally:
+            for task in (sending, timer):
+                task.cancel()
+            await asyncio.gather(sending, timer, return_exceptions=True)
+        await self._end(key, sequence)
+
+    async def _end(self, key: tuple[str, str, bytes], sequence: int) -> None:
+        try:
+            await self._answer(key, encode_reply(None, sequence=sequence))
+        except (TemporaryError, PermanentError) as unsent:
+            log.info("the end of a watch of %s was not sent: %s", key[0], unsent)
+
+
+def _params(payload: bytes, kind: type[P]) -> P:
+    return decode_json(payload or b"{}", kind, limit=MAX_RPC_BYTES)

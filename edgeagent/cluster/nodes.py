@@ -1,0 +1,118 @@
+"""Adding nodes and rotating the signing key, from a process of its own, whether the hub runs or not.
+
+May not talk to the broker. The running hub finds what was added in the store they share: it is told to
+look by SIGHUP where that is allowed, and looks anyway when the new node first connects.
+"""
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from edgeagent.api.clock import Clock, rfc3339
+from edgeagent.api.errors import PermanentError
+from edgeagent.api.objects.validate import validate_label
+from edgeagent.cluster.ca import HUB_NAME, Authority
+from edgeagent.cluster.layout import HubFiles, read_file, write_file
+from edgeagent.cluster.lock import notify_hub
+from edgeagent.cluster.settings import load_settings
+from edgeagent.cluster.signing import Signing
+from edgeagent.cluster.store import Store, StoredNode, new_uid
+from edgeagent.wire.canonical import canonical_json
+from edgeagent.wire.join import JoinFile
+from edgeagent.wire.keys import SealingKey
+
+
+def add_node(
+    files: HubFiles, name: str, clock: Clock, *, output: Path | None, replace: bool = False
+) -> JoinFile:
+    """Make ``name`` a member. The join file is written to ``output`` before the node is known to the hub.
+
+    ``replace`` gives a node that exists new keys: for a device that was lost or set up anew.
+    """
+    validate_label(name, "node")
+    if name == HUB_NAME:
+        raise PermanentError(
+            f"a node cannot be called {name!r}: that is the hub's own name", reason="Invalid"
+        )
+    settings = load_settings(files.settings)
+    signing = Signing.load(files.signing)
+    store = Store(files.database)
+    try:
+        known = store.node(name)
+        if known is not None and not replace:
+            raise PermanentError(
+                f"node {name} exists since {known.created}: give its device new keys with --replace,"
+                " or choose another name",
+                reason="AlreadyExists",
+            )
+        authority = Authority(
+            read_file(files.ca_certificate).decode(), read_file(files.ca_key).decode(), clock
+        )
+        issued = authority.node(name)
+        sealing = SealingKey.generate()
+        join = JoinFile(
+            cluster=settings.cluster,
+            node=name,
+            brokers=settings.brokers,
+            ca=authority.certificate,
+            certificate=issued.certificate,
+            private_key=issued.key,
+            trust=signing.anchor,
+            sealing_key=sealing.raw,
+        )
+        if output is not None:
+            _write_join(output, join)
+        try:
+            with store.transaction():
+                store.put_node(
+                    StoredNode(
+                        name=name,
+                        uid=known.uid if known else new_uid(),
+                        created=known.created if known else rfc3339(clock.now()),
+                        sealing_key=sealing.public,
+                        serial=issued.serial,
+                        generation=known.generation if known else 0,
+                    )
+                )
+        except BaseException:
+            if output is not None:
+                output.unlink(missing_ok=True)
+            raise
+    finally:
+        store.close()
+    notify_hub(files.lock)
+    return join
+
+
+def encode_join(join: JoinFile) -> bytes:
+    """A join file's bytes: JSON, for people to look at."""
+    return msgspec.json.format(canonical_json(join)) + b"\n"
+
+
+def _write_join(output: Path, join: JoinFile) -> None:
+    try:
+        write_file(Path(os.path.abspath(output)), encode_join(join))
+    except FileExistsError:
+        raise PermanentError(
+            f"{output} exists and is left as it is: name another file", reason="AlreadyExists"
+        ) from None
+    except OSError as error:
+        raise PermanentError(f"cannot write {output}: {error.strerror}") from None
+
+
+def list_nodes(files: HubFiles) -> list[StoredNode]:
+    """The members of the cluster by name."""
+    load_settings(files.settings)
+    store = Store(files.database)
+    try:
+        return store.nodes()
+    finally:
+        store.close()
+
+
+def rotate_keys(files: HubFiles) -> tuple[int, bool]:
+    """A new signing key, vouched for by the old one: its number, and whether a running hub was told."""
+    signing = Signing.load(files.signing).rotated()
+    signing.save(files.signing, replace=True)
+    return signing.serial, notify_hub(files.lock)

@@ -1,0 +1,37 @@
+"""What ``edgehub init`` was told, as the running hub reads it.
+
+May not hold keys: those are files of their own.
+"""
+
+from pathlib import Path
+
+from edgeagent.api.errors import InvalidObjectError, PermanentError
+from edgeagent.api.objects.base import KubernetesStruct
+from edgeagent.api.objects.decode import decode_json
+from edgeagent.cluster.layout import read_file
+from edgeagent.wire.join import BrokerAddress
+
+ANYWHERE = "0.0.0.0"  # noqa: S104 - compared with, not bound to
+
+
+class HubSettings(KubernetesStruct, frozen=True):
+    """``brokers`` is what nodes and operators are told, ``listen`` where the broker beside the hub is."""
+
+    cluster: str
+    brokers: list[BrokerAddress]
+    listen_address: str
+    listen_port: int
+
+    def hub_addresses(self) -> list[BrokerAddress]:
+        """What the hub itself tries: the broker beside it first, then what everybody uses."""
+        beside = "127.0.0.1" if self.listen_address == ANYWHERE else self.listen_address
+        beside = "::1" if beside == "::" else beside
+        return list(dict.fromkeys([BrokerAddress(host=beside, port=self.listen_port), *self.brokers]))
+
+
+def load_settings(path: Path) -> HubSettings:
+    """Read ``hub.json``; PermanentError where it is not what ``edgehub init`` wrote."""
+    try:
+        return decode_json(read_file(path), HubSettings)
+    except InvalidObjectError as error:
+        raise PermanentError(f"{path} cannot be used: {error}") from None

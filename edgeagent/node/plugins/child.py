@@ -1,0 +1,149 @@
+"""The agent's side of one lane child: starting it, frames to and from it, and news of its end.
+
+Event-driven: the socket and the child's pidfd are watched by the loop, nothing is polled.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from edgeagent.node.plugins.frames import FrameError, FrameReader, Reply
+
+log = logging.getLogger(__name__)
+
+CLOSE_SECONDS = 2.0
+"""A child whose socket is closed has this long to end by itself."""
+_READ_BYTES = 256 * 1024
+_ROOT = str(Path(__file__).resolve().parents[3])
+_DECODER = msgspec.msgpack.Decoder(Reply)
+
+
+class LaneChild:
+    """One running child. ``on_end(child, how)`` is called once, when it has ended and was reaped."""
+
+    def __init__(
+        self, on_reply: "Callable[[LaneChild, Reply], None]", on_end: "Callable[[LaneChild, str], None]"
+    ) -> None:
+        self._on_reply = on_reply
+        self._on_end = on_end
+        self._loop = asyncio.get_running_loop()
+        self._reader = FrameReader()
+        self._outgoing = bytearray()
+        self._killed_for = ""
+        self._timer: asyncio.TimerHandle | None = None
+        self.ended: asyncio.Future[None] = self._loop.create_future()
+        ours, theirs = socket.socketpair()
+        try:
+            ours.setblocking(False)
+            # -P: the agent's working directory is no place to import from.
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "edgeagent.node.plugins.lane_worker", str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=2,
+                pass_fds=(theirs.fileno(),),
+                process_group=0,
+                env={**os.environ, "PYTHONPATH": _ROOT},
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        self._socket: socket.socket | None = ours
+        self._pidfd = os.pidfd_open(self._process.pid)
+        self._loop.add_reader(self._pidfd, self._reap)
+        self._loop.add_reader(ours, self._receive)
+
+    @property
+    def pid(self) -> int:
+        """The child's process id."""
+        return self._process.pid
+
+    def send(self, data: bytes) -> None:
+        """Queue ``data`` for the child; lost where the child is ending."""
+        if self._socket is None:
+            return
+        self._outgoing += data
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._socket is None:
+            return
+        try:
+            sent = self._socket.send(self._outgoing)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            return  # the child is ending, as its pidfd will say
+        del self._outgoing[:sent]
+        if self._outgoing:
+            self._loop.add_writer(self._socket, self._flush)
+        else:
+            self._loop.remove_writer(self._socket)
+
+    def _receive(self) -> None:
+        if self._socket is None:
+            return
+        try:
+            data = self._socket.recv(_READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            log.debug("child %d: %s", self.pid, error)
+            data = b""
+        if not data:
+            self.close()
+            return
+        try:
+            for payload in self._reader.feed(data):
+                self._on_reply(self, _DECODER.decode(payload))
+        except (FrameError, msgspec.MsgspecError) as error:
+            self.kill(f"sent what is no answer: {error}")
+
+    def close(self) -> None:
+        """Let the child end by itself: it sees its socket close. One that does not is killed."""
+        self._disconnect()
+        if not self.ended.done() and self._timer is None:
+            self._timer = self._loop.call_later(CLOSE_SECONDS, self.kill, "did not end by itself")
+
+    def kill(self, why: str) -> None:
+        """End the child now, with SIGKILL; its answers are no longer listened to."""
+        self._disconnect()
+        self._killed_for = self._killed_for or why
+        self._process.kill()
+
+    def _disconnect(self) -> None:
+        if self._socket is not None:
+            self._loop.remove_reader(self._socket)
+            self._loop.remove_writer(self._socket)
+            self._socket.close()
+            self._socket = None
+            self._outgoing.clear()
+
+    def _reap(self) -> None:
+        while self._socket is not None:
+            self._receive()  # what it said before it ended
+        self._loop.remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        code = self._process.wait()
+        if self._timer is not None:
+            self._timer.cancel()
+        self.ended.set_result(None)
+        self._on_end(self, self._killed_for or _how(code))
+
+
+def _how(code: int) -> str:
+    if code >= 0:
+        return f"ended with exit code {code}"
+    with contextlib.suppress(ValueError):
+        return f"was killed by {signal.Signals(-code).name}"
+    return f"was killed by signal {-code}"

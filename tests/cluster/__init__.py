@@ -1,0 +1,1 @@
+"""The hub, through its own broker where it matters."""
