@@ -19,6 +19,7 @@ from edgeagent.node.events import EventRecorder
 from edgeagent.node.identity import IdentityDir
 from edgeagent.node.localapi import LocalApi
 from edgeagent.node.plugins.host import PluginHost
+from edgeagent.node.pods.exits import ExitWatcher
 from edgeagent.node.pods.manager import PodManager, Reports
 from edgeagent.node.reads import NodeReads
 from edgeagent.node.status import Conditions, host_ip, node_status, system_info
@@ -100,6 +101,7 @@ class Agent:
             desired=self._desired,
             records=self._records,
             events=self._events,
+            exits=ExitWatcher(),
             reports=Reports(self._pod_status, self._pod_gone),
             host_ip=host_ip,
             on_problem=self._node_changed,

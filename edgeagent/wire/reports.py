@@ -21,7 +21,7 @@ class PodReport(KubernetesStruct, frozen=True, omit_defaults=False):
 
 
 class EventReport(KubernetesStruct, frozen=True, omit_defaults=False):
-    """An Event out of a node's outbox. ``stream`` and ``sequence`` are unique together: repeats show by them."""
+    """An Event out of a node's outbox. Repeats show by ``stream`` and ``sequence``, unique together."""
 
     stream: str
     sequence: int

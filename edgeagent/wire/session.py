@@ -7,6 +7,7 @@ client: nothing that was in flight is replayed behind the back of a caller, who 
 
 import asyncio
 import logging
+import os
 import random
 import socket
 import ssl
@@ -45,8 +46,6 @@ KEEPALIVE_MARGIN_SECONDS = 0.05
 MAX_PACKET_BYTES = 4_000_000
 """What this side accepts in one packet (MQTT 5 Maximum Packet Size)."""
 RECEIVE_MAXIMUM = 64
-MAX_INFLIGHT = 20
-"""How many publishes may wait for their acknowledgement at once; fewer where the broker says so."""
 SEND_WINDOW = 20
 """How many publications may await their acknowledgement, where the broker's Receive Maximum is not less."""
 DEFAULT_BROKER_LIMIT = 256_000
@@ -98,7 +97,6 @@ class _Link:
     acks: dict[int, asyncio.Future[list[ReasonCode]]] = field(default_factory=dict)
     early: list[Message] = field(default_factory=list)
     """What a kept session's broker sent on the heels of CONNACK, for after ``on_connect``."""
-    window: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SEND_WINDOW))
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,11 +322,8 @@ class MqttSession:
                 properties.MessageExpiryInterval = REQUEST_EXPIRY_SECONDS
             if correlation:
                 properties.CorrelationData = correlation
-        async with link.window:
-            if link is not self._link:
-                raise TemporaryError("connection lost before the message was sent", reason="Disconnected")
-            info = link.client.publish(topic, payload, qos=1, retain=retain, properties=properties)
-            reasons = await self._acknowledged(link, info.mid, info.rc)
+        info = link.client.publish(topic, payload, qos=1, retain=retain, properties=properties)
+        reasons = await self._acknowledged(link, info.mid, info.rc)
         _check(reasons[0], topic)
 
     async def subscribe(self, filters: Sequence[str]) -> None:
@@ -337,6 +332,10 @@ class MqttSession:
         Errors as in ``publish``, naming the filter refused.
         """
         link = self._connected_link()
+        for part in self._parts(filters):
+            await self._subscribe(link, part)
+
+    async def _subscribe(self, link: _Link, filters: Sequence[str]) -> None:
         if link.client.protocol == MQTTProtocolVersion.MQTTv5:
             wanted: list[tuple[str, SubscribeOptions]] | list[tuple[str, int]] = [
                 (name, SubscribeOptions(qos=1)) for name in filters
@@ -354,10 +353,25 @@ class MqttSession:
     async def unsubscribe(self, filters: Sequence[str]) -> None:
         """Undo ``subscribe``. Errors as in ``publish``."""
         link = self._connected_link()
-        rc, mid = link.client.unsubscribe(list(filters))
-        reasons = await self._acknowledged(link, mid, rc)
-        for name, reason in zip(filters, reasons, strict=False):  # MQTT 3.1.1 gives none
-            _check(reason, name)
+        for part in self._parts(filters):
+            rc, mid = link.client.unsubscribe(list(part))
+            reasons = await self._acknowledged(link, mid, rc)
+            for name, reason in zip(part, reasons, strict=False):  # MQTT 3.1.1 gives none
+                _check(reason, name)
+
+    def _parts(self, filters: Sequence[str]) -> list[list[str]]:
+        """``filters`` in runs that fit in one packet each."""
+        limit = self.connection.payload_limit if self.connection else 0
+        parts: list[list[str]] = []
+        room = 0
+        for name in filters:
+            size = len(name.encode()) + 3
+            if size > room:
+                parts.append([])
+                room = limit
+            parts[-1].append(name)
+            room -= size
+        return parts
 
     def _connected_link(self) -> _Link:
         if self._link is None or self.connection is None:
@@ -365,7 +379,7 @@ class MqttSession:
         return self._link
 
     async def _acknowledged(self, link: _Link, mid: int | None, rc: MQTTErrorCode) -> list[ReasonCode]:
-        if rc != MQTTErrorCode.MQTT_ERR_SUCCESS or mid is None:
+        if rc != MQTTErrorCode.MQTT_ERR_SUCCESS or mid is None or link is not self._link:
             raise TemporaryError(f"not sent: {paho.error_string(rc)}", reason="Disconnected")
         future: asyncio.Future[list[ReasonCode]] = asyncio.get_running_loop().create_future()
         link.acks[mid] = future
@@ -418,7 +432,7 @@ class _Client(paho.Client):
         """Keep to what the broker's CONNACK set, which paho 2.1 does not do and lets nobody else do."""
         if keepalive is not None:
             self._keepalive = keepalive
-        self._max_inflight_messages = min(MAX_INFLIGHT, receive_maximum or MAX_INFLIGHT)
+        self._max_inflight_messages = min(SEND_WINDOW, receive_maximum or SEND_WINDOW)
 
     @property
     def incoming_bytes(self) -> int:
@@ -577,9 +591,11 @@ async def _first_of(*futures: "asyncio.Future[Any]") -> None:
 
 def _os_reason(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"TLS failed: the broker's certificate is not accepted: {error.verify_message}"
+        return f"TLS failed: {error.reason}: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
         return f"TLS failed: {error.reason or error}"
+    if isinstance(error, OSError) and (error.errno or 0) > 0 and not isinstance(error, socket.gaierror):
+        return os.strerror(error.errno or 0)  # asyncio puts a sentence of its own in its place
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error) or ("timed out" if isinstance(error, TimeoutError) else type(error).__name__)

@@ -64,7 +64,28 @@ def _load() -> "type[APIClient]":
 
 _APIClient = _load()
 
-import urllib3.exceptions  # noqa: E402 - podman-py's own dependency, imported by it already
+# podman-py's own dependency and a module of it, both imported by it already.
+import urllib3.exceptions  # noqa: E402
+from podman.api import uds  # noqa: E402
+
+
+class _Connection(uds.UDSConnection):
+    """podman-py's connection, which leaves its socket open where connecting fails."""
+
+    def connect(self) -> None:
+        """Connect, or raise the operating system's error with nothing left open."""
+        sock = uds.UDSSocket(self.uds)
+        try:
+            sock.settimeout(self.timeout)
+            sock.connect()  # type: ignore[no-untyped-call]
+        except BaseException:
+            sock.close()
+            raise
+        self.sock = sock
+
+
+class _Pool(uds.UDSConnectionPool):
+    ConnectionCls = _Connection
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -159,6 +180,7 @@ class PodmanClient:
             raise self._unavailable(list(_causes(error)), request.timeout) from None
         finally:
             response.close()
+            self._client().close()  # the connection; the "Connection: close" alone leaves it to the server
 
     def _send(self, request: "_Request") -> "APIResponse":
         client = self._client()
@@ -190,6 +212,10 @@ class PodmanClient:
             client.headers.update(
                 {"Connection": "close", "Accept-Encoding": "identity", "Content-Type": "application/json"}
             )
+            adapter = client.get_adapter("http://")
+            assert isinstance(adapter, uds.UDSAdapter)
+            assert adapter.poolmanager is not None
+            adapter.poolmanager.pool_classes_by_scheme = {"http": _Pool}
             self._local.client = client
         return client
 

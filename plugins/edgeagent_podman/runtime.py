@@ -233,7 +233,7 @@ class PodmanRuntime:
 
     def _without_monitor(self, record: ContainerRecord) -> ContainerRecord:
         """What to make of a container that Podman still calls running after the time for its end."""
-        if record.pid and Path(f"/proc/{record.pid}").exists():
+        if record.pid and _lives(record.pid):
             problem = f"container {record.id[:12]} still runs, as process {record.pid}"
             raise TemporaryError(problem, reason="RuntimeUnavailable")
         # Its monitor (conmon) was killed before it; nobody else was told the exit code.
@@ -258,6 +258,15 @@ class PodmanRuntime:
     def _failure(self, what: str, answer: "Answer") -> TemporaryError:
         problem = f"Podman on {self._config.socket} could not {what}: {answer.error().message}"
         return TemporaryError(f"{problem} (status {answer.status})", reason="RuntimeError")
+
+
+def _lives(pid: int) -> bool:
+    """Whether a process runs; one that ended and that nobody has waited for yet does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in "ZX"
 
 
 def _segment(text: str, what: str) -> str:

@@ -3,6 +3,20 @@
 import asyncio
 import os
 from collections.abc import Callable
+from typing import Protocol
+
+
+class Exits(Protocol):
+    """Tells, once, when a process has ended."""
+
+    def watch(self, key: str, pid: int, on_exit: Callable[[str], None]) -> bool:
+        """Call ``on_exit(key)`` when ``pid`` ends. False where there is no such process any more."""
+
+    def forget(self, key: str) -> None:
+        """Watch no longer."""
+
+    def close(self) -> None:
+        """Forget all."""
 
 
 class ExitWatcher:

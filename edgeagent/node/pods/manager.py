@@ -14,7 +14,7 @@ from edgeagent.api.objects.pod import Pod, PodStatus
 from edgeagent.api.runtime import LABEL_POD_UID, ContainerRecord
 from edgeagent.node.events import EventRecorder
 from edgeagent.node.plugins.facades import AdmissionFacade, NetworkFacade, RuntimeFacade, UnsealerFacade
-from edgeagent.node.pods.exits import ExitWatcher
+from edgeagent.node.pods.exits import Exits
 from edgeagent.node.pods.worker import Means, PodWorker
 from edgeagent.node.store.desired import Change, DesiredState
 from edgeagent.node.store.pods import PodRecord, PodRecords
@@ -48,6 +48,7 @@ class PodManager:
         desired: DesiredState,
         records: PodRecords,
         events: EventRecorder,
+        exits: Exits,
         reports: Reports,
         host_ip: Callable[[], str],
         on_problem: Callable[[], None],
@@ -62,7 +63,7 @@ class PodManager:
         self._reports = reports
         self._on_problem = on_problem
         self._resync_seconds = resync_seconds
-        self._exits = ExitWatcher()
+        self._exits = exits
         self._containers: dict[str, dict[str, ContainerRecord]] = {}
         self._workers: dict[str, PodWorker] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}

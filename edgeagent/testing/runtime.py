@@ -1,0 +1,141 @@
+"""A container runtime in memory, for faults and histories that a real one cannot be made to show."""
+
+import itertools
+from collections.abc import Callable
+
+import msgspec
+
+from edgeagent.api.errors import PermanentError
+from edgeagent.api.runtime import ContainerConfig, ContainerRecord, Image, PullCredentials, RuntimeInfo
+
+
+class FakeRuntime:
+    """Implements ``ContainerRuntime``. ``log`` has every call; ``failures`` what the next calls raise, by method."""
+
+    def __init__(self, now: Callable[[], float], *, images: set[str] | None = None) -> None:
+        self._now = now
+        self._ids = itertools.count(1)
+        self.images = {"image:1", "image:2"} if images is None else images
+        self.containers: dict[str, ContainerRecord] = {}
+        self.configs: dict[str, ContainerConfig] = {}
+        self.log: list[tuple[str, str]] = []
+        self.failures: dict[str, list[Exception]] = {}
+
+    def _called(self, method: str, about: str = "") -> None:
+        self.log.append((method, about))
+        if waiting := self.failures.get(method):
+            raise waiting.pop(0)
+
+    def info(self) -> RuntimeInfo:
+        """Name and version."""
+        self._called("info")
+        return RuntimeInfo(name="fake", version="1")
+
+    def list_containers(self) -> list[ContainerRecord]:
+        """All of them."""
+        self._called("list_containers")
+        return list(self.containers.values())
+
+    def find_image(self, reference: str) -> Image | None:
+        """Whether it was pulled or there from the beginning."""
+        self._called("find_image", reference)
+        return Image(id=f"sha256:{reference}", reference=reference) if reference in self.images else None
+
+    def pull_image(self, reference: str, credentials: PullCredentials | None) -> Image:
+        """Always succeeds, save where ``failures`` says otherwise."""
+        del credentials
+        self._called("pull_image", reference)
+        self.images.add(reference)
+        return Image(id=f"sha256:{reference}", reference=reference)
+
+    def create_container(self, config: ContainerConfig) -> ContainerRecord:
+        """As the protocol has it: the same name is the same container."""
+        self._called("create_container", config.name)
+        for container in self.containers.values():
+            if container.name == config.name:
+                return container
+        if config.image not in self.images:
+            raise PermanentError(f"{config.image} is not here", reason="ImageNotPresent")
+        made = ContainerRecord(
+            id=f"c{next(self._ids)}", name=config.name, image=config.image, labels=config.labels,
+            state="created", image_id=f"sha256:{config.image}", created_at=self._now(),
+        )  # fmt: skip
+        self.containers[made.id] = made
+        self.configs[made.id] = config
+        return made
+
+    def start_container(self, container_id: str) -> ContainerRecord:
+        """Its pid is the number in its id, plus a million."""
+        self._called("start_container", container_id)
+        container = self.containers[container_id]
+        if container.state == "created":
+            return self._change(
+                container_id, state="running", started_at=self._now(), pid=1_000_000 + int(container_id[1:])
+            )
+        return container
+
+    def stop_container(self, container_id: str, grace_seconds: int) -> ContainerRecord:
+        """Ends at once, with the exit code of SIGTERM."""
+        del grace_seconds
+        self._called("stop_container", container_id)
+        if container_id not in self.containers:
+            return ContainerRecord(id=container_id, name="", image="", labels={}, state="unknown")
+        if self.containers[container_id].state == "running":
+            self.end(container_id, 143)
+        return self.containers[container_id]
+
+    def wait_container(self, container_id: str) -> ContainerRecord:
+        """The record of what has ended."""
+        self._called("wait_container", container_id)
+        found = self.containers.get(container_id)
+        return found or ContainerRecord(id=container_id, name="", image="", labels={}, state="unknown")
+
+    def remove_container(self, container_id: str) -> None:
+        """It need not be there."""
+        self._called("remove_container", container_id)
+        self.containers.pop(container_id, None)
+
+    def end(self, container_id: str, exit_code: int) -> None:
+        """The container's process ends; nobody is told."""
+        self._change(container_id, state="exited", exit_code=exit_code, finished_at=self._now(), pid=0)
+
+    def reboot(self) -> None:
+        """What a reboot leaves: containers that ran are ``created``, as Podman shows them."""
+        for container in list(self.containers.values()):
+            if container.state == "running":
+                self._change(container.id, state="created", pid=0)
+
+    def running(self) -> list[ContainerRecord]:
+        """What runs, by id."""
+        return sorted((c for c in self.containers.values() if c.state == "running"), key=lambda c: int(c.id[1:]))
+
+    def _change(self, container_id: str, **changes: object) -> ContainerRecord:
+        changed: ContainerRecord = msgspec.structs.replace(self.containers[container_id], **changes)
+        self.containers[container_id] = changed
+        return changed
+
+
+class FakeExits:
+    """Tells of ends when it is asked to, in place of pidfds."""
+
+    def __init__(self) -> None:
+        self.watched: dict[str, Callable[[str], None]] = {}
+
+    def watch(self, key: str, pid: int, on_exit: Callable[[str], None]) -> bool:
+        """Remember whom to tell."""
+        del pid
+        self.watched[key] = on_exit
+        return True
+
+    def forget(self, key: str) -> None:
+        """Tell nobody."""
+        self.watched.pop(key, None)
+
+    def close(self) -> None:
+        """Forget all."""
+        self.watched.clear()
+
+    def tell(self, key: str) -> None:
+        """The process behind ``key`` has ended."""
+        if (on_exit := self.watched.pop(key, None)) is not None:
+            on_exit(key)
