@@ -105,7 +105,10 @@ class ContainerRuntime(Protocol):
         """Fetch ``reference`` from its registry."""
 
     def create_container(self, config: ContainerConfig) -> ContainerRecord:
-        """Make a container, not started. PermanentError where the config itself cannot work."""
+        """Make a container, not started. PermanentError where the config itself cannot work.
+
+        Its reason is ``ImageNotPresent`` where the image is not on this node: the core then pulls it.
+        """
 
     def start_container(self, container_id: str) -> ContainerRecord:
         """Start a created container. PermanentError where its command cannot be executed."""

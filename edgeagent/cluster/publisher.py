@@ -87,6 +87,7 @@ class Publisher:
         self._dirty: dict[str, None] = {}
         self._woken = asyncio.Event()
         self._working = False
+        self._suspect = ""
         self._swept = asyncio.Event()
         self.failures: dict[str, str] = {}
 
@@ -169,6 +170,9 @@ class Publisher:
         """Look at every node again."""
         for node in self._store.nodes():
             self._dirty[node.name] = None
+        # Whoever's objects the last connection was lost over must not keep the others from theirs.
+        if self._suspect in self._dirty:
+            self._dirty[self._suspect] = self._dirty.pop(self._suspect)
         self._woken.set()
 
     def published(self, node: str) -> Published | None:
@@ -212,10 +216,15 @@ class Publisher:
                 await self._reconcile(node)
         except TemporaryError as error:
             problem = str(error)
+            self._suspect = name
             self._dirty.setdefault(name)
             return False
         except EdgeAgentError as error:
             problem = str(error)
+        except asyncio.CancelledError:
+            self._suspect = name
+            problem = "the connection to the broker was lost while it was published"
+            raise
         except Exception as error:
             log.exception("node %s", name)
             problem = f"{type(error).__name__}; see the hub's log"

@@ -233,6 +233,7 @@ class MqttSession:
 
         def disconnected(from_broker: bool, reason: ReasonCode) -> None:
             if from_broker:
+                reason = client.disconnect_reason or reason
                 _resolve(link.closed, f"the broker closed the session: {reason}")
 
         client.on_connect = lambda _c, _u, flags, reason, properties: connack(
@@ -439,6 +440,12 @@ class _Client(paho.Client):
         """The size, as announced, of a packet that is coming in."""
         return int(self._in_packet["remaining_length"])
 
+    @property
+    def disconnect_reason(self) -> ReasonCode | None:
+        """Why the broker ends the session, while its DISCONNECT is handled; paho 2.1 mostly drops it."""
+        packet = self._in_packet["packet"]
+        return ReasonCode(PacketTypes.DISCONNECT, identifier=packet[0]) if packet else None
+
     def close(self) -> None:
         """Close the socket at once. Without a DISCONNECT before it, the broker publishes the will."""
         if self.driver is not None:
@@ -486,7 +493,7 @@ class _Driver:
             self._timer = None
 
     def _note(self, level: int, text: str) -> None:
-        if level >= paho.MQTT_LOG_ERR and not self._trouble:
+        if level == paho.MQTT_LOG_ERR and not self._trouble:
             self._trouble = text.removeprefix("failed to receive on socket: ")
 
     def _opened(self, sock: "paho.SocketLike") -> None:

@@ -250,7 +250,7 @@ class PodmanRuntime:
         error = answer.error()
         reason = "CreateContainerError"
         if error.cause == _IMAGE_UNKNOWN:
-            return PermanentError(f"image {config.image} is not on this node; pull it first", reason=reason)
+            return PermanentError(f"image {config.image} is not on this node", reason="ImageNotPresent")
         if answer.status < 500 or error.cause in _BAD_CONFIG or error.cause.startswith("json: "):
             return PermanentError(f"Podman refuses container {config.name}: {error.message}", reason=reason)
         return TemporaryError(f"could not create container {config.name}: {error.message}", reason=reason)

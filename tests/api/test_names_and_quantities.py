@@ -30,7 +30,7 @@ def test_bad_names(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["a.b", "a" * 64, "", "a-", "A"])
 def test_bad_labels(name: str) -> None:
-    with pytest.raises(InvalidObjectError, match="^here: "):
+    with pytest.raises(InvalidObjectError, match=r"^here: "):
         validate_label(name, "here")
 
 
@@ -95,7 +95,7 @@ def test_quantities(text: str | float, value: float) -> None:
         "9e99",
         float("nan"),
         float("inf"),
-        10**6000,
+        10**100,
         True,
     ],
 )
@@ -105,7 +105,13 @@ def test_what_is_no_quantity(text: str | float) -> None:
     assert len(str(error.value)) < 200
 
 
-SUFFIXES = {"": Fraction(1), "m": Fraction(1, 1000), "k": Fraction(1000), "Ki": Fraction(1024), "Gi": Fraction(2**30)}
+SUFFIXES = {
+    "": Fraction(1),
+    "m": Fraction(1, 1000),
+    "k": Fraction(1000),
+    "Ki": Fraction(1024),
+    "Gi": Fraction(2**30),
+}
 
 
 @given(number=st.integers(0, 10**6), point=st.integers(0, 999), suffix=st.sampled_from(sorted(SUFFIXES)))

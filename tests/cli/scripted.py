@@ -10,6 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import msgspec
+
 from edgeagent.api.clock import SystemClock
 from edgeagent.api.errors import EdgeAgentError
 from edgeagent.wire.join import BrokerAddress, OperatorFile
@@ -29,8 +31,6 @@ def operator(port: int, *more_ports: int) -> OperatorFile:
 
 def write_operator(path: Path, found: OperatorFile) -> Path:
     """The operator file at ``path``, readable by its owner alone."""
-    import msgspec
-
     path.touch(mode=0o600)
     path.write_bytes(msgspec.json.encode(found))
     return path
@@ -66,15 +66,18 @@ class ScriptedHub:
         self._port = port
         self._answer = answer
         self._ready = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._main()))
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._main()), daemon=True)
         self._tasks: set[asyncio.Task[None]] = set()
         self._queue: asyncio.Queue[tuple[str, bytes, bytes]]
+        self._lost: list[str] = []
         self.calls: list[Call] = []
         """Every request so far."""
 
     def __enter__(self) -> Self:
         self._thread.start()
-        assert self._ready.wait(10), "the scripted hub did not connect"
+        if not self._ready.wait(10):
+            self._loop.call_soon_threadsafe(self._stop.set)
+            raise AssertionError(f"the scripted hub did not connect: {self._lost}")
         return self
 
     def __exit__(
@@ -116,7 +119,7 @@ class ScriptedHub:
             rng=random.Random(1),
             on_message=self._on_message,
             on_connect=self._on_connect,
-            on_disconnect=lambda _: None,
+            on_disconnect=self._lost.append,
         )
         running = asyncio.create_task(self._session.run())
         sending = asyncio.create_task(self._send())

@@ -86,7 +86,8 @@ def test_logs_are_bytes(mosquitto: Mosquitto) -> None:
 
 def test_the_hubs_refusal_is_an_rpc_error(mosquitto: Mosquitto) -> None:
     with ScriptedHub(mosquitto.port, lambda call: call.fail(RpcError("NotFound", "not here"))):
-        with pytest.raises(RpcError, match="not here") as caught:
+        refused = pytest.raises(RpcError, match="not here")
+        with refused as caught:
             run(with_hub(mosquitto.port, lambda hub: hub.get("Pod", name="x")))
     assert caught.value.reason == "NotFound"
 
@@ -151,7 +152,7 @@ left_to_the_collector = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisa
 @left_to_the_collector
 @pytest.mark.parametrize("tls", [False, True])
 def test_a_broker_that_says_nothing_does_not_hold_up_the_end(tmp_path: Path, tls: bool) -> None:
-    """The connecting thread blocks for far longer than the deadline; the program ends at once all the same."""
+    """The connecting thread blocks for longer than the deadline; the program ends at once all the same."""
     found = operator(1)
     if tls:
         material = tls_material(tmp_path, ["me"])
@@ -233,9 +234,9 @@ def test_a_watch_ends_when_the_hub_says_so_or_should_have(
 
 def test_a_lost_connection_ends_what_is_under_way_and_comes_back(mosquitto: Mosquitto) -> None:
     async def ask(hub: HubClient) -> list[msgspec.Raw]:
-        with pytest.raises(HubUnreachableError, match="connection to the broker was lost") as caught:
-            async with hub.watch("Pod") as events:
-                await asyncio.to_thread(mosquitto.restart)
+        async with hub.watch("Pod") as events:
+            await asyncio.to_thread(mosquitto.restart)
+            with pytest.raises(HubUnreachableError, match="connection to the broker was lost") as caught:
                 await anext(events)
         assert caught.value.reason == "Disconnected"
         await hub.connected()
@@ -266,14 +267,15 @@ def test_answers_that_nobody_reads_are_bounded(mosquitto: Mosquitto, monkeypatch
         seen = 0
         async with hub.watch("Pod") as events:
             await asyncio.sleep(0.5)
-            with pytest.raises(TemporaryError) as caught:
+            try:
                 async for _ in events:
                     seen += 1
-            assert caught.value.reason == "Gap"
-        return seen
+            except TemporaryError as error:
+                return seen if error.reason == "Gap" else -1
+        return 50
 
     with ScriptedHub(mosquitto.port, answer):
-        assert run(with_hub(mosquitto.port, ask)) < 50
+        assert 0 <= run(with_hub(mosquitto.port, ask)) < 50
 
 
 @left_to_the_collector
@@ -298,7 +300,7 @@ def test_mutual_tls_and_a_certificate_that_is_refused(
             return
 
     run(connect(who(material, material)))
-    with pytest.raises(HubUnreachableError, match="no broker can be reached: .*certificate"):
+    with pytest.raises(HubUnreachableError, match=r"no broker can be reached: .*certificate"):
         run(connect(who(foreign, material)))
     with pytest.raises(HubUnreachableError, match="TLS failed: CERTIFICATE_VERIFY_FAILED"):
         run(connect(who(material, foreign)))
@@ -310,7 +312,7 @@ def test_the_reply_topic_may_be_refused(mosquitto_factory: MosquittoFactory, tmp
     acl.write_text("topic read edge/v1/other/#\n")
     acl.chmod(0o700)
     broker = mosquitto_factory(options={"acl_file": str(acl)})
-    with pytest.raises(EdgeAgentError, match="refused|did not answer"):
+    with pytest.raises(EdgeAgentError, match=r"refused|did not answer"):
         run(with_hub(broker.port, lambda hub: hub.get("Pod"), timeout=1))
 
 
@@ -354,7 +356,7 @@ def test_keys_are_in_a_private_place_and_gone_when_they_were_read(
 
 def test_operator_files(tmp_path: Path) -> None:
     path = tmp_path / "operator.json"
-    with pytest.raises(PermanentError, match="there is no operator file at .*`edgehub init`"):
+    with pytest.raises(PermanentError, match=r"there is no operator file at .*`edgehub init`"):
         read_operator_file(path)
     assert read_operator_file(write_operator(path, operator(1))) == operator(1)
     assert not others_can_read(path)

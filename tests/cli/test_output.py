@@ -73,13 +73,36 @@ def printed(items: list[KubernetesObject], **how: Any) -> str:
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (-5, "<invalid>"), (-2, "<invalid>"), (-1.5, "0s"), (0, "0s"), (0.9, "0s"), (1, "1s"), (119, "119s"),
-        (120, "2m"), (121, "2m1s"), (312, "5m12s"), (599, "9m59s"), (600, "10m"), (10_799, "179m"), (10_800, "3h"),
-        (10_860, "3h1m"), (28_799, "7h59m"), (28_800, "8h"), (172_799, "47h"), (172_800, "2d"), (273_600, "3d4h"),
-        (691_199, "7d23h"), (691_200, "8d"), (63_071_999, "729d"), (63_072_000, "2y"), (63_158_400, "2y1d"),
-        (252_287_999, "7y364d"), (252_288_000, "8y"), (400_000_000, "12y"),
+        (-5, "<invalid>"),
+        (-2, "<invalid>"),
+        (-1.5, "0s"),
+        (0, "0s"),
+        (0.9, "0s"),
+        (1, "1s"),
+        (119, "119s"),
+        (120, "2m"),
+        (121, "2m1s"),
+        (312, "5m12s"),
+        (599, "9m59s"),
+        (600, "10m"),
+        (10_799, "179m"),
+        (10_800, "3h"),
+        (10_860, "3h1m"),
+        (28_799, "7h59m"),
+        (28_800, "8h"),
+        (172_799, "47h"),
+        (172_800, "2d"),
+        (273_600, "3d4h"),
+        (691_199, "7d23h"),
+        (691_200, "8d"),
+        (63_071_999, "729d"),
+        (63_072_000, "2y"),
+        (63_158_400, "2y1d"),
+        (252_287_999, "7y364d"),
+        (252_288_000, "8y"),
+        (400_000_000, "12y"),
     ],
-)  # fmt: skip
+)
 def test_durations_are_kubectls(seconds: float, text: str) -> None:
     assert human_duration(seconds) == text
 
@@ -104,7 +127,12 @@ def test_a_duration_is_never_too_long_and_loses_little(seconds: int) -> None:
         (pod(), ("0/1", "Pending")),
         (pod(status={"phase": "Running", "containerStatuses": [RUNNING]}), ("1/1", "Running")),
         (
-            pod(status={"phase": "Pending", "containerStatuses": [container(waiting={"reason": "ErrImagePull"})]}),
+            pod(
+                status={
+                    "phase": "Pending",
+                    "containerStatuses": [container(waiting={"reason": "ErrImagePull"})],
+                }
+            ),
             ("0/1", "ErrImagePull"),
         ),
         (
@@ -129,18 +157,29 @@ def test_a_duration_is_never_too_long_and_loses_little(seconds: int) -> None:
             ),
             ("1/2", "Running"),
         ),
-        (pod(count=2, status={"phase": "Running", "containerStatuses": [COMPLETED, RUNNING]}), ("1/2", "NotReady")),
         (
-            pod(status={"phase": "Failed", "containerStatuses": [container(terminated={"exitCode": 1, "reason": "Error"})]}),
+            pod(count=2, status={"phase": "Running", "containerStatuses": [COMPLETED, RUNNING]}),
+            ("1/2", "NotReady"),
+        ),
+        (
+            pod(
+                status={
+                    "phase": "Failed",
+                    "containerStatuses": [container(terminated={"exitCode": 1, "reason": "Error"})],
+                }
+            ),
             ("0/1", "Error"),
         ),
-        (pod(status={"phase": "Failed", "containerStatuses": [container(terminated={"exitCode": 3})]}), ("0/1", "ExitCode:3")),
+        (
+            pod(status={"phase": "Failed", "containerStatuses": [container(terminated={"exitCode": 3})]}),
+            ("0/1", "ExitCode:3"),
+        ),
         (pod(status={"phase": "Failed", "reason": "Evicted"}), ("0/1", "Evicted")),
         (pod(status={"phase": "Running", "containerStatuses": [RUNNING]}, **DELETED), ("1/1", "Terminating")),
         (pod(status={"phase": "Failed", "reason": "Evicted"}, **DELETED), ("0/1", "Evicted")),
         (pod(status={"phase": "Running", "reason": "NodeLost"}, **DELETED), ("0/1", "Unknown")),
     ],
-)  # fmt: skip
+)
 def test_pod_status_is_kubectls(made: Pod, shown: tuple[str, str]) -> None:
     summary = summarise_pod(made)
     assert (f"{summary.ready}/{summary.total}", summary.status) == shown
@@ -199,7 +238,8 @@ def test_nodes() -> None:
         "n1     NotReady   camera,edge   3d\n"
     )
     assert printed([node], output="wide").splitlines()[0] == (
-        "NAME   STATUS   ROLES         AGE   VERSION         INTERNAL-IP   OS-IMAGE   KERNEL-VERSION   CONTAINER-RUNTIME"
+        "NAME   STATUS   ROLES         AGE   VERSION         "
+        "INTERNAL-IP   OS-IMAGE   KERNEL-VERSION   CONTAINER-RUNTIME"
     )
 
 

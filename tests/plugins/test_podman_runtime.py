@@ -128,7 +128,7 @@ def test_a_name_that_is_the_beginning_of_an_id_is_no_container(runtime: PodmanRu
 def test_an_absent_image_is_named(create: Make) -> None:
     with pytest.raises(PermanentError, match=r"localhost/nope:1 is not on this node") as caught:
         create("true", image="localhost/nope:1")
-    assert caught.value.reason == "CreateContainerError"
+    assert caught.value.reason == "ImageNotPresent"
 
 
 def test_a_config_that_cannot_work_is_permanent(create: Make) -> None:

@@ -51,7 +51,7 @@ class LaneChild:
                 stdout=2,
                 pass_fds=(theirs.fileno(),),
                 process_group=0,
-                env={**os.environ, "PYTHONPATH": _ROOT},
+                env={**os.environ, "PYTHONPATH": os.pathsep.join([_ROOT, *filter(None, map(str, sys.path))])},
             )
         except BaseException:
             ours.close()
@@ -59,7 +59,13 @@ class LaneChild:
         finally:
             theirs.close()
         self._socket: socket.socket | None = ours
-        self._pidfd = os.pidfd_open(self._process.pid)
+        try:
+            self._pidfd = os.pidfd_open(self._process.pid)
+        except OSError:
+            ours.close()
+            self._process.kill()
+            self._process.wait()
+            raise
         self._loop.add_reader(self._pidfd, self._reap)
         self._loop.add_reader(ours, self._receive)
 
@@ -90,24 +96,26 @@ class LaneChild:
         else:
             self._loop.remove_writer(self._socket)
 
-    def _receive(self) -> None:
+    def _receive(self) -> bool:
+        """Take in what has come; whether there may be more."""
         if self._socket is None:
-            return
+            return False
         try:
             data = self._socket.recv(_READ_BYTES)
         except BlockingIOError:
-            return
+            return False
         except OSError as error:
             log.debug("child %d: %s", self.pid, error)
             data = b""
         if not data:
             self.close()
-            return
+            return False
         try:
             for payload in self._reader.feed(data):
                 self._on_reply(self, _DECODER.decode(payload))
         except (FrameError, msgspec.MsgspecError) as error:
             self.kill(f"sent what is no answer: {error}")
+        return True
 
     def close(self) -> None:
         """Let the child end by itself: it sees its socket close. One that does not is killed."""
@@ -130,8 +138,9 @@ class LaneChild:
             self._outgoing.clear()
 
     def _reap(self) -> None:
-        while self._socket is not None:
-            self._receive()  # what it said before it ended
+        while self._receive():
+            pass  # what it said before it ended
+        self._disconnect()
         self._loop.remove_reader(self._pidfd)
         os.close(self._pidfd)
         code = self._process.wait()

@@ -1,4 +1,4 @@
-"""The types of the contract, read off the hook specifications: what a method takes and what it answers with."""
+"""The types of the contract, read off the hook specifications: what a method takes and answers with."""
 
 import inspect
 from collections.abc import Mapping

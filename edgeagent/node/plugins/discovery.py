@@ -33,7 +33,9 @@ def discover(entry_points: Iterable[EntryPoint] | None = None) -> list[Discovere
     ``entry_points`` takes the place of what is installed.
     """
     found = _installed() if entry_points is None else [_describe(e) for e in entry_points if e.group == GROUP]
-    found.sort(key=lambda one: (one.name, _canonical(one.distribution) != FIRST_PARTY, _canonical(one.distribution)))
+    found.sort(
+        key=lambda one: (one.name, _canonical(one.distribution) != FIRST_PARTY, _canonical(one.distribution))
+    )
     owners: dict[str, Discovered] = {}
     result: list[Discovered] = []
     for one in found:
@@ -43,7 +45,9 @@ def discover(entry_points: Iterable[EntryPoint] | None = None) -> list[Discovere
             words = "must be lower-case letters, digits, '-' or '_', at most 63"
             result.append(replace(one, problem=f"the plugin's name {one.name[:80]!r} {words}"))
         elif owner := owners.get(one.name):
-            result.append(replace(one, problem=f"the name {one.name} is taken by distribution {owner.distribution}"))
+            result.append(
+                replace(one, problem=f"the name {one.name} is taken by distribution {owner.distribution}")
+            )
         else:
             owners[one.name] = one
             result.append(one)
@@ -54,12 +58,11 @@ def _installed() -> list[Discovered]:
     found: list[Discovered] = []
     seen: set[str] = set()
     for distribution in distributions():
-        label = ""
+        label = str(getattr(distribution, "_path", "")).rpartition("/")[2]
         try:
             text = distribution.read_text("entry_points.txt") or ""
             if f"[{GROUP}]" not in text:
                 continue
-            label = str(getattr(distribution, "_path", "")).rpartition("/")[2]
             label = distribution.name or label
             # A distribution that is found twice counts as the import system sees it: the first on the path.
             if (key := _canonical(label)) in seen:

@@ -56,7 +56,8 @@ def failure_of(error: BaseException) -> Failure:
 
     lines = "".join(traceback.format_exception(error))
     name = type(error).__qualname__
-    return Failure("fault", f"{name}: {message}" if message else name, "PluginError", None, lines[-MAX_TRACEBACK:])
+    text = f"{name}: {message}" if message else name
+    return Failure("fault", text, "PluginError", None, lines[-MAX_TRACEBACK:])
 
 
 def error_of(failure: Failure) -> TemporaryError | PermanentError:

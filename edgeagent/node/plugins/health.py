@@ -11,7 +11,7 @@ from random import Random
 from typing import Literal
 
 from edgeagent.api.clock import Clock
-from edgeagent.api.errors import PermanentError, TemporaryError
+from edgeagent.api.errors import TemporaryError
 
 State = Literal["Loaded", "Running", "Backoff", "Failed", "Stopped"]
 
@@ -44,7 +44,8 @@ class Health:
     def admit(self) -> None:
         """Raises for a call that may not be made now."""
         if self.state == "Failed":
-            raise PermanentError(f"plugin {self._plugin} has failed: {self.reason}", reason="PluginFailed")
+            # Not a PermanentError, which would say that the object of the call is at fault.
+            raise TemporaryError(f"plugin {self._plugin} has failed: {self.reason}", reason="PluginFailed")
         if self.state == "Stopped":
             raise TemporaryError(f"plugin {self._plugin} is stopped", reason="PluginStopped")
         if self.state == "Backoff" and (remaining := self._until - self._clock.monotonic()) > 0:

@@ -64,7 +64,7 @@ class PluginHost:
         self._facades: dict[tuple[str, str], Facade] = {}
 
     def load(self) -> None:
-        """Find, import and check every plugin that is not disabled. Call once; raises for no plugin's sake."""
+        """Find, import and check all plugins that are not disabled. Call once; no plugin makes it raise."""
         found = discover(self._entry_points)
         for one in found:
             self._listed.append(self._load_one(one))

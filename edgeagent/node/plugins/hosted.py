@@ -133,6 +133,8 @@ class HostedPlugin:
                 log.warning("the service of plugin %s did not start: %s", self.name, error)
                 pause = error.delay
                 await self._stop_service()
+                if self.health.state == "Failed":
+                    return
             else:
                 await self._lost.wait()
                 self._service_begun = False
@@ -146,8 +148,9 @@ class HostedPlugin:
         """Also after a failed start, provided that what was started is still there to be stopped."""
         if self._service_begun and self.lane.alive:
             try:
-                await self.lane.call(SERVICE, "stop", deadline=SERVICE_STOP_SECONDS)
-            except EdgeAgentError as error:
+                async with asyncio.timeout(SERVICE_STOP_SECONDS):  # with the wait behind other calls
+                    await self.lane.call(SERVICE, "stop", deadline=SERVICE_STOP_SECONDS)
+            except (EdgeAgentError, TimeoutError) as error:
                 log.warning("the service of plugin %s did not stop: %s", self.name, error)
         self._service_begun = False
         self.lane.hold(False)

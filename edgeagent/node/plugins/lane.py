@@ -1,8 +1,8 @@
 """Lanes: where a plugin's code runs, a few calls at once, never on the loop thread.
 
-``QueuedLane`` holds what all lanes share: the bounded queue, the deadline of each call, and the news of how it
-ended. ``ThreadLane`` runs calls on threads of the agent. A deadline counts from the moment the call begins to
-run, for a call that waits behind others does not hang.
+``QueuedLane`` holds what all lanes share: the bounded queue, the deadline of each call, and the news of how
+it ended. ``ThreadLane`` runs calls on threads of the agent. A deadline counts from the moment the call begins
+to run, for a call that waits behind others does not hang.
 """
 
 import asyncio
@@ -89,10 +89,8 @@ class QueuedLane:
         if self.stopped:
             raise LaneInterrupted(f"plugin {self.plugin} is stopped", reason="PluginStopped")
         if len(self.running) >= self.spec.workers and len(self.waiting) >= self.spec.queue:
-            raise PluginFault(
-                f"plugin {self.plugin} is too busy: {len(self.running)} calls run and {len(self.waiting)} wait",
-                reason="LaneFull",
-            )
+            load = f"{len(self.running)} calls run and {len(self.waiting)} wait"
+            raise PluginFault(f"plugin {self.plugin} is too busy: {load}", reason="LaneFull")
         call = Call(hook, method, args, deadline)
         self.waiting.append(call)
         self.pump()
@@ -142,9 +140,8 @@ class QueuedLane:
     def fail(self, call: Call, failure: Failure) -> None:
         """``settle`` with what the plugin raised; a traceback goes to the log."""
         if failure.traceback:
-            log.error(
-                "plugin %s failed in %s.%s:\n%s", self.plugin, call.hook, call.method, failure.traceback.rstrip()
-            )
+            lines = failure.traceback.rstrip()
+            log.error("plugin %s failed in %s.%s:\n%s", self.plugin, call.hook, call.method, lines)
         self.settle(call, error=error_of(failure))
 
     def overdue(self, call: Call) -> PluginFault:
@@ -250,7 +247,7 @@ class ThreadLane(QueuedLane):
         worker = self._busy.pop(call)
         self._abandoned.add(worker)
         worker.inbox.put(None)
-        log.warning("plugin %s: a thread that hangs in %s.%s is given up", self.plugin, call.hook, call.method)
+        log.warning("plugin %s hangs in %s.%s: its thread is given up", self.plugin, call.hook, call.method)
         self.settle(call, error=self.overdue(call))
 
     async def stop(self) -> None:

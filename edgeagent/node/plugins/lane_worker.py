@@ -5,6 +5,7 @@ died. The main thread reads, ``workers`` threads call. Imports neither asyncio n
 the contract, for its start is part of the first call.
 """
 
+import contextlib
 import os
 import signal
 import sys
@@ -101,13 +102,14 @@ def _work(connection: Connection, targets: Targets, requests: "SimpleQueue[Reque
 
 def _end(code: int) -> NoReturn:
     """Leave at once, whatever threads the plugin has."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, full, or never there
+            stream.flush()
     os._exit(code)
 
 
 def _ignore(_number: int, _frame: FrameType | None) -> None:
-    """The agent decides when the child ends. Unlike SIG_IGN, a handler is not handed on to programs it runs."""
+    """The agent decides when the child ends. Programs run by it do not inherit a handler, unlike SIG_IGN."""
 
 
 def main() -> None:

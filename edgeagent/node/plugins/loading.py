@@ -1,12 +1,13 @@
-"""Loading one plugin: import it, measure what that costs, and check it against the contract and its config."""
+"""Loading one plugin: import it, measure what that costs, check it against the contract and its config."""
 
 import logging
+import resource
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 import pluggy
-import psutil
 
 from edgeagent.api.errors import InvalidObjectError
 from edgeagent.api.objects.decode import convert
@@ -42,15 +43,18 @@ class LoadedPlugin:
 
 
 class Meter:
-    """How much the resident memory of this process grew since it was made."""
+    """How much the resident memory of this process grew since it was made (proc(5), ``statm``)."""
 
     def __init__(self) -> None:
-        self._process = psutil.Process()
-        self._before = self._process.memory_info().rss
+        self._before = _resident()
 
     def grown(self) -> int:
         """Bytes, never negative."""
-        return max(0, int(self._process.memory_info().rss) - self._before)
+        return max(0, _resident() - self._before)
+
+
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def split_section(name: str, section: Mapping[str, object]) -> tuple[bool, dict[str, object]]:
@@ -91,9 +95,8 @@ def _info(hooks: HookFunctions, name: str) -> PluginInfo:
     if not isinstance(info, PluginInfo):
         raise PluginRefused(f"{PLUGIN_INFO} answered with {type(info).__name__}, expected PluginInfo")
     if info.api_version != API_VERSION:
-        raise PluginRefused(
-            f"it is written for version {info.api_version} of the plugin API, this agent has version {API_VERSION}"
-        )
+        written = f"it is written for version {info.api_version} of the plugin API"
+        raise PluginRefused(f"{written}, this agent has version {API_VERSION}")
     try:
         # A struct's constructor checks no types: the round trip does.
         info = convert(msgspec.to_builtins(info), PluginInfo)

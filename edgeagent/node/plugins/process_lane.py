@@ -85,6 +85,7 @@ class ProcessLane(QueuedLane):
         except (FrameError, TypeError, OverflowError, ValueError, RecursionError) as error:
             text = f"the arguments of {call.method} cannot be sent to plugin {self.plugin}: {error}"
             self.settle(call, error=PermanentError(text, reason="BadArguments"))
+            self._rest()
             return
         try:
             child = self._child or self._start()
@@ -100,7 +101,7 @@ class ProcessLane(QueuedLane):
             plugin=self.plugin,
             entry_point=self._entry_point,
             workers=self.spec.workers,
-            sys_path=sys.path,
+            sys_path=[str(entry) for entry in sys.path],
             python_path=os.environ.get("PYTHONPATH"),
             place=self._place,
             section=self._section,
@@ -177,7 +178,7 @@ class ProcessLane(QueuedLane):
         self._lost(text)
 
     def _fail_running(self, text: str) -> None:
-        """Which call brought the child down nobody knows: one counts against the plugin, the others do not."""
+        """Nobody knows which call brought the child down: one counts against the plugin, the rest do not."""
         calls = list(self._calls.values())
         self._calls.clear()
         for number, call in enumerate(calls):

@@ -35,13 +35,15 @@ def new_manager() -> pluggy.PluginManager:
 
 def import_entry_point(value: str) -> object:
     """The object that an entry point's value (``package.module`` or ``package.module:attribute``) names."""
-    module, _, attributes = value.partition(":")
+    module, _, attributes = value.partition("[")[0].partition(":")
     found: object = importlib.import_module(module.strip())
     return reduce(getattr, filter(None, attributes.strip().split(".")), found)
 
 
 def register(manager: pluggy.PluginManager, plugin: object, name: str) -> HookFunctions:
     """Register ``plugin`` and return its hooks; PluginRefused leaves nothing of it in the manager."""
+    if (other := manager.get_name(plugin)) is not None:
+        raise PluginRefused(f"its entry point names the same object as that of plugin {other}")
     try:
         manager.register(plugin, name)
         manager.check_pending()
@@ -61,7 +63,7 @@ def _hooks_of(manager: pluggy.PluginManager, plugin: object) -> HookFunctions:
             if implementation.plugin is not plugin:
                 continue
             if implementation.hookwrapper or implementation.wrapper:
-                raise PluginRefused(f"{caller.name} is a wrapper: a plugin may not wrap what other plugins do")
+                raise PluginRefused(f"{caller.name} is a wrapper: it may not wrap what other plugins do")
             if caller.name in hooks:
                 raise PluginRefused(f"{caller.name} is implemented twice")
             hooks[caller.name] = implementation
