@@ -1,5 +1,6 @@
 """What most benchmarks need: a cluster with one node and a number of pods, and quiet."""
 
+import compileall
 import contextlib
 import sys
 import tempfile
@@ -11,6 +12,7 @@ from tests.support.cluster import AgentProcess, Cluster, container, pod, sleeper
 from tests.support.podman import PodmanService
 from tests.support.waiting import wait_for
 
+ROOT = Path(__file__).resolve().parent.parent
 NODE = "bench1"
 PODS = 10
 
@@ -25,6 +27,8 @@ def scene() -> Iterator[tuple[Cluster, AgentProcess, PodmanService]]:
     """A cluster with one running node, and no pods yet."""
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgeagent-bench-")))
+        for tree in ("edgeagent", "plugins"):
+            compileall.compile_dir(ROOT / tree, quiet=2)
         progress("starting Podman, the broker, the hub and a node")
         podman = stack.enter_context(PodmanService())
         podman.import_busybox()

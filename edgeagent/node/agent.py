@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeagent.api.clock import Clock
-from edgeagent.api.errors import EdgeAgentError, PermanentError
+from edgeagent.api.errors import EdgeAgentError, PermanentError, TemporaryError
 from edgeagent.api.facts import Facts
 from edgeagent.api.objects.base import ObjectReference
 from edgeagent.api.objects.node import NodeStatus
@@ -24,7 +24,7 @@ from edgeagent.node.pods.manager import PodManager, Reports
 from edgeagent.node.reads import NodeReads
 from edgeagent.node.status import Conditions, host_ip, node_status, system_info
 from edgeagent.node.store.database import Database
-from edgeagent.node.store.desired import Change, DesiredState
+from edgeagent.node.store.desired import Change, DesiredState, get_meta, set_meta
 from edgeagent.node.store.outbox import Outbox
 from edgeagent.node.store.pods import PodRecord, PodRecords
 from edgeagent.node.uplink import Uplink, UplinkParts
@@ -78,6 +78,7 @@ class Agent:
         self._outbox = Outbox(self._database)
         self._conditions = Conditions()
         self._info = system_info(world.root, "")
+        self._note_boot()
         self._facts: Sequence[Facts] = ()
         self._status_due: asyncio.TimerHandle | None = None
         self._uplink: Uplink | None = None
@@ -107,6 +108,15 @@ class Agent:
             on_problem=self._node_changed,
             resync_seconds=self._config.agent.resync_seconds,
         )
+
+    def _note_boot(self) -> None:
+        """Tell a restart of the machine from one of the agent (by ``/proc/sys/kernel/random/boot_id``)."""
+        try:
+            if get_meta(self._database, "boot_id") != self._info.boot_id:
+                self._records.rebooted()
+                set_meta(self._database, [("boot_id", self._info.boot_id)])
+        except TemporaryError as error:
+            log.warning("a full disk keeps this boot from being noted: %s", error)
 
     async def run(self, ready: Callable[[], None] = lambda: None) -> None:
         """Run until cancelled. Pods first, from the store; the broker when it can be had.

@@ -86,7 +86,7 @@ class Cluster:
         )
         config = self.hub_dir / "mosquitto" / "mosquitto.conf"
         self.broker = Process([MOSQUITTO, "-c", str(config)], log=self.directory / "mosquitto.log")
-        self.hub = Process(program("edgehub", "run", "--dir", self.hub_dir), log=self.directory / "hub.log")
+        self.hub = Process(program("edgehub", "run", "--dir", self.hub_dir), log=self.directory / "hub.log", env=_environment())
 
     def __enter__(self) -> Self:
         self.start_broker()
@@ -119,9 +119,8 @@ class Cluster:
             f'[plugins.podman]\nsocket = "{self.podman.socket}"\n{extra}'
         )
         _run(program("edgeagent", "--config", config, "enroll", "--join-file", join))
-        environment = {**os.environ, **(env or {})}
         process = Process(
-            program("edgeagent", "--config", config, "run"), log=directory / "agent.log", env=environment
+            program("edgeagent", "--config", config, "run"), log=directory / "agent.log", env={**_environment(), **(env or {})}
         )
         node = AgentProcess(name, directory, process)
         self.nodes[name] = node
@@ -129,7 +128,7 @@ class Cluster:
 
     def ctl(self, *arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run ``edgectl``."""
-        environment = {**os.environ, "EDGECTL_CONFIG": str(self.hub_dir / "operator.json")}
+        environment = {**_environment(), "EDGECTL_CONFIG": str(self.hub_dir / "operator.json")}
         return _run(program("edgectl", *arguments), check=check, env=environment)
 
     def apply(self, *objects: Mapping[str, object], check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -179,11 +178,18 @@ def pod(name: str, node: str, containers: Sequence[Mapping[str, object]], **spec
     }
 
 
+def _environment() -> dict[str, str]:
+    """As an installed program has it: with its byte code kept from one start to the next."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 def _run(
     argv: Sequence[str], *, check: bool = True, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        list(argv), capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL, env=env
+        list(argv), capture_output=True, text=True, timeout=60, check=False,
+        stdin=subprocess.DEVNULL,
+        env=_environment() if env is None else env,
     )
     if check and done.returncode != 0:
         raise AssertionError(f"{' '.join(argv)} ended with status {done.returncode}:\n{done.stdout}{done.stderr}")

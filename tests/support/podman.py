@@ -100,6 +100,7 @@ class PodmanService:
             [*self.argv, "system", "service", "--time=0", self.url],
             log=self.log,
             env=self.env,
+            cwd=self.directory,  # conmon leaves a file there when a container runs out of memory
             name="podman service",
         )
 

@@ -175,7 +175,7 @@ def test_delays_are_spread_over_the_whole_window() -> None:
 
 
 def attempts_per_second(outage: float, nodes: int = 10_000, seconds: int = 300) -> list[int]:
-    """When the nodes of a fleet try to connect: all lose the broker at 0, and come back at the first success."""
+    """When a fleet tries to connect: all lose the broker at 0, and come back at their first success."""
     counts = [0] * seconds
     for node in range(nodes):
         backoff = Backoff(

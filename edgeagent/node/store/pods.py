@@ -2,6 +2,8 @@
 
 import logging
 
+import msgspec
+
 from edgeagent.api.errors import InvalidObjectError
 from edgeagent.api.objects.base import KubernetesStruct
 from edgeagent.api.objects.decode import decode_json
@@ -68,6 +70,15 @@ class PodRecords:
         self.by_uid[record.uid] = record
         with self._database.batched() as connection:
             connection.execute("INSERT OR REPLACE INTO pod_record VALUES (?, ?)", (record.uid, canonical_json(record)))
+
+    def rebooted(self) -> None:
+        """The machine was restarted: what ended with it was no crash, so no pod has to back off."""
+        for record in list(self.by_uid.values()):
+            histories = {
+                name: msgspec.structs.replace(history, crashes=0, restart_at=0.0)
+                for name, history in record.containers.items()
+            }
+            self.put(msgspec.structs.replace(record, containers=histories))
 
     def remove(self, uid: str) -> None:
         """Forget a pod."""
