@@ -57,7 +57,9 @@ async def _measure(cluster: Cluster, node: AgentProcess, podman: PodmanService) 
         for index in range(RUNS):
             wall, elapsed = await _one(hub, f"warm-{index}")
             times["apply_to_running_at_hub"].append(elapsed)
-            times["apply_to_container_started"].append(await asyncio.to_thread(_started, podman, f"warm-{index}") - wall)
+            times["apply_to_container_started"].append(
+                await asyncio.to_thread(_started, podman, f"warm-{index}") - wall
+            )
             times["podman_run"].append(await asyncio.to_thread(_podman_run, podman))
             times["rest"].append(await asyncio.to_thread(_rest, client, f"rest-{index}"))
         progress(f"{COLD_RUNS} rounds with a cold worker")

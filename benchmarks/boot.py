@@ -69,7 +69,11 @@ def _started(podman: PodmanService) -> list[float]:
 
 def _podman_start(podman: PodmanService, ids: list[str]) -> float:
     podman.run("kill", *ids, check=False)
-    wait_for(lambda: not podman.run("ps", "-q", "--filter", f"id={ids[0]}").stdout.strip(), 30, "the plain ones to end")
+    wait_for(
+        lambda: not podman.run("ps", "-q", "--filter", f"id={ids[0]}").stdout.strip(),
+        30,
+        "the plain ones to end",
+    )
     began = time.perf_counter()
     podman.run("start", *ids)
     return time.perf_counter() - began

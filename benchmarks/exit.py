@@ -45,7 +45,9 @@ def run() -> Report:
 
 
 def _name(podman: PodmanService, identity: str) -> str:
-    return podman.run("inspect", "--format", '{{index .Config.Labels "io.edgeagent.pod.name"}}', identity).stdout.strip()
+    return podman.run(
+        "inspect", "--format", '{{index .Config.Labels "io.edgeagent.pod.name"}}', identity
+    ).stdout.strip()
 
 
 def _kill_and_time(podman: PodmanService, identity: str) -> tuple[float, float]:
@@ -56,11 +58,18 @@ def _kill_and_time(podman: PodmanService, identity: str) -> tuple[float, float]:
     os.kill(found["State"]["Pid"], signal.SIGKILL)
 
     def successor() -> str:
-        arguments = ["--filter", f"label=io.edgeagent.pod.uid={uid}", "--filter", f"label=io.edgeagent.attempt={attempt + 1}"]
+        arguments = [
+            "--filter",
+            f"label=io.edgeagent.pod.uid={uid}",
+            "--filter",
+            f"label=io.edgeagent.attempt={attempt + 1}",
+        ]
         return podman.run("ps", "-q", "--no-trunc", *arguments).stdout.strip()
 
     new = wait_for(successor, 30, "the container to be restarted", interval=0.1)
-    times = podman.run("inspect", "--format", "{{.Created.UnixMicro}} {{.State.StartedAt.UnixMicro}}", new).stdout.split()
+    times = podman.run(
+        "inspect", "--format", "{{.Created.UnixMicro}} {{.State.StartedAt.UnixMicro}}", new
+    ).stdout.split()
     return int(times[0]) / 1e6 - killed, int(times[1]) / 1e6 - killed
 
 

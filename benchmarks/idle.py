@@ -61,5 +61,3 @@ def _subscriber(cluster: Cluster) -> Process:
         ],
         log=Path(cluster.directory) / "mosquitto_sub.log",
     )  # fmt: skip
-
-

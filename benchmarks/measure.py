@@ -48,7 +48,10 @@ def written_bytes(pid: int) -> int:
 def wire_bytes(pid: int, port: int) -> int:
     """Bytes sent and received so far on the process's TCP connection to ``port``, TLS included."""
     text = subprocess.run(
-        ["ss", "-tinpH", "state", "established", f"dport = :{port}"], capture_output=True, text=True, check=True
+        ["ss", "-tinpH", "state", "established", f"dport = :{port}"],
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     total = 0
     for entry in re.split(r"\n(?=\S)", text):

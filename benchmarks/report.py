@@ -55,7 +55,11 @@ class Report:
         """For a person."""
         within = self.within()
         lines = [f"bench {self.name}", ""]
-        for title, values in (("figures", self.figures), ("baseline", self.baseline), ("ratios", self.ratios)):
+        for title, values in (
+            ("figures", self.figures),
+            ("baseline", self.baseline),
+            ("ratios", self.ratios),
+        ):
             if values:
                 lines.append(title)
             for name, value in values.items():

@@ -98,7 +98,9 @@ def main() -> int:
         with working("edgehub node add node1, edgeagent enroll, edgeagent run"):
             node = cluster.add_node("node1")
             node.start()
-        wait_for(lambda: "Ready" in cluster.ctl("get", "nodes", check=False).stdout, 30, "the node to be Ready")
+        wait_for(
+            lambda: "Ready" in cluster.ctl("get", "nodes", check=False).stdout, 30, "the node to be Ready"
+        )
         show("$ edgectl get nodes\n" + cluster.ctl("get", "nodes").stdout)
         return demonstrate(cluster, node, podman, directory)
 
@@ -154,7 +156,9 @@ def demonstrate(cluster: Cluster, node: AgentProcess, podman: PodmanService, dir
 
         wait_for(known, 60, "the hub to catch up")
     if container_of(podman) != (identity, started):
-        print("   the container was touched by the reconnection, which it should not have been", file=sys.stderr)
+        print(
+            "   the container was touched by the reconnection, which it should not have been", file=sys.stderr
+        )
         return 1
     good("the hub caught up, and no container was touched")
     show("$ edgectl get events\n" + cluster.ctl("get", "events").stdout)

@@ -58,14 +58,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--config", type=Path, help=f"the configuration file (default: {DEFAULT_CONFIG} where it exists)"
     )
-    parser.add_argument("--socket", type=Path, help="the running agent's socket (default: as the configuration says)")
+    parser.add_argument(
+        "--socket", type=Path, help="the running agent's socket (default: as the configuration says)"
+    )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     run = commands.add_parser("run", help="run the agent in the foreground")
     run.set_defaults(command=_run)
 
     enroll = commands.add_parser("enroll", help="make this machine a node of a cluster")
-    enroll.add_argument("--join-file", type=Path, required=True, help="the file that `edgehub node add` wrote")
+    enroll.add_argument(
+        "--join-file", type=Path, required=True, help="the file that `edgehub node add` wrote"
+    )
     enroll.add_argument("--force", action="store_true", help="take the place of an earlier enrolment")
     enroll.set_defaults(command=_enroll)
 
@@ -156,7 +160,9 @@ def _status(arguments: argparse.Namespace) -> int:
         return 0
     found = msgspec.json.decode(body, type=Summary)
     print(f"Node:        {found.node} (cluster {found.cluster})")
-    print(f"Connected:   {'yes, to ' + found.broker if found.connected else 'no' + _because(escape(found.last_error))}")
+    print(
+        f"Connected:   {'yes, to ' + found.broker if found.connected else 'no' + _because(escape(found.last_error))}"
+    )
     print(f"Generation:  {found.generation or 'none yet'}")
     print(f"Outbox:      {found.outbox} waiting")
     print("Conditions:")
@@ -189,7 +195,11 @@ def _get(arguments: argparse.Namespace) -> int:
     else:
         url = "/api/v1/nodes"
         if is_pod:
-            url = "/api/v1/pods" if arguments.all_namespaces else f"/api/v1/namespaces/{arguments.namespace}/pods"
+            url = (
+                "/api/v1/pods"
+                if arguments.all_namespaces
+                else f"/api/v1/namespaces/{arguments.namespace}/pods"
+            )
         bodies = [bytes(item) for item in msgspec.json.decode(get(socket, url), type=Listing).items]
     if not bodies and arguments.output in ("table", "wide"):
         where = "" if arguments.all_namespaces else f" in {arguments.namespace} namespace"
@@ -275,8 +285,15 @@ def _print_plugins(plugins: "Sequence[PluginStatus]") -> None:
     for plugin in plugins:
         rows.append(
             (
-                plugin.name, plugin.distribution, plugin.version, plugin.state, plugin.lane, str(plugin.busy),
-                str(plugin.queued), f"{plugin.memory_bytes / MEBIBYTE:.1f}Mi", escape(plugin.reason),
+                plugin.name,
+                plugin.distribution,
+                plugin.version,
+                plugin.state,
+                plugin.lane,
+                str(plugin.busy),
+                str(plugin.queued),
+                f"{plugin.memory_bytes / MEBIBYTE:.1f}Mi",
+                escape(plugin.reason),
             )  # fmt: skip
         )
     widths = [max(len(row[column]) for row in rows) + 3 for column in range(len(rows[0]))]

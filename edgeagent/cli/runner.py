@@ -23,7 +23,9 @@ def run_agent(config: AgentConfig) -> int:
         raise PermanentError(f"agent.log_level: {config.agent.log_level!r} is none of {', '.join(LEVELS)}")
     # The journal adds the time itself.
     stamp = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
-    logging.basicConfig(level=LEVELS[config.agent.log_level], format=f"{stamp}%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(
+        level=LEVELS[config.agent.log_level], format=f"{stamp}%(levelname)s %(name)s: %(message)s"
+    )
     agent = Agent(config, World(clock=SystemClock(), rng=random.Random()))  # noqa: S311 - jitter, not a secret
     return asyncio.run(_until_signal(agent))
 

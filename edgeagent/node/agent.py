@@ -247,7 +247,9 @@ class Agent:
             refused = self._uplink.problem
             self._conditions.set("DesiredStateInForce", refused is None, *(refused or ("InForce", "")), now)
             connected, why = self._uplink.connected, self._uplink.last_error
-            self._conditions.set("Connected", connected, "Connected" if connected else "Disconnected", why, now)
+            self._conditions.set(
+                "Connected", connected, "Connected" if connected else "Disconnected", why, now
+            )
         return node_status(
             generation=self._desired.generation,
             conditions=self._conditions,
@@ -292,5 +294,3 @@ class Agent:
                 log.warning("a plugin's facts are left out: %s", error)
         self._facts = facts
         self._node_changed()
-
-

@@ -52,7 +52,9 @@ class NodeCalls:
     def handle(self, method: str, message: Message) -> None:
         """A request came in; it is worked on beside everything else. More than a few at once are refused."""
         if message.retain or len(self._tasks) >= AT_ONCE:
-            log.warning("a request for %s is passed over: %s", method, "retained" if message.retain else "too many")
+            log.warning(
+                "a request for %s is passed over: %s", method, "retained" if message.retain else "too many"
+            )
             return
         task = asyncio.get_running_loop().create_task(self._serve(method, message))
         self._tasks.add(task)
@@ -64,7 +66,9 @@ class NodeCalls:
 
         now = self._clock.now()
         try:
-            request, _ = open_request(message.payload, self._anchor(), node=self._node, method=method, now=now)
+            request, _ = open_request(
+                message.payload, self._anchor(), node=self._node, method=method, now=now
+            )
             self._once(request.nonce, request.expires, now)
         except EdgeAgentError as error:
             # Whoever sent this may be anybody: no answer, which could be made to go anywhere.

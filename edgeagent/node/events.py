@@ -50,7 +50,9 @@ class EventRecorder:
             name = f"{about.name}.{int(self._clock.now() * 1e6):x}{self._rng.getrandbits(16):04x}"
             event = Event(
                 api_version="v1",
-                metadata=ObjectMeta(name=name, namespace=about.namespace or "default", creation_timestamp=now),
+                metadata=ObjectMeta(
+                    name=name, namespace=about.namespace or "default", creation_timestamp=now
+                ),
                 involved_object=about,
                 reason=reason,
                 message=message[:1024],

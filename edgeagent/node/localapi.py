@@ -37,7 +37,9 @@ class Answer:
 class LocalApi:
     """Listens on ``path`` (mode 0600: its owner and root) from ``start`` to ``stop``."""
 
-    def __init__(self, path: Path, reads: NodeReads, *, agent_status: Callable[[], Mapping[str, object]]) -> None:
+    def __init__(
+        self, path: Path, reads: NodeReads, *, agent_status: Callable[[], Mapping[str, object]]
+    ) -> None:
         self._path = path
         self._reads = reads
         self._agent_status = agent_status
@@ -145,5 +147,12 @@ def _listing(items: Sequence[object]) -> Answer:
 
 
 def _failure(status: int, reason: str, message: str) -> Answer:
-    body = {"apiVersion": "v1", "kind": "Status", "status": "Failure", "reason": reason, "message": message, "code": status}
+    body = {
+        "apiVersion": "v1",
+        "kind": "Status",
+        "status": "Failure",
+        "reason": reason,
+        "message": message,
+        "code": status,
+    }
     return Answer(status, canonical_json(body))

@@ -107,7 +107,9 @@ class FakeRuntime:
 
     def running(self) -> list[ContainerRecord]:
         """What runs, by id."""
-        return sorted((c for c in self.containers.values() if c.state == "running"), key=lambda c: int(c.id[1:]))
+        return sorted(
+            (c for c in self.containers.values() if c.state == "running"), key=lambda c: int(c.id[1:])
+        )
 
     def _change(self, container_id: str, **changes: object) -> ContainerRecord:
         changed: ContainerRecord = msgspec.structs.replace(self.containers[container_id], **changes)

@@ -21,9 +21,13 @@ class NodeUnsealer:
         try:
             key = SealingKey(self._key_file.read_bytes())
         except (OSError, ValueError) as error:
-            raise PermanentError(f"the node's sealing key cannot be used: {error}", reason="UnsealFailed") from None
+            raise PermanentError(
+                f"the node's sealing key cannot be used: {error}", reason="UnsealFailed"
+            ) from None
         try:
             return unseal_secret(sealed, key, cluster=self._cluster, node=self._node)
         except PermanentError as error:
             meta = sealed.metadata
-            raise PermanentError(f"secret {meta.namespace}/{meta.name}: {error}", reason="UnsealFailed") from None
+            raise PermanentError(
+                f"secret {meta.namespace}/{meta.name}: {error}", reason="UnsealFailed"
+            ) from None

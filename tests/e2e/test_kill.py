@@ -105,7 +105,9 @@ def agent(tmp_path: Path, mosquitto: Mosquitto) -> Iterator[Process]:
 
 
 @pytest.mark.slow
-def test_two_hundred_kills_leave_the_old_state_or_the_new(tmp_path: Path, agent: Process, mosquitto: Mosquitto) -> None:
+def test_two_hundred_kills_leave_the_old_state_or_the_new(
+    tmp_path: Path, agent: Process, mosquitto: Mosquitto
+) -> None:
     rng = random.Random(11)
     store = tmp_path / "state" / "agent.db"
     pause = threading.Event()

@@ -19,7 +19,9 @@ def run_of(attempt: int, state: str, **more: object) -> ContainerRecord:
     return msgspec.structs.replace(record, state=state, **more)
 
 
-def crash(history: ContainerHistory, attempt: int, started: float, ended: float, code: int = 1) -> ContainerHistory:
+def crash(
+    history: ContainerHistory, attempt: int, started: float, ended: float, code: int = 1
+) -> ContainerHistory:
     run = run_of(attempt, "exited", exit_code=code, started_at=started, finished_at=ended)
     return decisions.note_end(run, history, ended)
 
@@ -77,7 +79,9 @@ def test_a_changed_spec_waits_for_no_back_off() -> None:
     history = ContainerHistory()
     for attempt in range(5):
         history = crash(history, attempt, NOW, NOW + 1)
-    assert decisions.decide(run_of(4, "exited"), history, "h", "Always", NOW + 1) == WaitUntil(history.restart_at)
+    assert decisions.decide(run_of(4, "exited"), history, "h", "Always", NOW + 1) == WaitUntil(
+        history.restart_at
+    )
     assert decisions.decide(run_of(4, "exited"), history, "other", "Always", NOW + 1) == Create(5)
 
 
@@ -89,7 +93,8 @@ def test_a_run_removed_from_outside_is_made_again_and_counted() -> None:
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from(["exit0", "exit1", "reboot", "forget", "wait"]), st.floats(0, 2000)), max_size=30
+        st.tuples(st.sampled_from(["exit0", "exit1", "reboot", "forget", "wait"]), st.floats(0, 2000)),
+        max_size=30,
     ),
     st.sampled_from(["Always", "OnFailure", "Never"]),
 )

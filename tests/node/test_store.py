@@ -154,7 +154,9 @@ def test_migration_goes_forward_and_keeps_a_copy(tmp_path: Path, monkeypatch: py
     copy.close()
 
 
-def test_a_migration_that_fails_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_migration_that_fails_leaves_the_file_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "agent.db"
     database, state = opened(path)
     switch(state, signed_index(4, [simple_pod("a")]))

@@ -25,7 +25,16 @@ from edgeagent.node.sync.desired import DesiredSync
 from edgeagent.node.sync.fetch import ObjectFetcher
 from edgeagent.wire.keys import SigningKey
 from edgeagent.wire.topics import Topics
-from tests.node.indexes import ANCHOR, CLUSTER, NODE, FixedRandom, SignedIndex, config_map, signed_index, simple_pod
+from tests.node.indexes import (
+    ANCHOR,
+    CLUSTER,
+    NODE,
+    FixedRandom,
+    SignedIndex,
+    config_map,
+    signed_index,
+    simple_pod,
+)
 
 MALLORY = SigningKey(bytes(32))
 NOW = 1_800_000_000.0
@@ -93,7 +102,9 @@ class SyncMachine(RuleBasedStateMachine):
             return
 
     @rule(
-        names=st.sets(st.sampled_from("abcdef")), value=st.sampled_from(["1", "2", "x" * 400]), limit=st.sampled_from([300, 9000])
+        names=st.sets(st.sampled_from("abcdef")),
+        value=st.sampled_from(["1", "2", "x" * 400]),
+        limit=st.sampled_from([300, 9000]),
     )
     def publish(self, names: set[str], value: str, limit: int) -> None:
         objects: list[KubernetesObject] = [config_map(name, value + name) for name in sorted(names)]
@@ -124,7 +135,9 @@ class SyncMachine(RuleBasedStateMachine):
         self.deliver(bytes(payload))
 
     @rule(
-        which=st.sampled_from(["key", "node", "cluster"]), ahead=st.integers(1, 50), names=st.sets(st.sampled_from("xyz"))
+        which=st.sampled_from(["key", "node", "cluster"]),
+        ahead=st.integers(1, 50),
+        names=st.sets(st.sampled_from("xyz")),
     )
     def receive_forged(self, which: str, ahead: int, names: set[str]) -> None:
         """Somebody who owns the broker publishes an index of a generation yet to come."""
@@ -213,5 +226,3 @@ def test_the_reasons_are_told() -> None:
             asyncio.run(machine.sync.accept(signed_index(1, []).payload))
     finally:
         machine.teardown()
-
-

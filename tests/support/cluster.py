@@ -80,13 +80,25 @@ class Cluster:
         address = f"127.0.0.1:{self.port}"
         _run(
             program(
-                "edgehub", "init", "--dir", self.hub_dir, "--cluster", CLUSTER, "--broker", address,
-                "--listen", address,
+                "edgehub",
+                "init",
+                "--dir",
+                self.hub_dir,
+                "--cluster",
+                CLUSTER,
+                "--broker",
+                address,
+                "--listen",
+                address,
             )  # fmt: skip
         )
         config = self.hub_dir / "mosquitto" / "mosquitto.conf"
         self.broker = Process([MOSQUITTO, "-c", str(config)], log=self.directory / "mosquitto.log")
-        self.hub = Process(program("edgehub", "run", "--dir", self.hub_dir), log=self.directory / "hub.log", env=_environment())
+        self.hub = Process(
+            program("edgehub", "run", "--dir", self.hub_dir),
+            log=self.directory / "hub.log",
+            env=_environment(),
+        )
 
     def __enter__(self) -> Self:
         self.start_broker()
@@ -120,7 +132,9 @@ class Cluster:
         )
         _run(program("edgeagent", "--config", config, "enroll", "--join-file", join))
         process = Process(
-            program("edgeagent", "--config", config, "run"), log=directory / "agent.log", env={**_environment(), **(env or {})}
+            program("edgeagent", "--config", config, "run"),
+            log=directory / "agent.log",
+            env={**_environment(), **(env or {})},
         )
         node = AgentProcess(name, directory, process)
         self.nodes[name] = node
@@ -162,7 +176,9 @@ def container(name: str, command: Sequence[str], **more: object) -> dict[str, ob
     return {"name": name, "image": "localhost/busybox:1", "command": list(command), **more}
 
 
-def pod(name: str, node: str, containers: Sequence[Mapping[str, object]], **spec: object) -> dict[str, object]:
+def pod(
+    name: str, node: str, containers: Sequence[Mapping[str, object]], **spec: object
+) -> dict[str, object]:
     """A pod on the host's network that stops at once when it is told to."""
     return {
         "apiVersion": "v1",
@@ -187,10 +203,16 @@ def _run(
     argv: Sequence[str], *, check: bool = True, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        list(argv), capture_output=True, text=True, timeout=60, check=False,
+        list(argv),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
         stdin=subprocess.DEVNULL,
         env=_environment() if env is None else env,
     )
     if check and done.returncode != 0:
-        raise AssertionError(f"{' '.join(argv)} ended with status {done.returncode}:\n{done.stdout}{done.stderr}")
+        raise AssertionError(
+            f"{' '.join(argv)} ended with status {done.returncode}:\n{done.stdout}{done.stderr}"
+        )
     return done

@@ -83,7 +83,11 @@ def has_ended(current: ContainerRecord, history: ContainerHistory) -> bool:
 
 
 def decide(
-    current: ContainerRecord | None, history: ContainerHistory, wanted_hash: str, policy: RestartPolicy, now: float
+    current: ContainerRecord | None,
+    history: ContainerHistory,
+    wanted_hash: str,
+    policy: RestartPolicy,
+    now: float,
 ) -> Decision:
     """The next step for a container whose newest run is ``current``, once its end has been noted."""
     if current is None:
@@ -122,7 +126,9 @@ def note_end(current: ContainerRecord, history: ContainerHistory, now: float) ->
     return _ended(current.id, terminated_state(current, now), history, now)
 
 
-def note_start_error(current: ContainerRecord, message: str, history: ContainerHistory, now: float) -> ContainerHistory:
+def note_start_error(
+    current: ContainerRecord, message: str, history: ContainerHistory, now: float
+) -> ContainerHistory:
     """The history of a container whose command could not be executed."""
     state = ContainerStateTerminated(
         exit_code=START_ERROR_EXIT_CODE, reason="StartError", message=message, finished_at=rfc3339(now),
@@ -144,7 +150,11 @@ def _ended(
     crashes = history.crashes
     if state.started_at and _seconds(state) >= BACKOFF_RESET_SECONDS:
         crashes = 0
-    delay = 0.0 if crashes == 0 else min(BACKOFF_CEILING_SECONDS, BACKOFF_FIRST_SECONDS * 2.0 ** min(crashes - 1, 20))
+    delay = (
+        0.0
+        if crashes == 0
+        else min(BACKOFF_CEILING_SECONDS, BACKOFF_FIRST_SECONDS * 2.0 ** min(crashes - 1, 20))
+    )
     return msgspec.structs.replace(
         history, ended_id=run, last=state, crashes=crashes + 1, restart_at=now + delay if delay else 0.0
     )

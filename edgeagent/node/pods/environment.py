@@ -42,7 +42,9 @@ async def _all_keys(
     elif (reference := source.secret_ref) is not None:
         kind = "secret"
         secret = await find_secret(reference.name)
-        found = None if secret is None else {key: _text(value, kind, key) for key, value in secret.data.items()}
+        found = (
+            None if secret is None else {key: _text(value, kind, key) for key, value in secret.data.items()}
+        )
     if reference is None:
         return {}
     if found is None:

@@ -261,7 +261,9 @@ class PodManager:
             self._records.put(record)
         except TemporaryError as error:
             # Held in memory; after a crash the runtime's labels tell nearly as much.
-            log.warning("the record of pod %s/%s could not be written: %s", record.namespace, record.name, error)
+            log.warning(
+                "the record of pod %s/%s could not be written: %s", record.namespace, record.name, error
+            )
 
     def _report(self, pod: Pod, status: PodStatus) -> None:
         self._reports.status(pod, status)
@@ -299,5 +301,3 @@ class PodManager:
             if (pod.metadata.namespace, pod.metadata.name) == (namespace, name):
                 return self.with_status(pod, status)
         return None
-
-

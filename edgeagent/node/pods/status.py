@@ -112,13 +112,17 @@ def _state(
         started = rfc3339(current.started_at) if current.started_at else ""
         return ContainerStateUnion(running=ContainerStateRunning(started_at=started))
     if problem is not None:
-        return ContainerStateUnion(waiting=ContainerStateWaiting(reason=problem.reason, message=problem.message))
+        return ContainerStateUnion(
+            waiting=ContainerStateWaiting(reason=problem.reason, message=problem.message)
+        )
     over = current is None or has_ended(current, history)
     if history.last is not None and over:
         if history.restart_at > now and final_phase(pod, {}) == "" and _will_restart(pod, history):
             delay = max(1, round(history.restart_at - now))
             message = f"back-off: the next run begins in {delay} s"
-            return ContainerStateUnion(waiting=ContainerStateWaiting(reason="CrashLoopBackOff", message=message))
+            return ContainerStateUnion(
+                waiting=ContainerStateWaiting(reason="CrashLoopBackOff", message=message)
+            )
         return ContainerStateUnion(terminated=history.last)
     return ContainerStateUnion(waiting=ContainerStateWaiting(reason="ContainerCreating"))
 
@@ -151,7 +155,10 @@ def _conditions(
         since = old.last_transition_time if old is not None and old.status == status else rfc3339(now)
         conditions.append(
             Condition(
-                type=type_, status=status, reason="" if good else reason, message="" if good else message,
+                type=type_,
+                status=status,
+                reason="" if good else reason,
+                message="" if good else message,
                 last_transition_time=since,
             )  # fmt: skip
         )

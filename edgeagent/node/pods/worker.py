@@ -139,7 +139,9 @@ class PodWorker:
             return -1.0
         record = self._record(pod)
         if self._means.in_the_way(pod):
-            self._state.refused = Problem("PreviousPodTerminating", "a pod of the same name is still being stopped")
+            self._state.refused = Problem(
+                "PreviousPodTerminating", "a pod of the same name is still being stopped"
+            )
             self._report(pod)
             return None
         try:
@@ -357,7 +359,9 @@ class PodWorker:
         self._event(pod, "Warning", "Failed", f"{reason}: {error}", name)
         if reason == "ErrImagePull" and failures > 1:
             reason = "ImagePullBackOff"
-        self._state.retries[name] = _Retry(Problem(reason, str(error)), self._means.clock.now() + delay, failures)
+        self._state.retries[name] = _Retry(
+            Problem(reason, str(error)), self._means.clock.now() + delay, failures
+        )
         self._report(pod)
         return delay
 

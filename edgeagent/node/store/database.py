@@ -167,7 +167,9 @@ def _check(path: Path) -> None:
             if problems != [("ok",)]:
                 raise CorruptError(str(problems[0][0]).splitlines()[0])
             version = _version(connection)
-            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            tables = {
+                name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            }
             if 0 < version <= SCHEMA_VERSION and "meta" not in tables:
                 raise CorruptError("tables are missing")
         finally:
@@ -226,7 +228,9 @@ def _translated() -> Iterator[None]:
     except sqlite3.DatabaseError as error:
         raise _meaning(error) from error
     except OSError as error:
-        raise TemporaryError(f"the store cannot be written: {error.strerror}", reason="StoreUnwritable") from error
+        raise TemporaryError(
+            f"the store cannot be written: {error.strerror}", reason="StoreUnwritable"
+        ) from error
 
 
 def _meaning(error: sqlite3.DatabaseError) -> EdgeAgentError:

@@ -44,7 +44,14 @@ class DesiredState:
         query = "SELECT uid, kind, namespace, name, digest, size, body FROM desired LEFT JOIN object USING (digest)"
         for uid, kind, namespace, name, sum_, size, body in self._database.rows(query):
             entry = msgspec.convert(
-                {"uid": uid, "kind": kind, "namespace": namespace, "name": name, "digest": sum_, "size": size},
+                {
+                    "uid": uid,
+                    "kind": kind,
+                    "namespace": namespace,
+                    "name": name,
+                    "digest": sum_,
+                    "size": size,
+                },
                 IndexEntry,
             )
             if not isinstance(body, bytes):

@@ -52,7 +52,9 @@ class Outbox:
                         break
                 connection.executemany("DELETE FROM outbox WHERE sequence = ?", victims)
                 self.dropped += len(victims)
-            connection.execute("INSERT INTO outbox (class, size, body) VALUES (?, ?, ?)", (name, len(body), body))
+            connection.execute(
+                "INSERT INTO outbox (class, size, body) VALUES (?, ?, ?)", (name, len(body), body)
+            )
         self._bytes[name] = self._bytes.get(name, 0) + len(body) - freed
 
     def first(self, count: int) -> list[Item]:

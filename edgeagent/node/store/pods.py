@@ -69,7 +69,9 @@ class PodRecords:
             return
         self.by_uid[record.uid] = record
         with self._database.batched() as connection:
-            connection.execute("INSERT OR REPLACE INTO pod_record VALUES (?, ?)", (record.uid, canonical_json(record)))
+            connection.execute(
+                "INSERT OR REPLACE INTO pod_record VALUES (?, ?)", (record.uid, canonical_json(record))
+            )
 
     def rebooted(self) -> None:
         """The machine was restarted: what ended with it was no crash, so no pod has to back off."""

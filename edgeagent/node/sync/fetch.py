@@ -94,7 +94,8 @@ class ObjectFetcher:
                 if not arrived:
                     absent = [names[name] for name, future in futures.items() if not future.done()]
                     raise TemporaryError(
-                        f"{absent[0]} is not on the broker" + (f", nor {len(absent) - 1} more" if absent[1:] else ""),
+                        f"{absent[0]} is not on the broker"
+                        + (f", nor {len(absent) - 1} more" if absent[1:] else ""),
                         reason="ObjectMissing",
                     )
             return {name: future.result() for name, future in futures.items()}

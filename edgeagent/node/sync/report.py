@@ -124,5 +124,3 @@ class Reporter:
             if len(items) == DRAIN_BATCH:
                 await self._clock.sleep(DRAIN_BATCH / DRAIN_PER_SECOND)
                 await self._states()
-
-
