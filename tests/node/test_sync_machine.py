@@ -5,7 +5,6 @@ state is exactly what the hub signed as that generation, and never an older one 
 """
 
 import asyncio
-
 import shutil
 import tempfile
 from collections.abc import Sequence

@@ -8,9 +8,9 @@ import msgspec
 from edgeagent.api.errors import EdgeAgentError
 from edgeagent.api.objects.decode import KubernetesObject, decode_json
 from edgeagent.node.store.database import CorruptError, Database
+from edgeagent.wire.anchor import TrustAnchor
 from edgeagent.wire.canonical import canonical_json, digest
 from edgeagent.wire.index import Index, IndexEntry, check_object, describe_entry
-from edgeagent.wire.anchor import TrustAnchor
 
 
 @dataclass(frozen=True, slots=True)

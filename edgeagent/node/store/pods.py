@@ -11,7 +11,6 @@ from edgeagent.api.objects.pod import ContainerStateTerminated
 from edgeagent.node.store.database import Database
 from edgeagent.wire.canonical import canonical_json
 
-
 log = logging.getLogger(__name__)
 
 

@@ -10,12 +10,12 @@ from edgeagent.api.errors import EdgeAgentError, PermanentError, TemporaryError
 from edgeagent.node.store.database import Database
 from edgeagent.node.store.desired import Change, DesiredState
 from edgeagent.node.sync.fetch import ObjectFetcher
+from edgeagent.wire.anchor import TrustAnchor
 from edgeagent.wire.blob import ChunkList, decode_blob
 from edgeagent.wire.canonical import digest
 from edgeagent.wire.envelope import INDEX_TYPE, decode_envelope
 from edgeagent.wire.index import MAX_INDEX_BYTES, decode_index
 from edgeagent.wire.jitter import Backoff
-from edgeagent.wire.anchor import TrustAnchor
 
 log = logging.getLogger(__name__)
 

@@ -70,7 +70,7 @@ class ObjectFetcher:
 
     async def assemble(self, listing: ChunkList, size: int, name: str) -> bytes:
         """The body whose chunks ``listing`` names, each checked by its digest."""
-        wanted = {chunk: f"a part of {name}" for chunk in listing.chunks}
+        wanted = dict.fromkeys(listing.chunks, f"a part of {name}")
         chunks = {}
         for chunk, payload in (await self._payloads(wanted)).items():
             piece = decode_blob(payload, MAX_OBJECT_BYTES)

@@ -11,7 +11,6 @@ import random
 from collections.abc import Callable
 from typing import Protocol
 
-
 from edgeagent.api.clock import Clock
 from edgeagent.api.errors import PermanentError, TemporaryError
 from edgeagent.node.store.outbox import Outbox
