@@ -36,8 +36,8 @@ def run() -> Report:
     report.ratio("cold_running_at_hub_to_rest", "apply_to_running_at_hub_cold_s", "rest_create_start_s")
     report.limit("running_at_hub_to_rest", 1.3)
     report.notes.append(
-        "running_at_hub: from sending the apply call until an operator's watch shows the pod Running. cold: the "
-        "runtime's worker process had ended and is started by the apply. Medians"
+        "running_at_hub: from sending the apply call until an operator's watch shows the pod Running. "
+        "cold: the runtime's worker process had ended and is started by the apply. Medians"
     )
     return report
 
@@ -46,9 +46,13 @@ async def _measure(cluster: Cluster, node: AgentProcess, podman: PodmanService) 
     times: dict[str, list[float]] = {
         key: []
         for key in (
-            "apply_to_running_at_hub", "apply_to_running_at_hub_cold", "apply_to_container_started", "podman_run", "rest",
+            "apply_to_running_at_hub",
+            "apply_to_running_at_hub_cold",
+            "apply_to_container_started",
+            "podman_run",
+            "rest",
         )
-    }  # fmt: skip
+    }
     client = podman_py.PodmanClient(base_url=podman.url)
     operator = read_operator_file(cluster.hub_dir / "operator.json")
     async with HubClient(operator) as hub:
@@ -67,7 +71,7 @@ async def _measure(cluster: Cluster, node: AgentProcess, podman: PodmanService) 
             for child in children(node.process.pid):
                 os.kill(child, signal.SIGKILL)
             times["apply_to_running_at_hub_cold"].append((await _one(hub, f"cold-{index}"))[1])
-    client.close()
+    client.close()  # type: ignore[no-untyped-call]
     return times
 
 
@@ -110,8 +114,11 @@ def _podman_run(podman: PodmanService) -> float:
 
 def _rest(client: podman_py.PodmanClient, name: str) -> float:
     spec = {
-        "image": "localhost/busybox:1", "name": name, "command": ["sleep", "3600"], "netns": {"nsmode": "host"},
-    }  # fmt: skip
+        "image": "localhost/busybox:1",
+        "name": name,
+        "command": ["sleep", "3600"],
+        "netns": {"nsmode": "host"},
+    }
     began = time.perf_counter()
     made = client.api.post(
         "/containers/create", data=json.dumps(spec), headers={"Content-Type": "application/json"}

@@ -39,8 +39,8 @@ def run() -> Report:
     report.ratio("boot_to_podman_start", "agent_start_to_10_pods_running_s", "podman_start_10_s")
     report.limit("boot_to_podman_start", 1.5)
     report.notes.append(
-        "before each boot every container is killed while no agent runs; running is Podman's own start time of "
-        "each container. Medians of whole processes, the interpreter's start included"
+        "before each boot every container is killed while no agent runs; running is Podman's own start time "
+        "of each container. Medians of whole processes, the interpreter's start included"
     )
     return report
 

@@ -38,8 +38,8 @@ def run() -> Report:
     report.limit("exit_to_restart_begun_warm_ms", 50)
     report.limit("exit_to_restart_begun_cold_ms", 50)
     report.notes.append(
-        "restart begun: Podman's own creation time of the new container; the baseline is Podman's restart policy "
-        "`always` for the same container. cold: the runtime's worker process had ended. Medians"
+        "restart begun: Podman's own creation time of the new container; the baseline is Podman's restart "
+        "policy `always` for the same container. cold: the runtime's worker process had ended. Medians"
     )
     return report
 

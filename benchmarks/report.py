@@ -13,7 +13,7 @@ import edgeagent
 
 @dataclass
 class Report:
-    """One run. Names carry their unit (``pss_10_pods_mb``); ``within`` says of each budget whether it held."""
+    """One run. Names carry their unit (``pss_10_pods_mb``); ``within`` says which budgets held."""
 
     name: str
     figures: dict[str, float] = field(default_factory=dict)

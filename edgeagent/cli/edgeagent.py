@@ -160,9 +160,8 @@ def _status(arguments: argparse.Namespace) -> int:
         return 0
     found = msgspec.json.decode(body, type=Summary)
     print(f"Node:        {found.node} (cluster {found.cluster})")
-    print(
-        f"Connected:   {'yes, to ' + found.broker if found.connected else 'no' + _because(escape(found.last_error))}"
-    )
+    connected = f"yes, to {found.broker}" if found.connected else "no" + _because(escape(found.last_error))
+    print(f"Connected:   {connected}")
     print(f"Generation:  {found.generation or 'none yet'}")
     print(f"Outbox:      {found.outbox} waiting")
     print("Conditions:")
@@ -294,7 +293,7 @@ def _print_plugins(plugins: "Sequence[PluginStatus]") -> None:
                 str(plugin.queued),
                 f"{plugin.memory_bytes / MEBIBYTE:.1f}Mi",
                 escape(plugin.reason),
-            )  # fmt: skip
+            )
         )
     widths = [max(len(row[column]) for row in rows) + 3 for column in range(len(rows[0]))]
     for row in rows:

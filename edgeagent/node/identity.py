@@ -43,8 +43,8 @@ class IdentityDir:
             return decode_json(self._identity.read_bytes(), NodeIdentity)
         except FileNotFoundError:
             raise PermanentError(
-                f"this node is not enrolled ({self._identity} does not exist). On the hub, run "
-                f"`edgehub node add NAME`, copy the join file here, and run `edgeagent enroll --join-file FILE`",
+                f"this node is not enrolled ({self._identity} does not exist). On the hub, run `edgehub node "
+                f"add NAME`, copy the join file here, and run `edgeagent enroll --join-file FILE`",
                 reason="NotEnrolled",
             ) from None
         except OSError as error:

@@ -30,7 +30,7 @@ class NodeReads:
         self._status = status
 
     def node(self) -> Node:
-        """This node."""
+        """The node itself, as an object."""
         return Node(api_version="v1", metadata=ObjectMeta(name=self._name), status=self._status())
 
     def pods(self) -> list[Pod]:
@@ -53,7 +53,8 @@ class NodeReads:
         if not name:
             raise LogError(
                 "BadRequest",
-                f"a container name must be specified for pod {wanted.pod}, choose one of: [{' '.join(names)}]",
+                f"a container name must be specified for pod {wanted.pod}, "
+                f"choose one of: [{' '.join(names)}]",
             )
         if name not in names:
             raise LogError("BadRequest", f"container {name} is not valid for pod {wanted.pod}")

@@ -31,6 +31,7 @@ from edgeagent.wire.topics import Topics
 log = logging.getLogger(__name__)
 
 FETCH_PATIENCE_SECONDS = 10.0
+SUBSCRIBE_RETRY_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class UplinkParts:
 
 
 class Uplink:
-    """Connects, receives desired state and requests, reports. ``last_error`` says why there is no connection."""
+    """Connects, receives desired state and requests, reports. ``last_error``: why there is no connection."""
 
     def __init__(self, parts: UplinkParts) -> None:
         """PermanentError where the node's certificate files cannot be used."""
@@ -191,12 +192,13 @@ class Uplink:
                 await self._session.subscribe([topics.desired(node), topics.node_rpc(node, "+")])
                 self._sync.connected()
             except (TemporaryError, PermanentError) as error:
+                if not self.connected:
+                    continue
                 self.last_error = f"the broker does not let this node read its topics: {error}"
                 log.warning("%s", self.last_error)
                 self._parts.on_change()
-                if isinstance(error, PermanentError):
-                    await self._parts.clock.sleep(60)
-                    self._subscribe.set()
+                await self._parts.clock.sleep(SUBSCRIBE_RETRY_SECONDS)
+                self._subscribe.set()
 
     def _message(self, message: Message) -> None:
         match self._parts.topics.levels(message.topic):

@@ -10,7 +10,7 @@ from edgeagent.api.runtime import ContainerConfig, ContainerRecord, Image, PullC
 
 
 class FakeRuntime:
-    """Implements ``ContainerRuntime``. ``log`` has every call; ``failures`` what the next calls raise, by method."""
+    """A ``ContainerRuntime``. ``log`` has every call; ``failures``, by method, what the next calls raise."""
 
     def __init__(self, now: Callable[[], float], *, images: set[str] | None = None) -> None:
         self._now = now

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 KEEPALIVE_SECONDS = 120
 """One PINGREQ in this time is all that an idle session sends."""
-RECONNECT_FIRST_SECONDS = 2.0
+RECONNECT_FIRST_SECONDS = 20.0
 RECONNECT_CEILING_SECONDS = 120.0
 STABLE_SECONDS = 60.0
 """A connection must have lasted this long for the back-off to begin anew."""

@@ -115,7 +115,7 @@ def test_two_hundred_kills_leave_the_old_state_or_the_new(
     with Stream(mosquitto.port) as stream:
         for round_ in range(KILLS):
             agent.start()
-            agent.wait_until(lambda: (tmp_path / "run" / "api.sock").exists(), what="listening")
+            agent.wait_until((tmp_path / "run" / "api.sock").exists, what="listening")
             # A random moment is what the test is about: it waits for nothing.
             pause.wait(rng.uniform(0.02, 0.25))
             agent.kill()
@@ -131,7 +131,7 @@ def test_two_hundred_kills_leave_the_old_state_or_the_new(
 
 
 def _read(store: Path, copy: Path) -> tuple[int, dict[str, KubernetesObject], str]:
-    """What the store holds, read from a copy, so that the agent's own recovery is what the next start sees."""
+    """What the store holds, read from a copy, so that the next start finds it as it is."""
     shutil.rmtree(copy, ignore_errors=True)
     copy.mkdir()
     for suffix in ("", "-wal"):

@@ -50,6 +50,7 @@ class Shelf:
         self.fetcher: ObjectFetcher | None = None
 
     async def subscribe(self, filters: Sequence[str]) -> None:
+        """Answer with what is there."""
         for topic in filters:
             name = topic.rpartition("/")[2]
             if name in self.blobs and name not in self.lost and self.fetcher is not None:
@@ -59,6 +60,7 @@ class Shelf:
                 self.fetcher.deliver(name, payload)
 
     async def unsubscribe(self, filters: Sequence[str]) -> None:
+        """Nothing to undo."""
         del filters
 
 
@@ -67,6 +69,7 @@ class SyncMachine(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
+        """An empty broker and an empty node."""
         self.directory = Path(tempfile.mkdtemp(prefix="edge-sync-"))
         self.shelf = Shelf()
         self.published: dict[int, SignedIndex] = {}
@@ -76,6 +79,7 @@ class SyncMachine(RuleBasedStateMachine):
         self.open()
 
     def open(self) -> None:
+        """Start the node on what its disk holds."""
         self.database = Database(self.directory / "agent.db", now=NOW)
         self.desired = DesiredState(self.database, now=NOW)
         fetcher = ObjectFetcher(Topics(CLUSTER), self.shelf, patience=PATIENCE)
@@ -87,11 +91,14 @@ class SyncMachine(RuleBasedStateMachine):
         )  # fmt: skip
 
     def teardown(self) -> None:
+        """Remove the node's disk."""
         if getattr(self, "database", None) is not None and self.database is not None:
             self.database.close()
             shutil.rmtree(self.directory)
 
     def deliver(self, payload: bytes) -> None:
+        """One message reaches the node."""
+
         async def accept() -> None:
             await self.sync.accept(payload)
 
@@ -106,6 +113,7 @@ class SyncMachine(RuleBasedStateMachine):
         limit=st.sampled_from([300, 9000]),
     )
     def publish(self, names: set[str], value: str, limit: int) -> None:
+        """The hub signs the next generation."""
         objects: list[KubernetesObject] = [config_map(name, value + name) for name in sorted(names)]
         objects += [simple_pod(f"p-{name}") for name in sorted(names) if name < "c"]
         generation = len(self.published) + 1
@@ -124,6 +132,7 @@ class SyncMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.published)
     @rule(data=st.data())
     def receive_damaged(self, data: st.DataObject) -> None:
+        """Bits flip, or the end is missing."""
         payload = bytearray(self.published[data.draw(st.sampled_from(sorted(self.published)))].payload)
         cut = data.draw(st.booleans())
         place = data.draw(st.integers(0, len(payload) - 1))
@@ -152,12 +161,14 @@ class SyncMachine(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def objects_get_lost_or_broken(self, data: st.DataObject) -> None:
+        """The broker's retained objects change or vanish."""
         names = st.sets(st.sampled_from(sorted(self.shelf.blobs))) if self.shelf.blobs else st.just(set())
         self.shelf.lost = data.draw(names)
         self.shelf.broken = data.draw(names)
 
     @rule()
     def topic_is_cleared(self) -> None:
+        """An empty payload says nothing."""
         self.sync.offer(b"")
 
     @precondition(lambda self: self.published)
@@ -175,12 +186,14 @@ class SyncMachine(RuleBasedStateMachine):
 
     @rule()
     def restart(self) -> None:
+        """The process ends and begins again."""
         assert self.database is not None
         self.database.close()
         self.open()
 
     @invariant()
     def in_one_authentic_generation(self) -> None:
+        """What holds after every step."""
         if getattr(self, "database", None) is None:
             return
         assert self.desired.generation >= self.highest

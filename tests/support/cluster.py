@@ -90,7 +90,7 @@ class Cluster:
                 address,
                 "--listen",
                 address,
-            )  # fmt: skip
+            )
         )
         config = self.hub_dir / "mosquitto" / "mosquitto.conf"
         self.broker = Process([MOSQUITTO, "-c", str(config)], log=self.directory / "mosquitto.log")

@@ -14,7 +14,7 @@ PullPolicy = Literal["Always", "IfNotPresent", "Never"]
 
 
 def pull_policy(container: Container) -> PullPolicy:
-    """The policy in force: where none is set, ``Always`` for the tag ``latest`` or no tag, else ``IfNotPresent``."""
+    """The policy in force; where none is set, ``Always`` for ``latest`` or no tag, else ``IfNotPresent``."""
     if container.image_pull_policy:
         return container.image_pull_policy
     name = container.image.rpartition("/")[2]

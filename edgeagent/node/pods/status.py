@@ -33,7 +33,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """Everything a status is computed from. ``waiting`` by container name; ``refused`` concerns the whole pod."""
+    """What a status is computed from. ``waiting`` by container name; ``refused`` concerns the whole pod."""
 
     pod: Pod
     record: PodRecord
@@ -160,6 +160,6 @@ def _conditions(
                 reason="" if good else reason,
                 message="" if good else message,
                 last_transition_time=since,
-            )  # fmt: skip
+            )
         )
     return conditions

@@ -80,7 +80,7 @@ class _State:
     retries: dict[str, _Retry] = field(default_factory=dict)
     refused: Problem | None = None
     attachment: Attachment | None = None
-    status: PodStatus = PodStatus()
+    status: PodStatus = field(default_factory=PodStatus)
     announced: dict[str, float] = field(default_factory=dict)
     """By container, the end of the back-off that an event has told of."""
 
@@ -131,7 +131,7 @@ class PodWorker:
             news.cancel()
 
     async def _pass(self) -> float | None:
-        """Take all steps that can be taken now; the seconds until the next, None for "when woken", -1 for "gone"."""
+        """Take all steps that can be taken now; seconds until the next, None: when woken, -1: it is gone."""
         await self._collect_ends()
         pod = self._means.wanted(self.uid)
         if pod is None:

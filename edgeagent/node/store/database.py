@@ -101,8 +101,8 @@ class Database:
             version = _version(connection)
             if version > SCHEMA_VERSION:
                 raise PermanentError(
-                    f"{self.path} has schema version {version}, but this edgeagent knows up to {SCHEMA_VERSION}. "
-                    f"Install the newer edgeagent again, or move the file away to start anew.",
+                    f"{self.path} has schema version {version}, but this edgeagent knows up to "
+                    f"{SCHEMA_VERSION}. Install the newer edgeagent again, or move the file away.",
                     reason="SchemaTooNew",
                 )
             if version < SCHEMA_VERSION:

@@ -41,7 +41,8 @@ class DesiredState:
         self.anchor = decode_json(meta["anchor"].encode(), TrustAnchor) if "anchor" in meta else None
         self.entries: dict[str, IndexEntry] = {}
         self.objects: dict[str, KubernetesObject] = {}
-        query = "SELECT uid, kind, namespace, name, digest, size, body FROM desired LEFT JOIN object USING (digest)"
+        columns = "uid, kind, namespace, name, digest, size, body"
+        query = f"SELECT {columns} FROM desired LEFT JOIN object USING (digest)"  # noqa: S608 - no input
         for uid, kind, namespace, name, sum_, size, body in self._database.rows(query):
             entry = msgspec.convert(
                 {
@@ -68,7 +69,7 @@ class DesiredState:
     def switch(
         self, index: Index, index_digest: str, bodies: Mapping[str, bytes], anchor: TrustAnchor
     ) -> Change:
-        """Make ``index`` the desired state, in one durable transaction. ``bodies`` by digest, as far as missing.
+        """Make ``index`` the desired state, in one durable transaction. ``bodies``: the missing, by digest.
 
         The caller has verified the signature and that the generation rises. Raises InvalidObjectError where
         an object is not what its entry says, TemporaryError where the disk does not take it; nothing has

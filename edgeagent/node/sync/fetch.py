@@ -13,6 +13,8 @@ from edgeagent.wire.topics import Topics
 
 BATCH = 50
 """How many objects are asked for at once: bounds what the broker queues for this node."""
+CHUNKS_AT_ONCE = 8
+CHUNK_SLACK_BYTES = 1024
 
 
 class Subscriber(Protocol):
@@ -70,13 +72,21 @@ class ObjectFetcher:
 
     async def assemble(self, listing: ChunkList, size: int, name: str) -> bytes:
         """The body whose chunks ``listing`` names, each checked by its digest."""
-        wanted = dict.fromkeys(listing.chunks, f"a part of {name}")
-        chunks = {}
-        for chunk, payload in (await self._payloads(wanted)).items():
-            piece = decode_blob(payload, MAX_OBJECT_BYTES)
-            if isinstance(piece, ChunkList) or digest(piece) != chunk:
-                raise InvalidObjectError("", f"a part of {name} does not have the digest it should have")
-            chunks[chunk] = piece
+        chunks: dict[str, bytes] = {}
+        missing, total = list(dict.fromkeys(listing.chunks)), 0
+        while missing:
+            # Nobody signs the list: it must not make this node collect more than the object can need.
+            batch, missing = missing[:CHUNKS_AT_ONCE], missing[CHUNKS_AT_ONCE:]
+            for chunk, payload in (await self._payloads(dict.fromkeys(batch, f"a part of {name}"))).items():
+                piece = decode_blob(payload, MAX_OBJECT_BYTES)
+                if isinstance(piece, ChunkList) or digest(piece) != chunk:
+                    raise InvalidObjectError("", f"a part of {name} does not have the digest it should have")
+                chunks[chunk] = piece
+                total += len(piece)
+            if total > size + CHUNK_SLACK_BYTES:
+                raise InvalidObjectError(
+                    "", f"the parts of {name} are larger than the {size} bytes announced"
+                )
         return join_chunks(listing, chunks, size)
 
     async def _payloads(self, names: dict[str, str]) -> dict[str, bytes]:
