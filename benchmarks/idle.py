@@ -44,7 +44,7 @@ def run() -> Report:
     report.limit("agent_disk_mb_a_day", 5)
     report.notes.append(
         "wire counts the bytes of the TCP stream both ways, TLS included, no TCP and IP headers; the "
-        "baseline is mosquitto_sub with the same keep-alive and certificates. The slow resync (every 30 minutes) "
+        "baseline is mosquitto_sub with the same keep-alive and certificates. The slow resync (half-hourly) "
         "is not in the window"
     )
     return report

@@ -1,8 +1,8 @@
 """The whole contract between the core and a plugin. A hook declares; the core runs what it returns.
 
 A plugin is a module (or object) named by an entry point in the group ``edgeagent``; it marks functions
-with ``hookimpl``. Importing it must be cheap: heavy libraries are imported when the returned object is
-first called. Every hook but the first two runs in the plugin's lane.
+with ``hookimpl``. Importing it must be cheap: heavy libraries are imported in the hooks that need them, or
+later. Every hook but the first two runs in the plugin's lane.
 """
 
 import pluggy

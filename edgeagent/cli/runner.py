@@ -26,12 +26,12 @@ def run_agent(config: AgentConfig) -> int:
     logging.basicConfig(
         level=LEVELS[config.agent.log_level], format=f"{stamp}%(levelname)s %(name)s: %(message)s"
     )
-    agent = Agent(config, World(clock=SystemClock(), rng=random.Random()))  # noqa: S311 - jitter, not a secret
-    return asyncio.run(_until_signal(agent))
+    return asyncio.run(_until_signal(config))
 
 
-async def _until_signal(agent: Agent) -> int:
+async def _until_signal(config: AgentConfig) -> int:
     loop = asyncio.get_running_loop()
+    agent = Agent(config, World(clock=SystemClock(), rng=random.Random()))  # noqa: S311 - jitter, not a secret
     running = loop.create_task(agent.run(ready=lambda: notify_systemd("READY=1")))
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, running.cancel)

@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgeagent.api.clock import Clock
 from edgeagent.api.errors import EdgeAgentError, PermanentError, TemporaryError
@@ -27,10 +28,12 @@ from edgeagent.node.store.database import Database
 from edgeagent.node.store.desired import Change, DesiredState, get_meta, set_meta
 from edgeagent.node.store.outbox import Outbox
 from edgeagent.node.store.pods import PodRecord, PodRecords
-from edgeagent.node.uplink import Uplink, UplinkParts
 from edgeagent.wire.join import parse_broker
 from edgeagent.wire.reports import PodReport
 from edgeagent.wire.topics import Topics
+
+if TYPE_CHECKING:
+    from edgeagent.node.uplink import Uplink
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +52,7 @@ class World:
 
 
 class Agent:
-    """One node. ``run`` is its whole life; everything before it may raise PermanentError for a person."""
+    """One node, made on the loop that runs it. Making it may raise PermanentError for a person to read."""
 
     def __init__(self, config: AgentConfig, world: World) -> None:
         self._config = config
@@ -72,6 +75,8 @@ class Agent:
             on_change=self._node_changed,
         )
         self._plugins.load()
+        # The runtime's worker takes its time to start: meanwhile the store is read.
+        self._prepare()
         self._database = Database(config.state_dir / "agent.db", now=clock.now())
         self._desired = DesiredState(self._database, now=clock.now())
         self._records = PodRecords(self._database)
@@ -81,7 +86,7 @@ class Agent:
         self._note_boot()
         self._facts: Sequence[Facts] = ()
         self._status_due: asyncio.TimerHandle | None = None
-        self._uplink: Uplink | None = None
+        self._uplink: "Uplink | None" = None
         self._events = EventRecorder(
             node=name, outbox=self._outbox, clock=clock, rng=rng, on_append=self._events_appended
         )
@@ -126,8 +131,6 @@ class Agent:
         try:
             async with asyncio.TaskGroup() as tasks:
                 if self._pods is not None:
-                    if (runtime := self._plugins.runtime()) is not None:
-                        runtime.warm()
                     tasks.create_task(self._pods.run())
                 # One turn of the loop, so that pods are begun before anything else is made.
                 await asyncio.sleep(0)
@@ -151,6 +154,9 @@ class Agent:
         self._database.close()
 
     def _make_uplink(self) -> None:
+        # Imported only now, with paho and TLS: a cold boot starts its pods first.
+        from edgeagent.node.uplink import Uplink, UplinkParts
+
         mqtt, identity = self._config.mqtt, self._identity
         brokers = [parse_broker(text, tls=mqtt.tls) for text in mqtt.brokers] or identity.brokers
         try:

@@ -3,12 +3,17 @@
 import asyncio
 import heapq
 import itertools
+from collections.abc import Callable
 
 
 class ManualClock:
-    """Time moves by ``advance`` alone; whoever sleeps wakes in the order of their times."""
+    """Time moves by ``advance`` alone; whoever sleeps wakes in the order of their times.
 
-    def __init__(self, now: float = 1_800_000_000.0) -> None:
+    ``busy`` says whether something is still under way that takes turns of the loop: time waits for it.
+    """
+
+    def __init__(self, now: float = 1_800_000_000.0, *, busy: Callable[[], bool] = lambda: False) -> None:
+        self._busy = busy
         self._now = now
         self._monotonic = 0.0
         self._count = itertools.count()
@@ -31,7 +36,7 @@ class ManualClock:
     async def advance(self, seconds: float) -> None:
         """Move on, waking each sleeper at its own time and letting everything that follows happen."""
         end = self._monotonic + seconds
-        await settle()
+        await self.settle()
         while self._sleepers and self._sleepers[0][0] <= end:
             at, _, future = heapq.heappop(self._sleepers)
             if future.done():
@@ -39,10 +44,20 @@ class ManualClock:
             self._now += at - self._monotonic
             self._monotonic = at
             future.set_result(None)
-            await settle()
+            await self.settle()
         self._now += end - self._monotonic
         self._monotonic = end
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Let everything that needs no time happen."""
         await settle()
+        while self._busy():
+            await settle()
+
+    def set_wall_clock(self, by: float) -> None:
+        """Put the wall clock forward, or back, as a time server or a person does; no time passes."""
+        self._now += by
 
 
 async def settle(turns: int = 60) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from edgeagent.api.errors import PermanentError
+from edgeagent.api.errors import PermanentError, TemporaryError
 from edgeagent.api.runtime import ContainerConfig, ContainerRecord, Image, PullCredentials, RuntimeInfo
 
 
@@ -19,6 +19,8 @@ class FakeRuntime:
         self.containers: dict[str, ContainerRecord] = {}
         self.configs: dict[str, ContainerConfig] = {}
         self.log: list[tuple[str, str]] = []
+        self.runs: list[ContainerRecord] = []
+        self.on_end: Callable[[str], None] = lambda container_id: None
         self.failures: dict[str, list[Exception]] = {}
 
     def _called(self, method: str, about: str = "") -> None:
@@ -67,12 +69,15 @@ class FakeRuntime:
     def start_container(self, container_id: str) -> ContainerRecord:
         """Its pid is the number in its id, plus a million."""
         self._called("start_container", container_id)
-        container = self.containers[container_id]
-        if container.state == "created":
-            return self._change(
-                container_id, state="running", started_at=self._now(), pid=1_000_000 + int(container_id[1:])
+        if container_id not in self.containers:
+            raise TemporaryError(f"there is no container {container_id}")
+        if self.containers[container_id].state == "created":
+            self.runs.append(
+                self._change(
+                    container_id, state="running", started_at=self._now(), pid=1_000_000 + int(container_id[1:])
+                )
             )
-        return container
+        return self.containers[container_id]
 
     def stop_container(self, container_id: str, grace_seconds: int) -> ContainerRecord:
         """Ends at once, with the exit code of SIGTERM."""
@@ -93,11 +98,14 @@ class FakeRuntime:
     def remove_container(self, container_id: str) -> None:
         """It need not be there."""
         self._called("remove_container", container_id)
-        self.containers.pop(container_id, None)
+        removed = self.containers.pop(container_id, None)
+        if removed is not None and removed.state == "running":
+            self.on_end(container_id)
 
     def end(self, container_id: str, exit_code: int) -> None:
-        """The container's process ends; nobody is told."""
+        """The container's process ends."""
         self._change(container_id, state="exited", exit_code=exit_code, finished_at=self._now(), pid=0)
+        self.on_end(container_id)
 
     def reboot(self) -> None:
         """What a reboot leaves: containers that ran are ``created``, as Podman shows them."""

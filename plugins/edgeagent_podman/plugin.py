@@ -28,5 +28,7 @@ def edgeagent_config_schema() -> type[PluginConfig]:
 
 @hookimpl
 def edgeagent_container_runtime(ctx: PluginContext) -> ContainerRuntime:
-    """The runtime; it connects when it is first called."""
-    return PodmanRuntime(cast(PodmanConfig, ctx.config))
+    """The runtime, with podman-py imported: this runs in the lane's own process, when a call is near."""
+    runtime = PodmanRuntime(cast(PodmanConfig, ctx.config))
+    runtime.prepare()
+    return runtime

@@ -54,6 +54,10 @@ class PodmanRuntime:
         # What stands before and after the id in the path of a log file; the list does not give the path.
         self._log_path: tuple[str, str] | None = None
 
+    def prepare(self) -> None:
+        """Import what takes long to import, ahead of the first call. Asks Podman nothing."""
+        assert self._client is not None
+
     @property
     def _client(self) -> "PodmanClient":
         with self._lock:

@@ -3,16 +3,21 @@
 Everything is a process of its own, started by the commands that people use.
 """
 
+import contextlib
+import http.client
 import json
 import os
+import socket
 import subprocess
 import sys
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from edgeagent.api.runtime import LABEL_CONTAINER, LABEL_POD_NAME, LABEL_POD_UID
 from tests.support.broker import MOSQUITTO
 from tests.support.podman import PodmanService
 from tests.support.proc import Process, free_port, port_answers
@@ -53,6 +58,37 @@ class AgentProcess:
         done = self.run("get", "pods", "-A", "-o", "json", check=False)
         items: list[dict[str, Any]] = json.loads(done.stdout)["items"] if done.returncode == 0 else []
         return items
+
+    def read(self, path: str) -> Any:
+        """The JSON behind a path of the local API, asked without a program; None where there is no answer."""
+        sections = tomllib.loads(self.config.read_text())
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            connection = _LocalConnection(Path(sections["agent"]["run_dir"]) / "api.sock")
+            try:
+                connection.request("GET", path)
+                answer = connection.getresponse()
+                body = answer.read()
+                return json.loads(body) if answer.status == 200 else None
+            finally:
+                connection.close()
+        return None
+
+    def pod(self, name: str, namespace: str = "default") -> dict[str, Any]:
+        """One pod as the node itself sees it; empty where it knows of none."""
+        found: dict[str, Any] = self.read(f"/api/v1/namespaces/{namespace}/pods/{name}") or {}
+        return found
+
+    def container_status(self, name: str, position: int = 0) -> dict[str, Any]:
+        """A container's status as the node itself sees it; empty where there is none."""
+        statuses = self.pod(name).get("status", {}).get("containerStatuses", [])
+        found: dict[str, Any] = statuses[position] if len(statuses) > position else {}
+        return found
+
+    def condition(self, type_: str) -> dict[str, Any]:
+        """A condition of the node as the node itself sees it; empty where it has none."""
+        summary = self.read("/edge/v1/status") or {}
+        conditions: list[dict[str, Any]] = summary.get("status", {}).get("conditions", [])
+        return next((condition for condition in conditions if condition["type"] == type_), {})
 
     def start(self) -> None:
         """Start it, and wait until its local socket answers."""
@@ -164,6 +200,120 @@ class Cluster:
     def wait_phase(self, name: str, phase: str, timeout: float = 30.0) -> None:
         """Wait until the hub knows the pod in ``phase``."""
         wait_for(lambda: self.pod_phase(name) == phase, timeout, f"pod {name} to be {phase} at the hub")
+
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool = True) -> None:
+        """Publish as whoever owns the broker can: anything, on any topic below ``edge/v1/<cluster>/``."""
+        file = self.directory / "payload"
+        file.write_bytes(payload)
+        self._mosquitto("mosquitto_pub", topic, *(["-r"] if retain else []), "-f", str(file))
+
+    def retained(self, topic: str) -> bytes:
+        """The retained message on a topic below ``edge/v1/<cluster>/``; AssertionError where there is none."""
+        return self._mosquitto("mosquitto_sub", topic, "-C", "1", "-W", "5", "-N")
+
+    def _mosquitto(self, name: str, topic: str, *arguments: str) -> bytes:
+        ca, certificate, key = (str(self.hub_dir / file) for file in ("ca.crt", "hub.crt", "hub.key"))
+        argv = [name, "-h", "127.0.0.1", "-p", str(self.port), "--cafile", ca, "--cert", certificate]
+        argv += ["--key", key, "-q", "1", "-t", f"edge/v1/{CLUSTER}/{topic}", *arguments]
+        done = subprocess.run(argv, capture_output=True, timeout=20, check=False)
+        assert done.returncode == 0, f"{name} ended with status {done.returncode}: {done.stderr.decode()}"
+        return done.stdout
+
+
+_FORWARD = """
+import asyncio, sys
+async def copy(source, sink):
+    try:
+        while data := await source.read(65536):
+            sink.write(data)
+            await sink.drain()
+    except OSError:
+        pass
+    finally:
+        sink.close()
+async def accept(reader, writer):
+    try:
+        there, here = await asyncio.open_connection("127.0.0.1", int(sys.argv[2]))
+    except OSError:
+        writer.close()
+        return
+    await asyncio.gather(copy(reader, here), copy(there, writer))
+async def main():
+    await (await asyncio.start_server(accept, "127.0.0.1", int(sys.argv[1]))).serve_forever()
+asyncio.run(main())
+"""
+
+
+class Link:
+    """The network between a node and the broker: a process that forwards, and that can be cut."""
+
+    def __init__(self, cluster: Cluster, node: AgentProcess) -> None:
+        """Lead ``node`` through the link; it must not have been started yet."""
+        self.port = free_port()
+        self.process = Process(
+            [sys.executable, "-c", _FORWARD, str(self.port), str(cluster.port)],
+            log=node.directory / "link.log",
+        )
+        text = node.config.read_text()
+        node.config.write_text(text.replace("[mqtt]", f'[mqtt]\nbrokers = ["127.0.0.1:{self.port}"]', 1))
+
+    def mend(self) -> None:
+        """From now on there is a network."""
+        self.process.start()
+        self.process.wait_until(lambda: port_answers(self.port), what="forwarding")
+
+    def cut(self) -> None:
+        """From now on there is none; connections break."""
+        self.process.kill()
+
+
+class _LocalConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=10)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A container as Podman tells of it, without the agent's help."""
+
+    id: str
+    started_at: int
+    state: str
+    pod: str
+    uid: str
+    container: str
+
+
+def containers(podman: PodmanService) -> list[Seen]:
+    """All containers of pods, running or not, sorted by id."""
+    found = json.loads(podman.run("ps", "--all", "--no-trunc", "--format", "json").stdout)
+    return sorted(
+        (
+            Seen(
+                id=item["Id"],
+                started_at=item["StartedAt"],
+                state=item["State"],
+                pod=item["Labels"][LABEL_POD_NAME],
+                uid=item["Labels"][LABEL_POD_UID],
+                container=item["Labels"][LABEL_CONTAINER],
+            )
+            for item in found
+            if LABEL_POD_UID in (item["Labels"] or {})
+        ),
+        key=lambda seen: seen.id,
+    )
+
+
+def running(podman: PodmanService) -> list[Seen]:
+    """The containers of pods that run."""
+    return [seen for seen in containers(podman) if seen.state == "running"]
 
 
 def sleeper(name: str, node: str, *, seconds: int = 3600, **spec: object) -> dict[str, object]:

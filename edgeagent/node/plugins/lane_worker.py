@@ -134,6 +134,8 @@ def main() -> None:
     for _ in range(hello.workers):
         threading.Thread(target=_work, args=(connection, targets, requests), daemon=True).start()
     connection.send(Ready())
+    # The child was started for a call that is on its way: what the hooks import is there when it comes.
+    threading.Thread(target=targets.prepare, daemon=True).start()
     decoder = msgspec.msgpack.Decoder(Request)
     while (payload := connection.receive()) is not None:
         requests.put(decoder.decode(payload))

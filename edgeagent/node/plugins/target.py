@@ -4,6 +4,7 @@ Used in the agent by thread lanes and in the child by process lanes; always off 
 """
 
 import importlib
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from functools import reduce
@@ -15,8 +16,10 @@ import pluggy
 
 from edgeagent.api import hookspecs
 from edgeagent.api.plugin import PluginConfig, PluginContext
-from edgeagent.node.plugins.contract import CONFIG_SCHEMA, check_answer, hook_names
+from edgeagent.node.plugins.contract import CONFIG_SCHEMA, PLUGIN_INFO, check_answer, hook_names
 from edgeagent.node.plugins.faults import WrongAnswer
+
+log = logging.getLogger(__name__)
 
 HookFunctions = Mapping[str, "pluggy.HookImpl"]
 """A plugin's hook implementations by the name of the hook."""
@@ -133,6 +136,15 @@ class Targets:
         value: object = function(*args)
         check_answer(value, hook, method)
         return value
+
+    def prepare(self) -> None:
+        """Call every hook that makes something, ahead of the first call. What fails is left for a call to meet."""
+        for hook in self._hooks:
+            if hook not in (PLUGIN_INFO, CONFIG_SCHEMA):
+                try:
+                    self._target(hook)
+                except Exception as error:  # plugin code: the call that needs it raises the same
+                    log.debug("%s is not ready yet: %s", hook, error)
 
     def _target(self, hook: str) -> object:
         with self._making:

@@ -6,6 +6,8 @@ https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from edgeagent.api.clock import rfc3339
 from edgeagent.api.objects.base import Condition
 from edgeagent.api.objects.pod import (
@@ -86,7 +88,7 @@ def _phase(pod: Pod, statuses: Sequence[ContainerStatus]) -> str:
 def _container_status(container: Container, seen: Observation, now: float) -> ContainerStatus:
     runs = runs_of(container.name, list(seen.containers))
     current = runs[0] if runs else None
-    history = seen.record.containers.get(container.name, ContainerHistory())
+    history = _shown(seen.record.containers.get(container.name, ContainerHistory()), seen.runtime_name)
     problem = seen.waiting.get(container.name) or seen.refused
     state = _state(current, history, problem, seen.pod, now)
     last = ContainerStateUnion()
@@ -103,6 +105,14 @@ def _container_status(container: Container, seen: Observation, now: float) -> Co
         image_id=current.image_id if current else "",
         container_id=f"{seen.runtime_name}://{current.id}" if current else "",
     )
+
+
+def _shown(history: ContainerHistory, runtime_name: str) -> ContainerHistory:
+    """The history with the ended run's id as Kubernetes writes it, the runtime's name before it."""
+    if history.last is None or not history.last.container_id:
+        return history
+    last = msgspec.structs.replace(history.last, container_id=f"{runtime_name}://{history.last.container_id}")
+    return msgspec.structs.replace(history, last=last)
 
 
 def _state(
