@@ -12,9 +12,7 @@ import random
 import secrets
 import ssl
 import tempfile
-import threading
 from collections.abc import AsyncIterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -127,32 +125,6 @@ def _memory_directory() -> str | None:
     return None
 
 
-class _DaemonExecutor(ThreadPoolExecutor):
-    """Each call on a thread that the end of the program does not wait for.
-
-    Connecting blocks in a thread; a broker that never answers must not hold up the prompt.
-    """
-
-    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> "Future[Any]":
-        """Run ``fn`` on a thread of its own."""
-        future: Future[Any] = Future()
-
-        def run() -> None:
-            try:
-                result = fn(*args, **kwargs)
-            except BaseException as error:
-                future.set_exception(error)
-            else:
-                future.set_result(result)
-
-        threading.Thread(target=run, daemon=True, name="edgectl-connect").start()
-        return future
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Wait for nothing."""
-        super().shutdown(wait=False, cancel_futures=cancel_futures)
-
-
 class _Call:
     """One call: the answers not yet read, and whether the hub has sent its last."""
 
@@ -211,9 +183,7 @@ class HubClient:
         return ", ".join(f"{broker.host}:{broker.port}" for broker in self._operator.brokers)
 
     async def __aenter__(self) -> Self:
-        loop = asyncio.get_running_loop()
-        loop.set_default_executor(_DaemonExecutor(max_workers=1))
-        self._broken = loop.create_future()
+        self._broken = asyncio.get_running_loop().create_future()
         self._running = asyncio.create_task(self._session.run())
         self._running.add_done_callback(self._session_ended)
         try:

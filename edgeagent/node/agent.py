@@ -86,7 +86,7 @@ class Agent:
         self._note_boot()
         self._facts: Sequence[Facts] = ()
         self._status_due: asyncio.TimerHandle | None = None
-        self._uplink: "Uplink | None" = None
+        self._uplink: Uplink | None = None
         self._events = EventRecorder(
             node=name, outbox=self._outbox, clock=clock, rng=rng, on_append=self._events_appended
         )

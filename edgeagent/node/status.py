@@ -1,7 +1,6 @@
 """The node's own status: what it is, what it has, and what is wrong with it."""
 
 import os
-import platform
 import socket
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,10 +16,10 @@ MAX_PODS = 110
 
 def system_info(root: Path, runtime: str) -> NodeSystemInfo:
     """What kind of machine this is. ``root`` is where the file system begins."""
-    machine = platform.machine()
+    machine = os.uname().machine
     return NodeSystemInfo(
         architecture={"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}.get(machine, machine),
-        kernel_version=platform.release(),
+        kernel_version=os.uname().release,
         os_image=_os_image(root / "etc/os-release"),
         container_runtime_version=runtime,
         kubelet_version=f"edgeagent-{__version__}",

@@ -5,7 +5,6 @@ import gc
 import os
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Coroutine
 from pathlib import Path
@@ -145,14 +144,9 @@ def test_the_second_broker_is_tried(mosquitto: Mosquitto) -> None:
         assert run(ask()) == []
 
 
-# paho leaves the socket of a failed TLS handshake to the garbage collector, which says so.
-left_to_the_collector = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
-
-@left_to_the_collector
 @pytest.mark.parametrize("tls", [False, True])
 def test_a_broker_that_says_nothing_does_not_hold_up_the_end(tmp_path: Path, tls: bool) -> None:
-    """The connecting thread blocks for longer than the deadline; the program ends at once all the same."""
+    """The system would wait for longer than the deadline; the program ends at once all the same."""
     found = operator(1)
     if tls:
         material = tls_material(tmp_path, ["me"])
@@ -176,12 +170,7 @@ def test_a_broker_that_says_nothing_does_not_hold_up_the_end(tmp_path: Path, tls
         ):
             run(ask())
         assert time.monotonic() - began < 3
-    wait_for(lambda: not [t for t in _threads() if t.startswith("edgectl-connect")], what="the thread to end")
-    gc.collect()
-
-
-def _threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate()]
+    gc.collect()  # a socket that was left open would say so
 
 
 def test_a_request_larger_than_the_brokers_limit(mosquitto_factory: MosquittoFactory) -> None:
@@ -278,7 +267,6 @@ def test_answers_that_nobody_reads_are_bounded(mosquitto: Mosquitto, monkeypatch
         assert 0 <= run(with_hub(mosquitto.port, ask)) < 50
 
 
-@left_to_the_collector
 def test_mutual_tls_and_a_certificate_that_is_refused(
     mosquitto_factory: MosquittoFactory, tmp_path: Path
 ) -> None:
@@ -304,7 +292,7 @@ def test_mutual_tls_and_a_certificate_that_is_refused(
         run(connect(who(foreign, material)))
     with pytest.raises(HubUnreachableError, match="TLS failed: CERTIFICATE_VERIFY_FAILED"):
         run(connect(who(material, foreign)))
-    gc.collect()
+    gc.collect()  # a socket that was left open would say so
 
 
 def test_the_reply_topic_may_be_refused(mosquitto_factory: MosquittoFactory, tmp_path: Path) -> None:

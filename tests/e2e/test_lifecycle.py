@@ -199,7 +199,9 @@ def test_a_crash_is_restarted_at_once_and_then_backs_off(cluster: Cluster, node:
         assert "back-off" in status["state"]["waiting"]["message"]
         end = status["lastState"]["terminated"]
         assert (end["exitCode"], end["reason"]) == (code, reason)
-        wait_for(lambda name=name: "CrashLoopBackOff" in cluster.ctl("get", "pod", name).stdout, 10, "it shown")  # type: ignore[misc]
+        wait_for(
+            lambda name=name: "CrashLoopBackOff" in cluster.ctl("get", "pod", name).stdout, 10, "it shown"
+        )  # type: ignore[misc]
         assert cluster.pod_phase(name) == "Running"
     assert log_of(cluster, "ends") == "run\n"
     assert log_of(cluster, "ends", "--previous") == "run\n"
@@ -398,7 +400,9 @@ def test_the_technician_sees_everything_without_a_broker(
         table = node.run("get", "pods").stdout.splitlines()
         assert table[0].split()[:4] == ["NAME", "READY", "STATUS", "RESTARTS"]
         assert table[1].split()[:4] == ["local", "1/1", "Running", "0"]
-        assert json.loads(node.run("get", "pod", "local", "-o", "json").stdout)["status"]["phase"] == "Running"
+        assert (
+            json.loads(node.run("get", "pod", "local", "-o", "json").stdout)["status"]["phase"] == "Running"
+        )
         assert "kind: Pod" in node.run("get", "pod", "local", "-o", "yaml").stdout
         assert NODE in node.run("get", "nodes").stdout
         assert node.run("logs", "local").stdout == "here\n"
@@ -413,4 +417,6 @@ def test_the_technician_sees_everything_without_a_broker(
         assert 'pods "nobody" not found' in missing.stderr
     finally:
         cluster.start_broker()
-    wait_for(lambda: node.condition("Connected").get("status") == "True", 10, "the node to be connected again")
+    wait_for(
+        lambda: node.condition("Connected").get("status") == "True", 10, "the node to be connected again"
+    )

@@ -1,14 +1,11 @@
-"""PodmanRuntime on a real Podman, a real registry, real containers."""
+"""PodmanRuntime's containers on a real Podman: their lives, and Podman's own coming and going."""
 
-import itertools
 import json
 import os
-import select
 import signal
-import socket as sockets
+import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,68 +13,12 @@ import msgspec
 import pytest
 
 from edgeagent.api.errors import PermanentError, TemporaryError
-from edgeagent.api.runtime import LABEL_POD_UID, ContainerConfig, ContainerRecord, PullCredentials
+from edgeagent.api.runtime import LABEL_POD_UID
 from edgeagent_podman.config import PodmanConfig
 from edgeagent_podman.runtime import PodmanRuntime
+from tests.plugins.containers import IMAGE, Make, config, ended, log_text, wait_dead
 from tests.support.podman import PodmanService
-from tests.support.registry import Registry
 from tests.support.waiting import wait_for
-
-IMAGE = "localhost/busybox:1"
-_numbers = itertools.count()
-
-
-@pytest.fixture
-def runtime(podman: PodmanService) -> PodmanRuntime:
-    return PodmanRuntime(PodmanConfig(socket=str(podman.socket)))
-
-
-Make = Callable[..., ContainerRecord]
-
-
-@pytest.fixture
-def create(runtime: PodmanRuntime) -> Make:
-    """Create a container from the changes to a usual config; a name is given where there is none."""
-
-    def make(*command: str, **changes: object) -> ContainerRecord:
-        return runtime.create_container(config(*command, **changes))
-
-    return make
-
-
-def config(*command: str, **changes: object) -> ContainerConfig:
-    base = ContainerConfig(
-        name=f"c{next(_numbers)}", image=IMAGE, labels={LABEL_POD_UID: "u"}, command=list(command) or None
-    )
-    return msgspec.structs.replace(base, **changes)
-
-
-def wait_dead(pid: int, number: signal.Signals | None = None) -> None:
-    """Return once the process has ended, as a pidfd tells; ``number`` is sent to it first."""
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        if number is not None:
-            signal.pidfd_send_signal(descriptor, number)
-        assert select.select([descriptor], [], [], 15)[0], f"process {pid} did not end"
-    finally:
-        os.close(descriptor)
-
-
-def ended(runtime: PodmanRuntime, record: ContainerRecord) -> ContainerRecord:
-    """Run a created container to its end."""
-    started = runtime.start_container(record.id)
-    if started.pid:
-        wait_dead(started.pid)
-    return runtime.wait_container(record.id)
-
-
-def log_text(record: ContainerRecord) -> str:
-    """The container's output, from its log in CRI's format."""
-    lines = wait_for(lambda: Path(record.log_path).read_text().splitlines(), what="a log line")
-    return "\n".join(line.split(" ", 3)[3] for line in lines)
 
 
 def test_info_names_podman_and_its_version(runtime: PodmanRuntime, podman: PodmanService) -> None:
@@ -123,12 +64,6 @@ def test_a_name_that_is_the_beginning_of_an_id_is_no_container(runtime: PodmanRu
     other = create("sleep", "100")
     with pytest.raises(PermanentError):
         create("sleep", "100", name=other.id[:8], image="localhost/nope:1")
-
-
-def test_an_absent_image_is_named(create: Make) -> None:
-    with pytest.raises(PermanentError, match=r"localhost/nope:1 is not on this node") as caught:
-        create("true", image="localhost/nope:1")
-    assert caught.value.reason == "ImageNotPresent"
 
 
 def test_a_config_that_cannot_work_is_permanent(create: Make) -> None:
@@ -275,17 +210,13 @@ def test_environment_directory_and_arguments_arrive(runtime: PodmanRuntime, crea
     assert log_text(ended(runtime, shown)) == "/new/dir\nb c=d\nan arg"
 
 
-def test_args_alone_replace_the_images_command(runtime: PodmanRuntime, create: Make) -> None:
-    assert log_text(ended(runtime, create(args=["echo", "hello"]))) == "hello"
-
-
 def test_nothing_of_the_hosts_environment_arrives(runtime: PodmanRuntime, create: Make) -> None:
     names = {line.split("=")[0] for line in log_text(ended(runtime, create("env"))).splitlines()}
     assert names <= {"PATH", "HOME", "HOSTNAME", "TERM", "container", "SHLVL", "PWD"}
 
 
 def test_the_hosts_name_or_ones_own(runtime: PodmanRuntime, create: Make) -> None:
-    assert log_text(ended(runtime, create("hostname"))) == sockets.gethostname()
+    assert log_text(ended(runtime, create("hostname"))) == socket.gethostname()
     assert log_text(ended(runtime, create("hostname", hostname="web-0"))) == "web-0"
 
 
@@ -322,31 +253,6 @@ def test_the_log_file_stays_within_its_size(podman: PodmanService) -> None:
     text = Path(record.log_path).read_text()
     assert len(text) <= 8192
     assert text.splitlines()[-1].endswith(" line 1999")
-
-
-def test_an_images_health_check_never_runs(
-    runtime: PodmanRuntime, podman: PodmanService, create: Make, tmp_path: Path
-) -> None:
-    (tmp_path / "Containerfile").write_text(f"FROM {IMAGE}\nHEALTHCHECK --interval=1s CMD touch /checked\n")
-    podman.run("build", "--format", "docker", "--tag", "localhost/checked:1", str(tmp_path))
-    assert "touch /checked" in podman.run("image", "inspect", "localhost/checked:1").stdout
-    running = runtime.start_container(create("sleep", "100", image="localhost/checked:1").id)
-    assert "touch" not in json.dumps(
-        json.loads(podman.run("inspect", running.id).stdout)[0]["Config"].get("Healthcheck")
-    )
-    time.sleep(1.5)
-    assert not Path(f"/proc/{running.pid}/root/checked").exists()
-
-
-def test_an_images_volume_goes_with_the_container(
-    runtime: PodmanRuntime, podman: PodmanService, create: Make
-) -> None:
-    podman.run("create", "--name", "base", "--network", "host", IMAGE, "true")
-    podman.run("commit", "-q", "--change", "VOLUME /data", "base", "localhost/volume:1")
-    running = runtime.start_container(create("sleep", "100", image="localhost/volume:1").id)
-    assert podman.run("volume", "ls", "-q").stdout.strip()
-    runtime.remove_container(running.id)
-    assert podman.run("volume", "ls", "-q").stdout.strip() == ""
 
 
 def test_a_monitor_that_was_killed_took_the_exit_code_with_it(podman: PodmanService) -> None:
@@ -437,82 +343,6 @@ def test_a_frozen_service_times_out(podman: PodmanService) -> None:
     assert caught.value.reason == "RuntimeUnavailable"
     podman.process.thaw()
     assert impatient.list_containers() == []
-
-
-def test_find_image(runtime: PodmanRuntime) -> None:
-    found = runtime.find_image(IMAGE)
-    assert found is not None
-    assert found.reference == IMAGE
-    assert len(found.id) == 64
-    assert runtime.find_image("localhost/absent:1") is None
-    assert runtime.find_image("127.0.0.1:5/a/b/c@sha256:" + "0" * 64) is None
-    for wrong in ("Not A Reference", "", "../../containers/json?x=y#z"):
-        with pytest.raises(PermanentError) as caught:
-            runtime.find_image(wrong)
-        assert caught.value.reason in ("InvalidImageName", "InvalidArgument")
-
-
-@pytest.fixture
-def pushed(podman: PodmanService, registry: Registry) -> Iterator[str]:
-    """An image that the registry has and Podman has not."""
-    reference = f"{registry.address}/edge/app:{next(_numbers)}"
-    podman.run("tag", IMAGE, reference)
-    podman.run("push", "--quiet", "--tls-verify=false", reference)
-    podman.run("untag", IMAGE, reference)
-    yield reference
-    podman.run("untag", IMAGE, reference, check=False)
-
-
-def test_pull_from_a_real_registry(runtime: PodmanRuntime, pushed: str, create: Make) -> None:
-    assert runtime.find_image(pushed) is None
-    pulled = runtime.pull_image(pushed, None)
-    assert pulled == runtime.find_image(pushed)
-    assert runtime.pull_image(pushed, PullCredentials(username="u", password="p")).id == pulled.id
-    assert ended(runtime, create("true", image=pushed)).exit_code == 0
-
-
-def test_an_insecure_registry_is_one_that_is_named(
-    podman: PodmanService, registry: Registry, pushed: str
-) -> None:
-    """The plain HTTP of the test's registry is in registries.conf too, so the request itself is looked at."""
-    asked: list[bytes] = []
-    ours = PodmanRuntime(PodmanConfig(socket=str(podman.socket), insecure_registries=[registry.address]))
-    original = ours._client.post
-
-    def post(path: str, params: dict[str, str], **rest: object) -> object:
-        asked.append(json.dumps(params).encode())
-        return original(path, params, **rest)  # type: ignore[arg-type]
-
-    ours._client.post = post  # type: ignore[method-assign, assignment]
-    assert ours.pull_image(pushed, None).reference == pushed
-    assert b'"tlsVerify": "false"' in asked[0]
-
-
-def test_an_image_that_the_registry_lacks(runtime: PodmanRuntime, registry: Registry) -> None:
-    with pytest.raises(TemporaryError, match="could not pull") as caught:
-        runtime.pull_image(f"{registry.address}/edge/absent:1", None)
-    assert caught.value.reason == "ErrImagePull"
-
-
-def test_a_registry_that_does_not_answer(runtime: PodmanRuntime) -> None:
-    with pytest.raises(TemporaryError, match="refused") as caught:
-        runtime.pull_image("127.0.0.1:1/edge/app:1", None)
-    assert caught.value.reason == "ErrImagePull"
-
-
-def test_a_pull_that_takes_too_long_is_given_up(podman: PodmanService) -> None:
-    with sockets.create_server(("127.0.0.1", 0)) as silent:
-        impatient = PodmanRuntime(PodmanConfig(socket=str(podman.socket), pull_timeout=1))
-        begun = time.monotonic()
-        with pytest.raises(TemporaryError, match="within 1 s"):
-            impatient.pull_image(f"127.0.0.1:{silent.getsockname()[1]}/edge/app:1", None)
-        assert time.monotonic() - begun < 4
-
-
-def test_a_reference_that_is_none(runtime: PodmanRuntime) -> None:
-    with pytest.raises(PermanentError) as caught:
-        runtime.pull_image("Not A Reference", None)
-    assert caught.value.reason == "InvalidImageName"
 
 
 def test_one_call_waits_while_others_go_on(runtime: PodmanRuntime, create: Make) -> None:

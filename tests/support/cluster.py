@@ -201,7 +201,6 @@ class Cluster:
         """Wait until the hub knows the pod in ``phase``."""
         wait_for(lambda: self.pod_phase(name) == phase, timeout, f"pod {name} to be {phase} at the hub")
 
-
     def publish(self, topic: str, payload: bytes, *, retain: bool = True) -> None:
         """Publish as whoever owns the broker can: anything, on any topic below ``edge/v1/<cluster>/``."""
         file = self.directory / "payload"

@@ -138,7 +138,7 @@ class Targets:
         return value
 
     def prepare(self) -> None:
-        """Call every hook that makes something, ahead of the first call. What fails is left for a call to meet."""
+        """Call every hook that makes something, ahead of the first call; what fails, a call will meet."""
         for hook in self._hooks:
             if hook not in (PLUGIN_INFO, CONFIG_SCHEMA):
                 try:

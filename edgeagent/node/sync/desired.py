@@ -79,22 +79,16 @@ class DesiredSync:
             self._news.set()
 
     async def run(self) -> None:
-        """Work off what is offered, for ever; a newer index takes the place of one under way."""
+        """Work off what is offered, for ever: always the newest, and each to its end.
+
+        One under way is not given up for a newer one: a hub that publishes without a pause would
+        otherwise keep the node from ever getting anywhere.
+        """
         while True:
             await self._news.wait()
             self._news.clear()
-            attempt = asyncio.ensure_future(self._attempt(self._payload))
-            newer = asyncio.ensure_future(self._news.wait())
-            try:
-                await asyncio.wait({attempt, newer}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                newer.cancel()
-                if not attempt.done():
-                    attempt.cancel()
-                    await asyncio.wait({attempt})
-            if attempt.cancelled():
-                continue
-            if (delay := attempt.result()) is not None:
+            delay = await self._attempt(self._payload)
+            if delay is not None and not self._news.is_set():
                 await self._pause(delay)
 
     async def _pause(self, delay: float) -> None:
@@ -138,13 +132,15 @@ class DesiredSync:
         if isinstance(data, ChunkList):
             data = await self._fetcher.assemble(data, MAX_INDEX_BYTES, "the index")
         envelope = decode_envelope(data, INDEX_TYPE)
-        # Imported only now: an idle agent that has no new index needs no cryptography in memory.
+        index_digest = digest(envelope.payload)
+        if index_digest == self._desired.index_digest:
+            return  # verified when it was put in force; whoever sent it now changes nothing
+        # Imported only now: an agent whose index stays as it is needs no cryptography in memory.
         from edgeagent.wire.trust import verify
 
         anchor = verify(envelope, self.anchor)
         index = decode_index(envelope.payload, cluster=self._cluster, node=self._node)
-        index_digest = digest(envelope.payload)
-        if index.generation < self._desired.generation or index_digest == self._desired.index_digest:
+        if index.generation < self._desired.generation:
             return
         if index.generation == self._desired.generation:
             raise PermanentError(

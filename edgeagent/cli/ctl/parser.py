@@ -1,0 +1,204 @@
+"""The command line of ``edgectl``: commands, options, help.
+
+It names the commands but does not know them, so that help and usage errors come at once.
+"""
+
+import argparse
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from edgeagent.cli.ctl.arguments import (
+    parse_boolean,
+    parse_duration,
+    parse_grace,
+    parse_selector,
+    parse_tail,
+)
+
+DEFAULT_CONFIG = "~/.config/edgeagent/operator.json"
+OUTPUTS = ("table", "wide", "json", "yaml", "name")
+"""What ``get -o`` takes: `edgeagent.cli.output.FORMATS`, which is not imported for the sake of help alone."""
+
+_KINDS_HELP = "po|pod|pods, cm|configmap(s), secret(s), no|node(s), ev|event(s)"
+
+_EXAMPLES = {
+    "edgectl": """\
+examples:
+  edgectl apply -f hello.yaml               create or change what the file holds
+  edgectl get pods -A                       what runs, in every namespace
+  edgectl describe pod hello                all about it, and what happened to it
+  edgectl logs hello --tail 20              what it printed""",
+    "apply": """\
+examples:
+  edgectl apply -f hello.yaml               create or change what the file holds
+  edgectl apply -f site/ -R                 every .yaml, .yml and .json below a directory
+  cat hello.yaml | edgectl apply -f -       from standard input
+  edgectl apply -f hello.yaml --dry-run=client   check the file, without asking the hub
+
+All objects are taken, or none.""",
+    "get": """\
+examples:
+  edgectl get pods                          the pods of the default namespace
+  edgectl get po,cm -n shop -o wide         several kinds, more columns
+  edgectl get pod hello -o yaml             one object, whole
+  edgectl get pods -A -l app=web --watch    keep printing changes, until ^C""",
+    "describe": """\
+examples:
+  edgectl describe pod hello
+  edgectl describe node/gateway-7""",
+    "delete": """\
+examples:
+  edgectl delete pod hello                  and wait until it is gone
+  edgectl delete -f hello.yaml --wait=false
+  edgectl delete pods -l app=web
+  edgectl delete pod hello --force          forget it, though its node cannot confirm""",
+    "logs": """\
+examples:
+  edgectl logs hello --tail 20
+  edgectl logs hello -c web --previous      of the run before this one""",
+    "completion": """\
+examples:
+  source <(edgectl completion bash)
+  edgectl completion fish > ~/.config/fish/completions/edgectl.fish""",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Usage errors as kubectl reports them: one line, where to find help, exit code 1."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        """Print ``message`` and end with 1."""
+        from edgeagent.cli.output import escape  # not for help
+
+        self.exit(1, f"error: {escape(message)}\nSee '{self.prog} --help' for usage.\n")
+
+
+class _CommandParser(_Parser):
+    """A command's own part of the line, with options and names in any order: ``get pod -o wide hello``."""
+
+    _intermixing = False
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """As argparse's own, intermixed; that one calls this one again for each of its two passes."""
+        if self._intermixing:
+            return super().parse_known_args(args, namespace)
+        self._intermixing = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._intermixing = False
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = _Parser(
+        prog="edgectl",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Controls pods on edge nodes, over MQTT, in the manner of kubectl.",
+        epilog=_EXAMPLES["edgectl"] + "\n\nenvironment:\n"
+        "  EDGECTL_CONFIG   the operator file, where --config does not name it\n"
+        "  NO_COLOR         no colours\n\n"
+        "'edgectl COMMAND --help' shows a command's own options and examples.",
+    )
+    _global_options(parser, default=None)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_CommandParser)
+    shared = _CommandParser(add_help=False)
+    _global_options(shared, default=argparse.SUPPRESS)
+
+    def command(name: str, summary: str) -> argparse.ArgumentParser:
+        return commands.add_parser(
+            name,
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
+            epilog=_EXAMPLES.get(name),
+            parents=[shared],
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    apply = command("apply", "create or change objects from files")
+    _file_options(apply, required=True)
+    apply.add_argument(
+        "--dry-run",
+        choices=("none", "server", "client"),
+        default="none",
+        help="check only: 'client' without asking the hub, 'server' at the hub",
+    )
+
+    get = command("get", "show objects")
+    _target_argument(get, "*")
+    _selection_options(get)
+    get.add_argument("-o", "--output", choices=OUTPUTS, default="table", help="how to print (default: table)")
+    get.add_argument("-w", "--watch", action="store_true", help="go on printing changes until interrupted")
+    get.add_argument("--no-headers", action="store_true", help="leave the headings out")
+
+    describe = command("describe", "tell all about an object, and what happened to it")
+    _target_argument(describe, "*")
+    _selection_options(describe)
+
+    delete = command("delete", "delete objects by name, label or file, and wait until they are gone")
+    _target_argument(delete, "*")
+    _selection_options(delete)
+    _file_options(delete, required=False)
+    delete.add_argument("--all", action="store_true", help="all objects of the kind in the namespace")
+    delete.add_argument("--wait", type=parse_boolean, default=True, metavar="true|false",
+                        help="wait until the objects are gone (default: true)")  # fmt: skip
+    delete.add_argument("--timeout", type=parse_duration, default=0.0, metavar="DURATION",
+                        help="how long to wait, as 30s or 5m (default: 0, for ever)")  # fmt: skip
+    delete.add_argument("--grace-period", type=parse_grace, default=None, metavar="SECONDS",
+                        help="time for containers to end by themselves")  # fmt: skip
+    delete.add_argument(
+        "--now", action="store_const", dest="grace_period", const=1, help="the same as --grace-period 1"
+    )
+    delete.add_argument(
+        "--force", action="store_true", help="forget the object without hearing from its node"
+    )
+    delete.add_argument("--ignore-not-found", action="store_true", help="an absent object is no error")
+
+    logs = command("logs", "print the log of a container")
+    logs.add_argument("pod", metavar="POD", help="the pod's name, or pod/NAME")
+    logs.add_argument("container", metavar="CONTAINER", nargs="?", help="its container, where it has several")
+    logs.add_argument("-c", "--container", dest="container_flag", metavar="CONTAINER", help="the same")
+    logs.add_argument(
+        "--tail", type=parse_tail, default=None, metavar="N", help="the last N lines (default: -1, all)"
+    )
+    logs.add_argument("-p", "--previous", action="store_true", help="of the run before this one")
+    logs.add_argument("--timestamps", action="store_true", help="put its time before each line")
+
+    version = command("version", "print edgectl's version")
+    version.add_argument("-o", "--output", choices=("json", "yaml"), default=None, help="how to print")
+
+    completion = command("completion", "print a completion script for a shell")
+    completion.add_argument("shell", choices=("bash", "zsh", "fish"))
+    return parser
+
+
+def _global_options(parser: argparse.ArgumentParser, *, default: str | None) -> None:
+    timeout = 10.0 if default is None else default
+    parser.add_argument(
+        "-n", "--namespace", default=default, metavar="NAME", help="the namespace (default: default)"
+    )
+    parser.add_argument("--config", default=default, metavar="FILE",
+                        help=f"the operator file (default: $EDGECTL_CONFIG or {DEFAULT_CONFIG})")  # fmt: skip
+    parser.add_argument("--request-timeout", type=parse_duration, default=timeout, metavar="DURATION",
+                        help="for connecting, and for each answer (default: 10s; 0: for ever)")  # fmt: skip
+
+
+def _file_options(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    parser.add_argument("-f", "--filename", action="append", required=required, default=None, metavar="FILE",
+                        help="a file, a directory, or - for standard input; may be repeated")  # fmt: skip
+    parser.add_argument("-R", "--recursive", action="store_true", help="the directories in a directory, too")
+
+
+def _target_argument(parser: argparse.ArgumentParser, count: str) -> None:
+    parser.add_argument("target", metavar="KIND [NAME …] | KIND/NAME", nargs=count, help=_KINDS_HELP)
+
+
+def _selection_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-A", "--all-namespaces", action="store_true", help="in every namespace")
+    parser.add_argument("-l", "--selector", type=parse_selector, default=None, metavar="K=V[,K=V…]",
+                        help="only objects with these labels")  # fmt: skip

@@ -1,0 +1,129 @@
+"""``edgectl get --watch``: every state of the objects once, until interrupted."""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from edgeagent.api.clock import SystemClock
+from edgeagent.api.errors import TemporaryError
+from edgeagent.api.objects.decode import KubernetesObject
+from edgeagent.cli.ctl.errors import CommandError, complain
+from edgeagent.cli.ctl.session import REWATCH_SECONDS, decode, fetch, server_error
+from edgeagent.cli.ctl.targets import Target, scope_of
+from edgeagent.cli.output import (
+    OutputFormat,
+    Table,
+    escape,
+    format_json,
+    format_yaml,
+    name_of,
+    wants_colour,
+)
+
+if TYPE_CHECKING:
+    from edgeagent.cli.hubclient import HubClient
+
+
+async def watch_objects(hub: "HubClient", target: Target, options: argparse.Namespace) -> int:
+    """Print the objects, then every change, until interrupted; a lost connection is taken up again."""
+    from edgeagent.wire.rpc import RpcError
+
+    printer = _WatchPrinter(target, options)
+    first, troubled = True, False
+    while True:
+        began = SystemClock().monotonic()
+        try:
+            # The watch first, then the list: nothing can happen unseen between the two.
+            async with hub.watch(
+                target.resource.kind,
+                namespace=scope_of(target.resource, options),
+                name=target.name,
+                labels=options.selector,
+            ) as events:
+                try:
+                    printer.listed(await fetch(hub, target, options))
+                except RpcError as error:
+                    if first or error.reason != "NotFound":
+                        raise CommandError(server_error(error, target)) from None
+                    printer.listed([])
+                if troubled:
+                    complain("watching again")
+                first = troubled = False
+                async for event in events:
+                    printer.event(event.type, decode(event.object))
+        except RpcError as error:
+            raise CommandError(server_error(error, target)) from None
+        except TemporaryError as error:
+            if first:
+                raise
+            if not troubled and error.reason != "Gap":
+                troubled = True
+                complain(f"{escape(str(error))}; trying again")
+            await hub.connected()
+        await asyncio.sleep(max(0.0, REWATCH_SECONDS - (SystemClock().monotonic() - began)))
+
+
+class _WatchPrinter:
+    """Prints objects when they are new or changed, and once more when they go."""
+
+    def __init__(self, target: Target, options: argparse.Namespace) -> None:
+        self._output: OutputFormat = options.output
+        self._known: dict[str, KubernetesObject] = {}
+        self._documents = 0
+        self._table = Table(
+            target.resource,
+            wide=self._output == "wide",
+            headers=not options.no_headers,
+            with_namespace=options.all_namespaces,
+            colour=wants_colour(sys.stdout),
+        )
+
+    def listed(self, items: Sequence[KubernetesObject]) -> None:
+        """All that exists now: prints what differs from what was known."""
+        present = {_identity(item) for item in items}
+        gone = [self._known.pop(key) for key in list(self._known) if key not in present]
+        fresh = [item for item in items if not self._is_known(item)]
+        self._known |= {_identity(item): item for item in items}
+        self._print([*gone, *fresh])
+
+    def event(self, kind: str, item: KubernetesObject) -> None:
+        """One change."""
+        if kind == "DELETED":
+            if self._known.pop(_identity(item), None) is not None:
+                self._print([item])
+        elif not self._is_known(item):
+            self._known[_identity(item)] = item
+            self._print([item])
+
+    def _is_known(self, item: KubernetesObject) -> bool:
+        """Whether this state of the object, or a later one, was printed.
+
+        A status changes without the version, so that only an older version is surely the past.
+        """
+        known = self._known.get(_identity(item))
+        if known is None or known == item:
+            return known is not None
+        versions = item.metadata.resource_version, known.metadata.resource_version
+        return all(version.isdecimal() for version in versions) and int(versions[0]) < int(versions[1])
+
+    def _print(self, items: Sequence[KubernetesObject]) -> None:
+        if not items:
+            return
+        if self._output == "json":
+            sys.stdout.writelines(format_json(item) for item in items)
+        elif self._output == "yaml":
+            for item in items:
+                sys.stdout.write(("---\n" if self._documents else "") + format_yaml(item))
+                self._documents += 1
+        elif self._output == "name":
+            sys.stdout.writelines(f"{name_of(item)}\n" for item in items)
+        else:
+            sys.stdout.writelines(f"{line}\n" for line in self._table.lines(items, SystemClock().now()))
+        sys.stdout.flush()
+
+
+def _identity(item: KubernetesObject) -> str:
+    meta = item.metadata
+    return meta.uid or f"{meta.namespace}/{meta.name}"
