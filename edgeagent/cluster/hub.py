@@ -17,7 +17,7 @@ from edgeagent.api.errors import PermanentError, TemporaryError
 from edgeagent.cluster.api import Api
 from edgeagent.cluster.ca import HUB_NAME
 from edgeagent.cluster.calls import Calls
-from edgeagent.cluster.layout import HubFiles
+from edgeagent.cluster.layout import HubFiles, read_file
 from edgeagent.cluster.lock import HubLock
 from edgeagent.cluster.observer import Observer
 from edgeagent.cluster.publisher import Publisher
@@ -25,6 +25,7 @@ from edgeagent.cluster.settings import load_settings
 from edgeagent.cluster.signing import SigningSource
 from edgeagent.cluster.store import Store, StoredObject
 from edgeagent.cluster.views import Views
+from edgeagent.wire.canonical import digest
 from edgeagent.wire.jitter import Backoff
 from edgeagent.wire.join import BrokerAddress
 from edgeagent.wire.session import Connection, Message, MqttSession, SessionConfig
@@ -65,7 +66,7 @@ class Hub:
         context = client_context(self._files.ca_certificate, self._files.hub_certificate, self._files.hub_key)
         config = SessionConfig(
             addresses=list(addresses or settings.hub_addresses()),
-            client_id=f"{settings.cluster}-{HUB_NAME}",
+            client_id=_client_id(settings.cluster, self._files.hub_key),
             tls=context,
             session_expiry=SESSION_SECONDS,
             reconnect_first=reconnect_first,
@@ -304,3 +305,8 @@ class Hub:
             and self._observer.report(stored.node, stored.namespace, stored.name, stored.uid) is None
         ):
             self._api.finish(stored)
+
+
+def _client_id(cluster: str, key: Path) -> str:
+    """Constant, for the kept session, and not to be guessed: brokers let the newer of two equal ids win."""
+    return f"{cluster}.{HUB_NAME}.{digest(b'client id' + read_file(key))[:16]}"

@@ -6,7 +6,7 @@ certificate as user name, and puts it for ``%u`` in the patterns; it can only st
 
 from edgeagent.cluster.ca import HUB_NAME
 from edgeagent.cluster.layout import HubFiles
-from edgeagent.wire.session import MAX_PACKET_BYTES
+from edgeagent.wire.pahosocket import MAX_PACKET_BYTES
 from edgeagent.wire.topics import Topics
 
 MAX_QUEUED_BYTES = 128 * 1024 * 1024

@@ -19,6 +19,7 @@ from edgeagent.node.config import AgentConfig
 from edgeagent.node.events import EventRecorder
 from edgeagent.node.identity import IdentityDir
 from edgeagent.node.localapi import LocalApi
+from edgeagent.node.lock import NodeLock
 from edgeagent.node.plugins.host import PluginHost
 from edgeagent.node.pods.exits import ExitWatcher
 from edgeagent.node.pods.manager import PodManager, Reports
@@ -28,6 +29,7 @@ from edgeagent.node.store.database import Database
 from edgeagent.node.store.desired import Change, DesiredState, get_meta, set_meta
 from edgeagent.node.store.outbox import Outbox
 from edgeagent.node.store.pods import PodRecord, PodRecords
+from edgeagent.wire.canonical import canonical_json, digest
 from edgeagent.wire.join import parse_broker
 from edgeagent.wire.reports import PodReport
 from edgeagent.wire.topics import Topics
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+SNAPSHOT_DELAY_SECONDS = 30.0
+"""After a switch, so that a burst of them makes one copy, and not while containers are being started."""
 STATUS_INTERVAL_SECONDS = 1.0
 """Changes of the node's status within this time are reported as one."""
 RUNTIME_FACTS_RETRY_SECONDS = 60.0
@@ -63,6 +67,7 @@ class Agent:
         name = self._identity.node
         self._topics = Topics(self._identity.cluster)
         config.run_dir.mkdir(parents=True, exist_ok=True, mode=0o755)
+        self._lock = NodeLock(config.run_dir / "agent.lock")
         self._plugins = PluginHost(
             config.plugins,
             node_name=name,
@@ -77,8 +82,11 @@ class Agent:
         self._plugins.load()
         # The runtime's worker takes its time to start: meanwhile the store is read.
         self._prepare()
-        self._database = Database(config.state_dir / "agent.db", now=clock.now())
+        self._database = Database(
+            config.state_dir / "agent.db", now=clock.now(), spare=config.run_dir / "agent.db"
+        )
         self._desired = DesiredState(self._database, now=clock.now())
+        self._adopt_origin()
         self._records = PodRecords(self._database)
         self._outbox = Outbox(self._database)
         self._conditions = Conditions()
@@ -86,6 +94,7 @@ class Agent:
         self._note_boot()
         self._facts: Sequence[Facts] = ()
         self._status_due: asyncio.TimerHandle | None = None
+        self._snapshot_due: asyncio.TimerHandle | None = None
         self._uplink: Uplink | None = None
         self._events = EventRecorder(
             node=name, outbox=self._outbox, clock=clock, rng=rng, on_append=self._events_appended
@@ -114,11 +123,18 @@ class Agent:
             resync_seconds=self._config.agent.resync_seconds,
         )
 
+    def _adopt_origin(self) -> None:
+        try:
+            self._desired.adopt_origin(digest(canonical_json(self._identity.trust)))
+        except TemporaryError as error:
+            log.warning("a full disk keeps this enrolment from being noted: %s", error)
+
     def _note_boot(self) -> None:
         """Tell a restart of the machine from one of the agent (by ``/proc/sys/kernel/random/boot_id``)."""
         try:
-            if get_meta(self._database, "boot_id") != self._info.boot_id:
+            if self._database.recovered or get_meta(self._database, "boot_id") != self._info.boot_id:
                 self._records.rebooted()
+                self._outbox.skip_ahead()
                 set_meta(self._database, [("boot_id", self._info.boot_id)])
         except TemporaryError as error:
             log.warning("a full disk keeps this boot from being noted: %s", error)
@@ -150,8 +166,12 @@ class Agent:
         self._local.stop()
         if self._status_due is not None:
             self._status_due.cancel()
+        if self._snapshot_due is not None:
+            self._snapshot_due.cancel()
+            self._snapshot()
         await self._plugins.stop()
         self._database.close()
+        self._lock.release()
 
     def _make_uplink(self) -> None:
         # Imported only now, with paho and TLS: a cold boot starts its pods first.
@@ -197,7 +217,16 @@ class Agent:
         if self._pods is not None:
             self._pods.changed(change)
         self._node_changed()
-        asyncio.get_running_loop().run_in_executor(None, self._snapshot)
+        if self._snapshot_due is None:
+            loop = asyncio.get_running_loop()
+            self._snapshot_due = loop.call_later(SNAPSHOT_DELAY_SECONDS, self._begin_snapshot)
+
+    def _begin_snapshot(self) -> None:
+        making = asyncio.get_running_loop().run_in_executor(None, self._snapshot)
+        making.add_done_callback(self._end_snapshot)
+
+    def _end_snapshot(self, _made: "asyncio.Future[None]") -> None:
+        self._snapshot_due = None
 
     def _snapshot(self) -> None:
         try:

@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from edgeagent.api.clock import Clock, rfc3339
-from edgeagent.api.errors import TemporaryError
+from edgeagent.api.errors import EdgeAgentError
 from edgeagent.api.objects.base import ObjectMeta, ObjectReference
 from edgeagent.api.objects.event import Event, EventSource
 from edgeagent.node.store.outbox import Outbox
@@ -70,7 +70,7 @@ class EventRecorder:
         )  # fmt: skip
         try:
             self._outbox.append("events", canonical_json(event))
-        except TemporaryError as error:
+        except EdgeAgentError as error:
             # The pod goes on whether or not its events can be kept; the log line above stays.
             log.warning("the event could not be kept: %s", error)
         else:

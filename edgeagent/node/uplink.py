@@ -4,13 +4,14 @@ Everything the broker can do is here; the agent runs the same without it.
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgeagent.api.clock import Clock
-from edgeagent.api.errors import PermanentError, TemporaryError
+from edgeagent.api.errors import EdgeAgentError
 from edgeagent.api.objects.node import NodeStatus
 from edgeagent.node.calls import Method, NodeCalls
 from edgeagent.node.config import MqttSection
@@ -21,7 +22,7 @@ from edgeagent.node.store.outbox import Outbox
 from edgeagent.node.sync.desired import DesiredSync
 from edgeagent.node.sync.fetch import ObjectFetcher
 from edgeagent.node.sync.report import Reporter
-from edgeagent.wire.canonical import canonical_json
+from edgeagent.wire.canonical import canonical_json, digest
 from edgeagent.wire.join import BrokerAddress
 from edgeagent.wire.reports import PodReport, Presence
 from edgeagent.wire.session import Connection, Message, MqttSession, SessionConfig, Will
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 
 FETCH_PATIENCE_SECONDS = 10.0
 SUBSCRIBE_RETRY_SECONDS = 30.0
+SESSIONS_RESERVED = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +69,12 @@ class Uplink:
         if any(address.tls for address in parts.brokers):
             tls = client_context(files.ca, files.certificate, files.private_key)
         self._session_number = int(get_meta(parts.database, "session") or "0")
+        self._sessions_reserved = self._session_number
         self.last_error = ""
         self._session = MqttSession(
             SessionConfig(
                 addresses=parts.brokers,
-                client_id=f"{parts.identity.cluster}.{node}",
+                client_id=_client_id(parts),
                 tls=tls,
                 keepalive=parts.mqtt.keepalive_seconds,
                 session_expiry=parts.mqtt.session_expiry_seconds,
@@ -97,7 +100,6 @@ class Uplink:
             cluster=parts.identity.cluster,
             node=node,
             pinned=parts.identity.trust,
-            database=parts.database,
             desired=parts.desired,
             fetcher=self._fetcher,
             clock=parts.clock,
@@ -162,10 +164,13 @@ class Uplink:
 
     def _will(self) -> Will:
         self._session_number += 1
-        try:
-            set_meta(self._parts.database, [("session", str(self._session_number))])
-        except TemporaryError as error:
-            log.warning("the session number could not be kept: %s", error)
+        if self._session_number > self._sessions_reserved:
+            # In blocks, for a node that is offline for long tries often, and its disk wears.
+            self._sessions_reserved = self._session_number + SESSIONS_RESERVED
+            try:
+                set_meta(self._parts.database, [("session", str(self._sessions_reserved))])
+            except EdgeAgentError as error:
+                log.warning("the session number could not be kept: %s", error)
         presence = Presence(online=False, session=self._session_number)
         return Will(self._parts.topics.online(self._parts.identity.node), canonical_json(presence))
 
@@ -191,13 +196,16 @@ class Uplink:
             try:
                 await self._session.subscribe([topics.desired(node), topics.node_rpc(node, "+")])
                 self._sync.connected()
-            except (TemporaryError, PermanentError) as error:
+            except EdgeAgentError as error:
                 if not self.connected:
                     continue
                 self.last_error = f"the broker does not let this node read its topics: {error}"
                 log.warning("%s", self.last_error)
                 self._parts.on_change()
-                await self._parts.clock.sleep(SUBSCRIBE_RETRY_SECONDS)
+                # A new connection does not wait for this one's next try.
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(SUBSCRIBE_RETRY_SECONDS):
+                        await self._subscribe.wait()
                 self._subscribe.set()
 
     def _message(self, message: Message) -> None:
@@ -208,3 +216,10 @@ class Uplink:
                 self._sync.offer(message.payload)
             case ["nodes", node, "rpc", method] if node == self._parts.identity.node:
                 self._calls.handle(method, message)
+
+
+def _client_id(parts: UplinkParts) -> str:
+    """Constant for this enrolment, and not to be guessed: brokers let the newer of two equal ids win."""
+    secret = parts.files.sealing_key.read_bytes() if parts.files.sealing_key.exists() else b""
+    node = parts.identity.node
+    return f"{parts.identity.cluster}.{node}.{digest(b'client id' + secret)[:16]}"

@@ -74,7 +74,10 @@ class FakeRuntime:
         if self.containers[container_id].state == "created":
             self.runs.append(
                 self._change(
-                    container_id, state="running", started_at=self._now(), pid=1_000_000 + int(container_id[1:])
+                    container_id,
+                    state="running",
+                    started_at=self._now(),
+                    pid=1_000_000 + int(container_id[1:]),
                 )
             )
         return self.containers[container_id]

@@ -1,8 +1,9 @@
 """The MQTT session: one connection to one of several brokers, kept up, on the caller's event loop.
 
-The one user of paho-mqtt. paho does the protocol; its sockets are opened and driven by asyncio, so that no
-thread and no timer runs while nothing happens, save MQTT's own keep-alive. Every connection is a fresh paho
-client: nothing that was in flight is replayed behind the back of a caller, who was told that it failed.
+With ``pahosocket`` the one user of paho-mqtt. paho does the protocol; its sockets are opened and driven by
+asyncio, so that no thread and no timer runs while nothing happens, save MQTT's own keep-alive. Every
+connection is a fresh paho client: nothing that was in flight is replayed behind the back of a caller, who
+was told that it failed.
 """
 
 import asyncio
@@ -11,7 +12,6 @@ import os
 import random
 import socket
 import ssl
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -28,6 +28,7 @@ from edgeagent.api.errors import PermanentError, TemporaryError
 from edgeagent.wire.dial import open_socket
 from edgeagent.wire.jitter import Backoff
 from edgeagent.wire.join import BrokerAddress
+from edgeagent.wire.pahosocket import MAX_PACKET_BYTES, PahoClient, SocketDriver
 
 T = TypeVar("T")
 
@@ -41,17 +42,13 @@ STABLE_SECONDS = 60.0
 """A connection must have lasted this long for the back-off to begin anew."""
 CONNECT_SECONDS = 20.0
 """How long TCP, TLS and the broker's answer to CONNECT may take together."""
-KEEPALIVE_MARGIN_SECONDS = 0.05
-"""How much later than paho's own reckoning its keep-alive is looked at, so that it is due by then."""
-MAX_PACKET_BYTES = 4_000_000
-"""What this side accepts in one packet (MQTT 5 Maximum Packet Size)."""
 RECEIVE_MAXIMUM = 64
-SEND_WINDOW = 20
-"""How many publications may await their acknowledgement, where the broker's Receive Maximum is not less."""
 DEFAULT_BROKER_LIMIT = 256_000
 """The packet size to stay below where the broker names no limit of its own."""
 REQUEST_EXPIRY_SECONDS = 60
 """A request that its receiver was not there to take in this time is dropped by the broker, not done late."""
+ACKNOWLEDGE_SECONDS = 60.0
+"""A broker that keeps the connection up and acknowledges nothing for this long is given up."""
 PACKET_OVERHEAD = 512
 """Room left in a packet for its header, topic and properties."""
 PUBLISH_HEADER = 32
@@ -91,10 +88,11 @@ class Connection:
 class _Link:
     """One paho client and what waits for its acknowledgements."""
 
-    client: "_Client"
+    client: PahoClient
     closed: asyncio.Future[str]
     connected: asyncio.Future[Connection]
     acks: dict[int, asyncio.Future[list[ReasonCode]]] = field(default_factory=dict)
+    has_will: bool = False
     early: list[Message] = field(default_factory=list)
     """What a kept session's broker sent on the heels of CONNACK, for after ``on_connect``."""
 
@@ -214,7 +212,7 @@ class MqttSession:
 
     def _new_link(self, address: BrokerAddress, version: MQTTProtocolVersion) -> _Link:
         loop = asyncio.get_running_loop()
-        client = _Client(
+        client = PahoClient(
             CallbackAPIVersion.VERSION2,
             client_id=self._config.client_id,
             protocol=version,
@@ -223,8 +221,14 @@ class MqttSession:
         )
         if (will := self._will()) is not None:
             client.will_set(will.topic, will.payload, qos=1, retain=True)
-        link = _Link(client, loop.create_future(), loop.create_future())
-        driver = _Driver(link, loop, tls=address.tls)
+        link = _Link(client, loop.create_future(), loop.create_future(), has_will=will is not None)
+        driver = SocketDriver(
+            client,
+            loop,
+            tls=address.tls,
+            accepted=link.connected.done,
+            on_lost=lambda reason: _resolve(link.closed, reason),
+        )
         client.driver = driver
 
         def connack(present: bool, reason: ReasonCode, properties: Properties | None) -> None:
@@ -385,7 +389,11 @@ class MqttSession:
         future: asyncio.Future[list[ReasonCode]] = asyncio.get_running_loop().create_future()
         link.acks[mid] = future
         try:
-            return await future
+            async with asyncio.timeout(ACKNOWLEDGE_SECONDS):
+                return await future
+        except TimeoutError:
+            _resolve(link.closed, f"the broker acknowledged nothing for {ACKNOWLEDGE_SECONDS:.0f} s")
+            raise TemporaryError("the broker does not acknowledge", reason="BrokerBusy") from None
         finally:
             link.acks.pop(mid, None)
 
@@ -406,161 +414,20 @@ class MqttSession:
 
     def _goodbye(self) -> None:
         if (link := self._link) is not None and self.connection is not None:
-            link.client.disconnect()
-            link.client.loop_write()
+            if not link.has_will:
+                link.client.disconnect()
+                link.client.loop_write()
+            elif self.connection.version == 5:
+                # The node is away, whether it was stopped or died: the broker is to say so.
+                link.client.disconnect(
+                    reasoncode=ReasonCode(PacketTypes.DISCONNECT, "Disconnect with will message")
+                )
+                link.client.loop_write()
+            # To a 3.1.1 broker, hanging up without a goodbye says the same.
         self._drop("stopped")
 
 
 _UNSUPPORTED = "the broker does not speak this protocol version"
-
-
-class _Client(paho.Client):
-    """A paho client on a socket that is connected already.
-
-    paho by itself connects blocking: for as long as it takes, in a thread that nothing can stop.
-    """
-
-    prepared: socket.socket | None = None
-    driver: "_Driver | None" = None
-
-    def _create_socket(self) -> "paho.SocketLike":
-        sock, self.prepared = self.prepared, None
-        if sock is None:
-            raise OSError("the socket is not open yet")
-        return sock
-
-    def take_terms(self, *, keepalive: int | None, receive_maximum: int | None) -> None:
-        """Keep to what the broker's CONNACK set, which paho 2.1 does not do and lets nobody else do."""
-        if keepalive is not None:
-            self._keepalive = keepalive
-        self._max_inflight_messages = min(SEND_WINDOW, receive_maximum or SEND_WINDOW)
-
-    @property
-    def incoming_bytes(self) -> int:
-        """The size, as announced, of a packet that is coming in."""
-        return int(self._in_packet["remaining_length"])
-
-    @property
-    def disconnect_reason(self) -> ReasonCode | None:
-        """Why the broker ends the session, while its DISCONNECT is handled; paho 2.1 mostly drops it."""
-        packet = self._in_packet["packet"]
-        return ReasonCode(PacketTypes.DISCONNECT, identifier=packet[0]) if packet else None
-
-    def close(self) -> None:
-        """Close the socket at once. Without a DISCONNECT before it, the broker publishes the will."""
-        if self.driver is not None:
-            self.driver.stop()
-        if self.prepared is not None:
-            self.prepared.close()
-        if (sock := self.socket()) is not None:
-            sock.close()
-
-
-class _Driver:
-    """Moves a paho client's socket on with asyncio's readiness callbacks."""
-
-    def __init__(self, link: _Link, loop: asyncio.AbstractEventLoop, *, tls: bool) -> None:
-        self._link = link
-        self._loop = loop
-        self._tls = tls
-        self._sock: paho.SocketLike | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._last_in = self._last_out = time.monotonic()
-        self._trouble = ""
-        client = link.client
-        client.on_socket_open = lambda _c, _u, sock: self._opened(sock)
-        client.on_socket_close = lambda _c, _u, _sock: self.stop()
-        client.on_socket_register_write = lambda _c, _u, sock: self._want_write(sock)
-        client.on_socket_unregister_write = lambda _c, _u, sock: self._no_write(sock)
-        # Why the broker hangs up before it has answered, such as a TLS alert, is said nowhere else.
-        client.on_log = lambda _c, _u, level, text: self._note(level, text)
-
-    def answered(self) -> None:
-        """CONNACK came: keep-alive begins."""
-        self._link.client.on_log = None
-        self._last_in = self._last_out = time.monotonic()
-        if self._sock is not None:
-            self._schedule()
-
-    def stop(self) -> None:
-        """Look at the socket no more. It is still open."""
-        sock, self._sock = self._sock, None
-        if sock is not None:
-            self._loop.remove_reader(sock.fileno())
-            self._loop.remove_writer(sock.fileno())
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _note(self, level: int, text: str) -> None:
-        if level == paho.MQTT_LOG_ERR and not self._trouble:
-            self._trouble = text.removeprefix("failed to receive on socket: ")
-
-    def _opened(self, sock: "paho.SocketLike") -> None:
-        self._sock = sock
-        self._loop.add_reader(sock.fileno(), self._read)
-
-    def _want_write(self, sock: "paho.SocketLike") -> None:
-        if sock is self._sock:
-            self._loop.add_writer(sock.fileno(), self._write)
-
-    def _no_write(self, sock: "paho.SocketLike") -> None:
-        if sock is self._sock:
-            self._loop.remove_writer(sock.fileno())
-
-    def _read(self) -> None:
-        client, sock = self._link.client, self._sock
-        try:
-            code = client.loop_read()
-            # TLS hands over whole records: what is left of one raises no further readiness event.
-            while self._sock is sock and isinstance(sock, ssl.SSLSocket) and sock.pending():
-                code = client.loop_read()
-        except Exception as error:
-            # paho 2.1 lets out whatever its parser stumbled over, and would do so again for ever.
-            log.debug("malformed packet", exc_info=error)
-            self._lost("the broker sent a malformed packet")
-            return
-        self._last_in = time.monotonic()
-        if self._sock is None:
-            malformed = code in (MQTTErrorCode.MQTT_ERR_PROTOCOL, MQTTErrorCode.MQTT_ERR_NOMEM)
-            self._lost("the broker sent a malformed packet" if malformed else self._why())
-        elif client.incoming_bytes > MAX_PACKET_BYTES:
-            self._lost(f"the broker sent a packet of more than {MAX_PACKET_BYTES} bytes")
-
-    def _why(self) -> str:
-        if self._link.connected.done():
-            return "connection lost"
-        hint = " (does it accept this client's certificate?)" if self._tls else ""
-        return f"{self._trouble or 'the broker hung up before it answered CONNECT'}{hint}"
-
-    def _write(self) -> None:
-        self._link.client.loop_write()
-        self._last_out = time.monotonic()
-        if self._sock is None:
-            self._lost(self._why())
-
-    def _tick(self) -> None:
-        now = time.monotonic()
-        client = self._link.client
-        client.loop_misc()
-        if self._sock is None:
-            self._lost("the broker does not answer keep-alive")
-            return
-        if min(self._last_in, self._last_out) + client.keepalive <= now:
-            self._last_in = self._last_out = now  # paho has sent PINGREQ, and reckons from there
-        self._schedule()
-
-    def _schedule(self) -> None:
-        """Wake up once, when keep-alive has something to do."""
-        if self._timer is not None:
-            self._timer.cancel()
-        if keepalive := self._link.client.keepalive:
-            due = min(self._last_in, self._last_out) + keepalive + KEEPALIVE_MARGIN_SECONDS
-            self._timer = self._loop.call_later(max(0.0, due - time.monotonic()), self._tick)
-
-    def _lost(self, reason: str) -> None:
-        self.stop()
-        _resolve(self._link.closed, reason)
 
 
 def _properties(packet: int) -> Properties:

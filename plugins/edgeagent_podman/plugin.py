@@ -16,7 +16,7 @@ def edgeagent_plugin_info() -> PluginInfo:
         name="podman",
         version="1.0.0",
         summary="Runs containers on Podman",
-        lane=LaneSpec(isolation="process", workers=4, idle_seconds=30.0),
+        lane=LaneSpec(isolation="process", workers=16, queue=256, idle_seconds=30.0),
     )
 
 

@@ -141,19 +141,12 @@ def store_of(node: AgentProcess) -> Path:
     return node.directory / "state" / "agent.db"
 
 
-def snapshot_settled(node: AgentProcess) -> bool:
-    """Whether the copy that is made after each change has been made."""
-    snapshot = store_of(node).with_name("agent.db.snapshot")
-    return snapshot.exists() and not snapshot.with_suffix(".partial").exists()
-
-
 @pytest.mark.parametrize("damage", [cut_short, noise, noise_within], ids=lambda damage: damage.__name__)
 def test_a_damaged_store_is_recovered_and_nothing_restarts(
     cluster: Cluster, node: AgentProcess, podman: PodmanService, damage: Callable[[Path], None]
 ) -> None:
     """From the copy beside it, without a broker: what is desired still is, also when a container ends."""
     before = start_pods(cluster, podman, "kept", "victim")
-    wait_for(lambda: snapshot_settled(node), 10, "the copy")
     generation = node.read("/edge/v1/status")["generation"]
     cluster.broker.terminate()
     node.process.terminate()
@@ -205,9 +198,8 @@ def test_a_copy_older_than_the_damaged_store_takes_no_pod_away(
 ) -> None:
     """A pod that came after the copy was made is not in it: that is no word of its deletion."""
     start_pods(cluster, podman, "old")
-    wait_for(lambda: snapshot_settled(node), 10, "the copy")
     snapshot = store_of(node).with_name("agent.db.snapshot")
-    node.process.terminate()
+    node.process.terminate()  # at the latest then the copy is made
     shutil.copy(snapshot, tmp_path / "snapshot")
     node.start()
     before = start_pods(cluster, podman, "new")
@@ -261,7 +253,6 @@ def test_on_a_full_disk_pods_run_and_the_next_index_waits(
     cluster: Cluster, node: AgentProcess, podman: PodmanService, small_disk: Path
 ) -> None:
     before = start_pods(cluster, podman, "kept", "victim")
-    wait_for(lambda: snapshot_settled(node), 10, "the copy")
     generation = node.status()["generation"]
     fill(small_disk)
     # Larger than what SQLite may still have room for in its log.
@@ -273,7 +264,9 @@ def test_on_a_full_disk_pods_run_and_the_next_index_waits(
     found = wait_condition(node, "DesiredStateInForce", "False", "DiskFull")
     assert "disk is full" in found["message"]
     assert "DesiredStateInForce   False    DiskFull: the disk is full" in node.run("status").stdout
-    wait_for(lambda: hub_condition(cluster, "DesiredStateInForce")["reason"] == "DiskFull", 10, "the hub told")
+    wait_for(
+        lambda: hub_condition(cluster, "DesiredStateInForce")["reason"] == "DiskFull", 10, "the hub told"
+    )
     assert node.status()["generation"] == generation
     assert by_pod(podman) == before
     podman.run("kill", "--signal", "KILL", before["victim"].id)
@@ -337,7 +330,11 @@ def answering_500(podman: PodmanService) -> Iterator[str]:
     podman.start()
 
 
-MESSAGES = {"absent": "does not exist", "frozen": "no whole answer", "answering_500": "the database is out of order"}
+MESSAGES = {
+    "absent": "does not exist",
+    "frozen": "no whole answer",
+    "answering_500": "the database is out of order",
+}
 
 
 @pytest.mark.parametrize("fault", [absent, frozen, answering_500], ids=lambda fault: fault.__name__)
@@ -426,7 +423,9 @@ def other_authority(cluster: Cluster, directory: Path) -> Iterator[Path]:
 def forged(generation: int) -> bytes:
     """An index that takes everything away, signed by somebody else."""
     key = SigningKey.generate()
-    index = Index(cluster=CLUSTER, node=NODE, generation=generation, issued_at="2026-01-01T00:00:00Z", objects=[])
+    index = Index(
+        cluster=CLUSTER, node=NODE, generation=generation, issued_at="2026-01-01T00:00:00Z", objects=[]
+    )
     envelope = sign_envelope(INDEX_TYPE, encode_index(index), key.public.id, key)
     return encode_blob(encode_envelope(envelope), 200_000).payload
 
@@ -456,7 +455,9 @@ def test_who_owns_the_broker_cannot_change_what_runs(
     }
     for payload, (reason, message) in bad.items():
         cluster.publish(topic, payload)
-        wait_for(lambda m=message: m in node.condition("DesiredStateInForce")["message"], 10, f"{message} told")  # type: ignore[misc]
+        wait_for(
+            lambda m=message: m in node.condition("DesiredStateInForce")["message"], 10, f"{message} told"
+        )  # type: ignore[misc]
         found = wait_condition(node, "DesiredStateInForce", "False")
         assert found["reason"].startswith(reason), found
         assert f"False    {found['reason']}: " in node.run("status").stdout
@@ -465,7 +466,9 @@ def test_who_owns_the_broker_cannot_change_what_runs(
         wait_condition(node, "DesiredStateInForce", "True")
     cluster.publish(topic, forged(generation + 1000))
     wait_for(
-        lambda: hub_condition(cluster, "DesiredStateInForce")["reason"] == "BadSignature", 10, "the hub to know"
+        lambda: hub_condition(cluster, "DesiredStateInForce")["reason"] == "BadSignature",
+        10,
+        "the hub to know",
     )
     # Old ones and nothing at all say nothing; a restart of agent and broker changes nothing about it.
     for payload in (old, b""):

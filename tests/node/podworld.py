@@ -400,7 +400,7 @@ class PodWorld:
         """How often the runtime was asked, for anything or for one method."""
         return sum(1 for name, _ in self.runtime.log if method in ("", name))
 
-    def fail(self, method: str, error: EdgeAgentError | Exception, times: int = 1_000_000) -> None:
+    def fail(self, method: str, error: EdgeAgentError | Exception, times: int = 1000) -> None:
         """Let the next calls of ``method`` fail."""
         self.runtime.failures[method] = [error] * times
 

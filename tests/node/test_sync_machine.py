@@ -85,7 +85,7 @@ class SyncMachine(RuleBasedStateMachine):
         fetcher = ObjectFetcher(Topics(CLUSTER), self.shelf, patience=PATIENCE)
         self.shelf.fetcher = fetcher
         self.sync = DesiredSync(
-            cluster=CLUSTER, node=NODE, pinned=ANCHOR, database=self.database, desired=self.desired,
+            cluster=CLUSTER, node=NODE, pinned=ANCHOR, desired=self.desired,
             fetcher=fetcher, clock=SystemClock(), rng=FixedRandom(), on_switch=lambda change: None,
             on_problem=lambda: None,
         )  # fmt: skip

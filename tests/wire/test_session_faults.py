@@ -14,7 +14,7 @@ import pytest
 from edgeagent.api.errors import PermanentError, TemporaryError
 from edgeagent.wire import dial
 from edgeagent.wire import session as session_module
-from edgeagent.wire.session import MAX_PACKET_BYTES
+from edgeagent.wire.pahosocket import MAX_PACKET_BYTES, SocketDriver
 from tests.support.broker import tls_material
 from tests.support.waiting import wait_for_async
 from tests.wire.sessions import (
@@ -352,14 +352,14 @@ def test_no_more_publications_are_under_way_than_the_broker_takes() -> None:
 def test_keep_alive_is_all_that_an_idle_session_does(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three PINGREQ with keep-alive 1: a timer each, two bytes each, and then no answer to the last."""
     ticks = 0
-    tick = session_module._Driver._tick
+    tick = SocketDriver._tick
 
-    def counted(driver: session_module._Driver) -> None:
+    def counted(driver: SocketDriver) -> None:
         nonlocal ticks
         ticks += 1
         tick(driver)
 
-    monkeypatch.setattr(session_module._Driver, "_tick", counted)
+    monkeypatch.setattr(SocketDriver, "_tick", counted)
     times: list[float] = []
 
     async def script(wire: Wire) -> None:

@@ -103,16 +103,28 @@ def decide(
         return Create(max(history.restart_count, attempt_of(current)) + 1)
     if history.last is not None and not _restarts(policy, history.last.exit_code):
         return Leave(finished=True)
-    if now < history.restart_at:
+    if _backs_off(history, now):
         return WaitUntil(history.restart_at)
     return Create(max(history.restart_count, attempt_of(current)) + 1)
 
 
 def _again(history: ContainerHistory, now: float) -> Decision:
-    if now < history.restart_at:
+    if _backs_off(history, now):
         return WaitUntil(history.restart_at)
     ran_before = history.last is not None or bool(history.started_id)
     return Create(history.restart_count + 1 if ran_before else history.restart_count)
+
+
+def _backs_off(history: ContainerHistory, now: float) -> bool:
+    # A time further away than any back-off means that the clock was set back: it is not waited for.
+    return now < history.restart_at <= now + BACKOFF_CEILING_SECONDS
+
+
+def back_off_seconds(history: ContainerHistory) -> float:
+    """How long the present back-off is as a whole, 0 for none."""
+    if history.crashes < 2:
+        return 0.0
+    return min(BACKOFF_CEILING_SECONDS, BACKOFF_FIRST_SECONDS * 2.0 ** min(history.crashes - 2, 20))
 
 
 def _restarts(policy: RestartPolicy, exit_code: int) -> bool:

@@ -1,9 +1,12 @@
 """Learning that a process has ended without asking: a pidfd becomes readable (pidfd_open(2))."""
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable
 from typing import Protocol
+
+log = logging.getLogger(__name__)
 
 
 class Exits(Protocol):
@@ -33,6 +36,10 @@ class ExitWatcher:
             descriptor = os.pidfd_open(pid)
         except ProcessLookupError:
             return False
+        except OSError as error:
+            # No such pid can be (0), or no descriptor is free: the slow resync will see the end.
+            log.warning("the process %d cannot be watched: %s", pid, error)
+            return True
         self._descriptors[key] = descriptor
         asyncio.get_running_loop().add_reader(descriptor, self._ended, key, on_exit)
         return True

@@ -6,7 +6,7 @@ asks the registry once for each pod and spec, not at each restart, for a restart
 
 from typing import Literal
 
-from edgeagent.api.errors import EdgeAgentError, PermanentError, TemporaryError
+from edgeagent.api.errors import PermanentError, TemporaryError
 from edgeagent.api.objects.pod import Container
 from edgeagent.node.plugins.facades import RuntimeFacade
 
@@ -27,8 +27,8 @@ async def pull(runtime: RuntimeFacade, container: Container) -> None:
     """Fetch the image; TemporaryError with reason ``ErrImagePull`` where the registry does not give it."""
     try:
         await runtime.pull_image(container.image, None)
-    except EdgeAgentError as error:
-        if isinstance(error, TemporaryError) and error.reason not in ("", "ErrImagePull"):
+    except TemporaryError as error:
+        if error.reason not in ("", "ErrImagePull"):
             raise
         raise TemporaryError(f"{container.image}: {error}", reason="ErrImagePull") from None
 

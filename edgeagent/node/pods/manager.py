@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import msgspec
@@ -21,8 +21,11 @@ from edgeagent.node.store.pods import PodRecord, PodRecords
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 16
-"""How many pods may have steps under way; the others wait their turn, so that no lane is flooded."""
+STEPS_AT_ONCE = 16
+"""How many quick calls on the runtime may be under way; the others wait, so that no lane is flooded."""
+PULLS_AT_ONCE = 2
+STOPS_AT_ONCE = 8
+"""Pulls and stops take their time, and must leave room in the lane for everybody else."""
 LIST_RETRY_SECONDS = 2.0
 
 
@@ -69,13 +72,17 @@ class PodManager:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._admitted: dict[str, tuple[str, Pod]] = {}
         self._listed = False
+        self._touched: set[str] | None = None
+        self._ended: dict[str, set[str]] = {}
         self.problem: tuple[str, str] | None = None
         self._means = Means(
             clock=clock,
             runtime=runtime,
             network=network,
             events=events,
-            slots=asyncio.Semaphore(AT_ONCE),
+            steps=asyncio.Semaphore(STEPS_AT_ONCE),
+            pulls=asyncio.Semaphore(PULLS_AT_ONCE),
+            stops=asyncio.Semaphore(STOPS_AT_ONCE),
             wanted=self.wanted,
             admit=self._admit,
             find_config_map=lambda namespace: lambda name: self._find_config_map(namespace, name),
@@ -83,6 +90,8 @@ class PodManager:
             containers=self.containers_of,
             observed=self._observe,
             vanished=self._vanish,
+            ended=lambda uid: self._ended.get(uid, set()),
+            confirmed=lambda: desired.confirmed,
             record=records.by_uid.get,
             keep=self._keep,
             report=self._report,
@@ -111,6 +120,8 @@ class PodManager:
     async def _list(self) -> None:
         """Take over the runtime's own list of containers, for as long as it takes to get one."""
         while True:
+            # What workers do while the list is under way is newer than the list.
+            self._touched = touched = set[str]()
             try:
                 found = await self._runtime.list_containers()
             except EdgeAgentError as error:
@@ -119,13 +130,15 @@ class PodManager:
                 await self._clock.sleep(max(delay or 0.0, LIST_RETRY_SECONDS))
             else:
                 break
+        self._touched = None
         self._say(None)
-        present = {container.id for container in found}
+        present = {container.id for container in found} | touched
         for known in [c for containers in self._containers.values() for c in containers.values()]:
             if known.id not in present:
                 self._vanish(known)
         for container in found:
-            self._observe(container)
+            if container.id not in touched:
+                self._observe(container)
         self._listed = True
 
     def _say(self, problem: tuple[str, str] | None) -> None:
@@ -142,17 +155,21 @@ class PodManager:
         for worker in self._workers.values():
             worker.retry_now()
         if self._listed:
-            self._wake_all()
+            self._wake_all(change.added | change.changed | change.removed)
 
-    def _wake_all(self) -> None:
-        """A worker for every pod there is any trace of; nothing is taken for deleted without an index."""
+    def _wake_all(self, which: Collection[str] | None = None) -> None:
+        """A worker for every pod there is any trace of, or for those of ``which``.
+
+        Nothing is taken for deleted without an index, nor for the sake of one out of an old snapshot.
+        """
         wanted = {uid for uid, found in self._desired.objects.items() if isinstance(found, Pod)}
         traces: set[str] = set()
-        if self._desired.generation:
+        if self._desired.confirmed and self._desired.generation:
             remembered = {uid for uid, record in self._records.by_uid.items() if not record.gone}
-            traces = self._containers.keys() | remembered
+            traces = (self._containers.keys() | remembered) - self._desired.unreadable.keys()
         for uid in wanted | traces:
-            self._wake(uid)
+            if which is None or uid in which or uid not in self._workers:
+                self._wake(uid)
 
     def _wake(self, uid: str) -> None:
         worker = self._workers.get(uid)
@@ -199,6 +216,8 @@ class PodManager:
 
     def _observe(self, container: ContainerRecord) -> None:
         uid = container.labels.get(LABEL_POD_UID, "")
+        if self._touched is not None:
+            self._touched.add(container.id)
         self._containers.setdefault(uid, {})[container.id] = container
         if container.state != "running":
             self._exits.forget(container.id)
@@ -207,19 +226,20 @@ class PodManager:
 
     def _vanish(self, container: ContainerRecord) -> None:
         uid = container.labels.get(LABEL_POD_UID, "")
+        if self._touched is not None:
+            self._touched.add(container.id)
         self._exits.forget(container.id)
+        self._ended.get(uid, set()).discard(container.id)
         containers = self._containers.get(uid, {})
         containers.pop(container.id, None)
         if not containers:
             self._containers.pop(uid, None)
 
     def _exited(self, uid: str, container_id: str) -> None:
-        self._runtime.warm()
-        if uid not in self._workers and (uid in self._desired.objects or self._desired.generation):
+        self._ended.setdefault(uid, set()).add(container_id)
+        if uid in self._workers or self.wanted(uid) is not None:
+            self._runtime.warm()
             self._wake(uid)
-        if (worker := self._workers.get(uid)) is not None:
-            worker.ended.add(container_id)
-            worker.wake()
 
     async def _admit(self, pod: Pod) -> Pod:
         """The pod as the admission plugins let it run. PermanentError names rules and fields."""
@@ -259,7 +279,7 @@ class PodManager:
     def _keep(self, record: PodRecord) -> None:
         try:
             self._records.put(record)
-        except TemporaryError as error:
+        except EdgeAgentError as error:
             # Held in memory; after a crash the runtime's labels tell nearly as much.
             log.warning(
                 "the record of pod %s/%s could not be written: %s", record.namespace, record.name, error
@@ -280,7 +300,7 @@ class PodManager:
         """The hub knows that the pod is gone: its record can go too."""
         try:
             self._records.remove(uid)
-        except TemporaryError as error:
+        except EdgeAgentError as error:
             log.warning("the record of pod %s stays for now: %s", uid, error)
 
     def _in_the_way(self, pod: Pod) -> bool:

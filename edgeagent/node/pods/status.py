@@ -21,7 +21,7 @@ from edgeagent.api.objects.pod import (
     PodStatus,
 )
 from edgeagent.api.runtime import ContainerRecord
-from edgeagent.node.pods.containers import attempt_of, has_ended, runs_of
+from edgeagent.node.pods.containers import attempt_of, back_off_seconds, has_ended, runs_of
 from edgeagent.node.store.pods import ContainerHistory, PodRecord
 
 
@@ -90,7 +90,7 @@ def _container_status(container: Container, seen: Observation, now: float) -> Co
     current = runs[0] if runs else None
     history = _shown(seen.record.containers.get(container.name, ContainerHistory()), seen.runtime_name)
     problem = seen.waiting.get(container.name) or seen.refused
-    state = _state(current, history, problem, seen.pod, now)
+    state = _state(container.name, current, history, problem, seen.pod, now)
     last = ContainerStateUnion()
     if history.last is not None and state.terminated != history.last:
         last = ContainerStateUnion(terminated=history.last)
@@ -116,7 +116,12 @@ def _shown(history: ContainerHistory, runtime_name: str) -> ContainerHistory:
 
 
 def _state(
-    current: ContainerRecord | None, history: ContainerHistory, problem: Problem | None, pod: Pod, now: float
+    name: str,
+    current: ContainerRecord | None,
+    history: ContainerHistory,
+    problem: Problem | None,
+    pod: Pod,
+    now: float,
 ) -> ContainerStateUnion:
     if current is not None and current.state == "running":
         started = rfc3339(current.started_at) if current.started_at else ""
@@ -128,8 +133,9 @@ def _state(
     over = current is None or has_ended(current, history)
     if history.last is not None and over:
         if history.restart_at > now and final_phase(pod, {}) == "" and _will_restart(pod, history):
-            delay = max(1, round(history.restart_at - now))
-            message = f"back-off: the next run begins in {delay} s"
+            meta, delay = pod.metadata, back_off_seconds(history)
+            which = f"container={name} pod={meta.name}_{meta.namespace}({meta.uid})"
+            message = f"back-off {delay:.0f}s restarting failed {which}"
             return ContainerStateUnion(
                 waiting=ContainerStateWaiting(reason="CrashLoopBackOff", message=message)
             )

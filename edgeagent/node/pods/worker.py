@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 RETRY_FIRST_SECONDS = 10.0
 RETRY_CEILING_SECONDS = 300.0
 MAX_IMMEDIATE_PASSES = 20
+PULL_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,9 @@ class Means:
     runtime: RuntimeFacade
     network: NetworkFacade | None
     events: EventRecorder
-    slots: asyncio.Semaphore
+    steps: asyncio.Semaphore
+    pulls: asyncio.Semaphore
+    stops: asyncio.Semaphore
     wanted: Callable[[str], Pod | None]
     admit: Callable[[Pod], Awaitable[Pod]]
     find_config_map: Callable[[str], FindConfigMap]
@@ -58,6 +61,10 @@ class Means:
     containers: Callable[[str], list[ContainerRecord]]
     observed: Callable[[ContainerRecord], None]
     vanished: Callable[[ContainerRecord], None]
+    ended: Callable[[str], set[str]]
+    """Ids of a pod's containers whose process has ended and whose exit code is still to be asked for."""
+    confirmed: Callable[[], bool]
+    """Whether desired state is the newest accepted, or a copy of it that may be old."""
     record: Callable[[str], PodRecord | None]
     keep: Callable[[PodRecord], None]
     report: Callable[[Pod, PodStatus], None]
@@ -93,8 +100,6 @@ class PodWorker:
         self._means = means
         self._news = asyncio.Event()
         self._state = _State()
-        self.ended: set[str] = set()
-        """Ids of containers whose process has ended and whose exit code is still to be asked for."""
 
     @property
     def status(self) -> PodStatus:
@@ -154,8 +159,7 @@ class PodWorker:
             self._refuse(pod, error.reason or "Waiting", str(error))
             return error.delay or RETRY_FIRST_SECONDS
         self._state.refused = None
-        async with self._means.slots:
-            delay = await self._settle(admitted)
+        delay = await self._settle(admitted)
         record = self._record(pod)
         if not record.phase and (phase := final_phase(pod, record.containers)):
             self._means.keep(msgspec.structs.replace(record, phase=phase))
@@ -197,8 +201,8 @@ class PodWorker:
         now = self._means.clock.now()
         name = container.name
         retry = self._state.retries.get(name)
-        if retry is not None and now < retry.until:
-            return retry.until - now
+        if retry is not None and (wait := retry.until - self._means.clock.monotonic()) > 0:
+            return wait
         runs = decisions.runs_of(name, self._means.containers(self.uid))
         current = runs[0] if runs else None
         history = self._history(pod, name)
@@ -221,6 +225,8 @@ class PodWorker:
                     self._event_back_off(pod, name, history)
                     self._report(pod)
                     return max(0.05, time - now)
+                case decisions.Replace() if not self._means.confirmed():
+                    return None
                 case decisions.Replace() if current is not None:
                     await self._replace(pod, container, current)
                 case decisions.Start() if current is not None:
@@ -248,12 +254,14 @@ class PodWorker:
             await require_present(self._means.runtime, container)
         config = self._config(pod, container, attempt, wanted, environment)
         try:
-            made = await self._means.runtime.create_container(config)
+            async with self._means.steps:
+                made = await self._means.runtime.create_container(config)
         except PermanentError as error:
             if error.reason != "ImageNotPresent" or policy == "Never":
                 raise
             await self._pull(pod, container)
-            made = await self._means.runtime.create_container(config)
+            async with self._means.steps:
+                made = await self._means.runtime.create_container(config)
         self._means.observed(made)
         self._event(pod, "Normal", "Created", f"Created container {container.name}", container.name)
         history = msgspec.structs.replace(
@@ -270,12 +278,14 @@ class PodWorker:
 
     async def _pull(self, pod: Pod, container: Container) -> None:
         self._event(pod, "Normal", "Pulling", f"Pulling image {container.image}", container.name)
-        await pull(self._means.runtime, container)
+        async with self._means.pulls:
+            await pull(self._means.runtime, container)
         self._event(pod, "Normal", "Pulled", f"Pulled image {container.image}", container.name)
 
     async def _start(self, pod: Pod, container: Container, current: ContainerRecord) -> None:
         try:
-            started = await self._means.runtime.start_container(current.id)
+            async with self._means.steps:
+                started = await self._means.runtime.start_container(current.id)
         except PermanentError as error:
             history = decisions.note_start_error(
                 current, str(error), self._history(pod, container.name), self._means.clock.now()
@@ -301,13 +311,15 @@ class PodWorker:
         if current.state == "created":
             await self._remove(current)
             return msgspec.structs.replace(current, state="unknown")
-        ended = await self._means.runtime.stop_container(current.id, grace)
+        async with self._means.stops:
+            ended = await self._means.runtime.stop_container(current.id, grace)
         ended = msgspec.structs.replace(ended, labels=current.labels)
         self._means.observed(ended)
         return ended
 
     async def _remove(self, container: ContainerRecord) -> None:
-        await self._means.runtime.remove_container(container.id)
+        async with self._means.steps:
+            await self._means.runtime.remove_container(container.id)
         self._means.vanished(container)
 
     async def _remove_strays(self, pod: Pod) -> None:
@@ -320,7 +332,11 @@ class PodWorker:
                 await self._stop(stray, pod.spec.termination_grace_period_seconds)
             await self._remove(stray)
         for name in names:
-            for old in decisions.runs_of(name, everything)[2:]:
+            runs = decisions.runs_of(name, everything)
+            for old in runs[1:]:
+                if old.state == "running":  # never two of one container, whatever became of the count
+                    await self._stop(old, pod.spec.termination_grace_period_seconds)
+            for old in runs[2:]:
                 await self._remove(old)
 
     async def _tear_down(self) -> None:
@@ -341,12 +357,14 @@ class PodWorker:
 
     async def _collect_ends(self) -> None:
         """Ask for the exit codes of what has ended."""
-        for container_id in list(self.ended):
+        ended = self._means.ended(self.uid)
+        for container_id in list(ended):
             known = {container.id: container for container in self._means.containers(self.uid)}
             if container_id in known:
-                ended = await self._means.runtime.wait_container(container_id)
-                self._means.observed(msgspec.structs.replace(ended, labels=known[container_id].labels))
-            self.ended.discard(container_id)
+                async with self._means.steps:
+                    over = await self._means.runtime.wait_container(container_id)
+                self._means.observed(msgspec.structs.replace(over, labels=known[container_id].labels))
+            ended.discard(container_id)
 
     def _failed(self, pod: Pod, name: str, error: EdgeAgentError) -> float:
         """Note why a container cannot go on, and for how long it waits."""
@@ -360,16 +378,18 @@ class PodWorker:
         if reason == "ErrImagePull" and failures > 1:
             reason = "ImagePullBackOff"
         self._state.retries[name] = _Retry(
-            Problem(reason, str(error)), self._means.clock.now() + delay, failures
+            Problem(reason, str(error)), self._means.clock.monotonic() + delay, failures
         )
         self._report(pod)
         return delay
 
     def retry_now(self) -> None:
-        """Something that a container waited for may be there now: forget the waiting, not the failures."""
-        for retry in self._state.retries.values():
+        """Desired state has changed: what waits for a part of it may go on, or be refused no longer."""
+        waiting = [r for r in self._state.retries.values() if r.problem.reason not in PULL_REASONS]
+        for retry in waiting:
             retry.until = 0.0
-        self.wake()
+        if waiting or self._state.refused is not None:
+            self.wake()
 
     def _config(
         self, pod: Pod, container: Container, attempt: int, wanted: str, environment: dict[str, str]

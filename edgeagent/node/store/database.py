@@ -7,6 +7,7 @@ https://www.sqlite.org/wal.html
 
 import logging
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -32,6 +33,8 @@ MIGRATIONS: Sequence[Sequence[str]] = (
 """Statements that lead from schema version n to n+1. Entries are only ever added."""
 
 SCHEMA_VERSION = len(MIGRATIONS)
+KEPT_ASIDE = 2
+"""How many damaged files are kept for whoever wants to look into them."""
 
 
 class CorruptError(EdgeAgentError):
@@ -39,23 +42,61 @@ class CorruptError(EdgeAgentError):
 
 
 class Database:
-    """An open store. ``recovered`` says in words what was lost and from where, empty where nothing was."""
+    """An open store. ``recovered`` says in words what was lost and from where, empty where nothing was.
 
-    def __init__(self, path: Path, *, now: float) -> None:
+    Where the disk takes nothing, not even what opening needs, the store is read from a copy at ``spare``
+    (in memory, under /run): pods must run all the same. Durable writes then fail until the disk has room.
+    """
+
+    def __init__(self, path: Path, *, now: float, spare: Path | None = None) -> None:
         """Open or create ``path``. PermanentError where its schema is newer than this program's."""
         self.path = path
         self.recovered = ""
+        self._spare = spare
+        self._stands_in = False
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
-            self._open()
+            if not path.exists() and self.snapshot_path.exists():
+                # The last start was cut off between setting a damaged file aside and using the snapshot.
+                self._set_aside("it was missing", now)
+            else:
+                self._open(path)
         except CorruptError as error:
             self._set_aside(str(error), now)
+        except TemporaryError as error:
+            if spare is None or not path.exists():
+                raise
+            self._open_spare(spare, error)
 
-    def _open(self) -> None:
-        _check(self.path)
-        self._migrate_file()
-        self._durable = _connect(self.path, "FULL")
-        self._batched = _connect(self.path, "NORMAL")
+    def _open(self, path: Path) -> None:
+        _check(path)
+        self._migrate_file(path)
+        self._durable = _connect(path, "FULL")
+        self._batched = _connect(path, "NORMAL")
+
+    def _open_spare(self, spare: Path, problem: TemporaryError) -> None:
+        log.error("%s: %s; a copy in %s stands in for it", self.path, problem, spare.parent)
+        spare.parent.mkdir(parents=True, exist_ok=True)
+        _remove(spare)
+        for suffix in ("", "-wal"):
+            if Path(f"{self.path}{suffix}").exists():
+                shutil.copyfile(f"{self.path}{suffix}", f"{spare}{suffix}")
+        self._open(spare)
+        self._stands_in = True
+
+    def _return_home(self) -> None:
+        """Leave the stand-in, if the disk has room again; TemporaryError where it has not."""
+        before = (self._durable, self._batched)
+        try:
+            self._open(self.path)
+        except TemporaryError as error:
+            raise TemporaryError(f"the disk is full: {error}", reason="DiskFull") from None
+        for connection in before:
+            connection.close()
+        self._stands_in = False
+        if self._spare is not None:
+            _remove(self._spare)
+        log.info("%s can be written again", self.path)
 
     def close(self) -> None:
         """Close both connections; what was written stays."""
@@ -65,6 +106,8 @@ class Database:
     @contextmanager
     def durable(self) -> Iterator[sqlite3.Connection]:
         """A transaction that a power cut cannot undo once it has ended. All of it happens, or nothing."""
+        if self._stands_in:
+            self._return_home()
         with _transaction(self._durable):
             yield self._durable
 
@@ -89,25 +132,24 @@ class Database:
 
         Uses a connection of its own: may be called from another thread.
         """
-        partial = self.snapshot_path.with_suffix(".partial")
+        if self._stands_in:
+            return
         with _translated():
-            _copy(self.path, partial)
-            os.replace(partial, self.snapshot_path)
-            _sync_directory(self.path.parent)
+            _replace_by_copy(self.path, self.snapshot_path)
 
-    def _migrate_file(self) -> None:
-        connection = _connect(self.path, "FULL")
+    def _migrate_file(self, path: Path) -> None:
+        connection = _connect(path, "FULL")
         try:
             version = _version(connection)
             if version > SCHEMA_VERSION:
                 raise PermanentError(
-                    f"{self.path} has schema version {version}, but this edgeagent knows up to "
-                    f"{SCHEMA_VERSION}. Install the newer edgeagent again, or move the file away.",
+                    f"{path} has schema version {version}, but this edgeagent knows up to "
+                    f"{SCHEMA_VERSION}. Install the newer edgeagent again, or move {path.name}* away.",
                     reason="SchemaTooNew",
                 )
             if version < SCHEMA_VERSION:
                 if version > 0:
-                    _copy(self.path, self.path.with_name(f"{self.path.name}.v{version}"))
+                    _copy(path, path.with_name(f"{path.name}.v{version}"))
                 with _transaction(connection):
                     for statements in MIGRATIONS[version:]:
                         for statement in statements:
@@ -116,33 +158,54 @@ class Database:
         finally:
             connection.close()
 
-    def _set_aside(self, problem: str, now: float) -> None:
+    def _set_aside(self, problem: str, now: float, *, use_snapshot: bool = True) -> None:
         aside = self.path.with_name(f"{self.path.name}.corrupt-{int(now)}")
-        for suffix in ("", "-wal", "-shm"):
+        for suffix in ("-wal", "-shm", ""):
             with suppress(FileNotFoundError):
                 os.replace(f"{self.path}{suffix}", f"{aside}{suffix}")
+        self._keep_few_aside()
         source = "it starts empty"
-        if self.snapshot_path.exists():
+        if use_snapshot and self.snapshot_path.exists():
             try:
-                _copy(self.snapshot_path, self.path)
-                self._open()
+                _check(self.snapshot_path)
+                _replace_by_copy(self.snapshot_path, self.path)
                 source = "the last good snapshot was used"
-            except CorruptError:
-                for suffix in ("", "-wal", "-shm"):
-                    self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
-        if source == "it starts empty":
-            self._open()
+            except CorruptError as error:
+                source = f"its snapshot is damaged too ({error}), so it starts empty"
+        self._open(self.path)
         self.recovered = f"the store was damaged ({problem}); it was moved to {aside.name} and {source}"
         log.error("%s", self.recovered)
+
+    def _keep_few_aside(self) -> None:
+        found = sorted(self.path.parent.glob(f"{self.path.name}.corrupt-*[0-9]"))
+        for old in found[:-KEPT_ASIDE]:
+            _remove(old)
 
     def restart_from_snapshot(self, problem: str, now: float) -> None:
         """As opening does with a damaged file, for damage that only its reader can see."""
         self.close()
         self._set_aside(problem, now)
 
+    def restart_empty(self, problem: str, now: float) -> None:
+        """As ``restart_from_snapshot``, where the snapshot turned out to be no better."""
+        self.close()
+        self._set_aside(problem, now, use_snapshot=False)
+
+
+def _remove(path: Path) -> None:
+    for suffix in ("-wal", "-shm", ""):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+
+
+def _replace_by_copy(source: Path, target: Path) -> None:
+    """Put a copy of ``source`` in the place of ``target``, whole or not at all."""
+    partial = target.with_name(f"{target.name}.partial")
+    _copy(source, partial)
+    os.replace(partial, target)
+    _sync_directory(target.parent)
+
 
 def _connect(path: Path, synchronous: str) -> sqlite3.Connection:
-    # The file may be opened in the loop's thread and closed after the loop has ended in another.
     connection = sqlite3.connect(path, isolation_level=None, timeout=10)
     try:
         os.chmod(path, 0o600)

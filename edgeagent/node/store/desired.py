@@ -1,25 +1,26 @@
 """Desired state as the node keeps it: the newest accepted index, and every object it names."""
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-import msgspec
-
-from edgeagent.api.errors import EdgeAgentError
+from edgeagent.api.errors import InvalidObjectError
 from edgeagent.api.objects.decode import KubernetesObject, decode_json
 from edgeagent.node.store.database import CorruptError, Database
 from edgeagent.wire.anchor import TrustAnchor
 from edgeagent.wire.canonical import canonical_json, digest
 from edgeagent.wire.index import Index, IndexEntry, check_object, describe_entry
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
     """What one switch of generation changed, by uid."""
 
-    added: frozenset[str]
-    changed: frozenset[str]
-    removed: frozenset[str]
+    added: frozenset[str] = frozenset()
+    changed: frozenset[str] = frozenset()
+    removed: frozenset[str] = frozenset()
 
 
 class DesiredState:
@@ -30,35 +31,40 @@ class DesiredState:
         self._database = database
         try:
             self._load()
-        except (CorruptError, EdgeAgentError, ValueError) as error:
+        except CorruptError as error:
             database.restart_from_snapshot(str(error), now)
-            self._load()
+            try:
+                self._load()
+            except CorruptError as again:
+                database.restart_empty(str(again), now)
+                self._load()
+        self.confirmed = not database.recovered
+        """False for what came out of a snapshot, until the hub's index is accepted or found the same."""
 
     def _load(self) -> None:
         meta = {str(key): str(value) for key, value in self._database.rows("SELECT key, value FROM meta")}
-        self.generation = int(meta.get("generation", "0"))
+        try:
+            self.generation = int(meta.get("generation", "0"))
+            self.anchor = decode_json(meta["anchor"].encode(), TrustAnchor) if "anchor" in meta else None
+        except (ValueError, InvalidObjectError) as error:
+            raise CorruptError(f"the facts about the generation: {error}") from None
         self.index_digest = meta.get("index_digest", "")
-        self.anchor = decode_json(meta["anchor"].encode(), TrustAnchor) if "anchor" in meta else None
         self.entries: dict[str, IndexEntry] = {}
         self.objects: dict[str, KubernetesObject] = {}
+        self.unreadable: dict[str, str] = {}
         columns = "uid, kind, namespace, name, digest, size, body"
         query = f"SELECT {columns} FROM desired LEFT JOIN object USING (digest)"  # noqa: S608 - no input
-        for uid, kind, namespace, name, sum_, size, body in self._database.rows(query):
-            entry = msgspec.convert(
-                {
-                    "uid": uid,
-                    "kind": kind,
-                    "namespace": namespace,
-                    "name": name,
-                    "digest": sum_,
-                    "size": size,
-                },
-                IndexEntry,
-            )
-            if not isinstance(body, bytes):
-                raise CorruptError(f"{describe_entry(entry)} is missing from the store")
-            self.objects[entry.uid] = check_object(entry, body)
+        for *values, body in self._database.rows(query):
+            entry = IndexEntry(**dict(zip(columns.split(", "), values, strict=False)))  # type: ignore[arg-type]
+            if not isinstance(body, bytes) or digest(body) != entry.digest:
+                raise CorruptError(f"{describe_entry(entry)} is missing or does not have its digest")
             self.entries[entry.uid] = entry
+            try:
+                self.objects[entry.uid] = check_object(entry, body)
+            except InvalidObjectError as error:
+                # Accepted by an older edgeagent, refused by this one: its pod is left as it is.
+                self.unreadable[entry.uid] = str(error)
+                log.error("%s is left alone: %s", describe_entry(entry), error)
 
     def missing(self, index: Index) -> list[IndexEntry]:
         """The entries whose objects are not here yet, each digest once."""
@@ -75,14 +81,13 @@ class DesiredState:
         an object is not what its entry says, TemporaryError where the disk does not take it; nothing has
         changed then.
         """
-        by_digest = {entry.digest: uid for uid, entry in self.entries.items()}
         objects: dict[str, KubernetesObject] = {}
         for entry in index.objects:
-            body = bodies.get(entry.digest)
-            if body is None:
-                objects[entry.uid] = self._same(entry, by_digest[entry.digest])
+            if self.entries.get(entry.uid) == entry and entry.uid in self.objects:
+                objects[entry.uid] = self.objects[entry.uid]
             else:
-                objects[entry.uid] = check_object(entry, body)
+                body = bodies.get(entry.digest)
+                objects[entry.uid] = check_object(entry, self._body(entry.digest) if body is None else body)
         entries = {entry.uid: entry for entry in index.objects}
         change = self._difference(entries)
         with self._database.durable() as connection:
@@ -106,15 +111,23 @@ class DesiredState:
                 ],
             )
         self.generation, self.index_digest, self.anchor = index.generation, index_digest, anchor
-        self.entries, self.objects = entries, objects
+        self.entries, self.objects, self.unreadable = entries, objects, {}
+        self.confirmed = True
         return change
 
-    def _same(self, entry: IndexEntry, uid: str) -> KubernetesObject:
-        found = self.objects[uid]
-        body = canonical_json(found)
-        if digest(body) == entry.digest:
-            return check_object(entry, body)
-        return check_object(entry, self._body(entry.digest))
+    def adopt_origin(self, origin: str) -> None:
+        """Note which enrolment desired state is from; after another, its generations count for nothing.
+
+        The pods stay until the new cluster's index says otherwise: generation 0 removes nothing.
+        """
+        before = get_meta(self._database, "origin")
+        if before == origin:
+            return
+        set_meta(self._database, [("origin", origin)])
+        if before:
+            with self._database.durable() as connection:
+                connection.execute("DELETE FROM meta WHERE key IN ('generation', 'index_digest', 'anchor')")
+            self.generation, self.index_digest, self.anchor = 0, "", None
 
     def _body(self, wanted: str) -> bytes:
         [(body,)] = self._database.rows("SELECT body FROM object WHERE digest = ?", (wanted,))

@@ -13,6 +13,7 @@ from edgeagent.node.store.desired import get_meta, set_meta
 
 BUDGETS: Mapping[str, int] = {"events": 1_000_000}
 """Bytes that each class may hold on disk."""
+GAP = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,11 @@ class Outbox:
         query = "SELECT class, SUM(size) FROM outbox GROUP BY class"
         self._bytes = {str(name): int(str(total)) for name, total in database.rows(query)}
         self.dropped = 0
+
+    def skip_ahead(self) -> None:
+        """Leave a gap in the sequence: a power cut may have taken items that the hub has already seen."""
+        with self._database.durable() as connection:
+            connection.execute("UPDATE sqlite_sequence SET seq = seq + ? WHERE name = 'outbox'", (GAP,))
 
     def append(self, name: str, body: bytes) -> None:
         """Add to class ``name``; TemporaryError where the disk takes nothing."""

@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 
 from edgeagent.api.clock import Clock
 from edgeagent.api.errors import EdgeAgentError, PermanentError, TemporaryError
-from edgeagent.node.store.database import Database
 from edgeagent.node.store.desired import Change, DesiredState
 from edgeagent.node.sync.fetch import ObjectFetcher
 from edgeagent.wire.anchor import TrustAnchor
@@ -35,7 +34,6 @@ class DesiredSync:
         cluster: str,
         node: str,
         pinned: TrustAnchor,
-        database: Database,
         desired: DesiredState,
         fetcher: ObjectFetcher,
         clock: Clock,
@@ -48,7 +46,6 @@ class DesiredSync:
         self._cluster = cluster
         self._node = node
         self._pinned = pinned
-        self._database = database
         self._desired = desired
         self._fetcher = fetcher
         self._clock = clock
@@ -63,8 +60,10 @@ class DesiredSync:
     @property
     def anchor(self) -> TrustAnchor:
         """The signing key in force: the pinned one, or where the signed chain has led since."""
-        stored = self._desired.anchor
-        return stored if stored is not None and stored.serial >= self._pinned.serial else self._pinned
+        stored, pinned = self._desired.anchor, self._pinned
+        if stored is None or stored.cluster != pinned.cluster or stored.serial <= pinned.serial:
+            return pinned
+        return stored
 
     def offer(self, payload: bytes) -> None:
         """An index came in. An empty payload (a cleared topic) says nothing and changes nothing."""
@@ -134,7 +133,11 @@ class DesiredSync:
         envelope = decode_envelope(data, INDEX_TYPE)
         index_digest = digest(envelope.payload)
         if index_digest == self._desired.index_digest:
-            return  # verified when it was put in force; whoever sent it now changes nothing
+            # Verified when it was put in force; whoever sent it now changes nothing.
+            if not self._desired.confirmed:
+                self._desired.confirmed = True
+                self._on_switch(Change())
+            return
         # Imported only now: an agent whose index stays as it is needs no cryptography in memory.
         from edgeagent.wire.trust import verify
 

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from edgeagent.api.clock import Clock
-from edgeagent.api.errors import PermanentError, TemporaryError
-from edgeagent.node.store.outbox import Outbox
+from edgeagent.api.errors import EdgeAgentError, PermanentError
+from edgeagent.node.store.outbox import Item, Outbox
 from edgeagent.wire.canonical import canonical_json
 from edgeagent.wire.jitter import Backoff
 
@@ -86,10 +86,10 @@ class Reporter:
             try:
                 await self._states()
                 await self._drain()
-            except TemporaryError as error:
+            except EdgeAgentError as error:
                 log.info("reporting waits: %s", error)
                 if self._connected():
-                    await self._clock.sleep(max(error.delay or 0.0, self._retry.next()))
+                    await self._clock.sleep(max(getattr(error, "delay", None) or 0.0, self._retry.next()))
                     self._news.set()
             else:
                 self._retry.reset()
@@ -103,23 +103,28 @@ class Reporter:
                 except PermanentError as error:
                     log.error("%s cannot be reported: %s", topic, error)
                 self._taken[topic] = payload
-                for then in self._cleared.pop(topic, []):
-                    then()
+                if self._wanted[topic] == payload:  # else it was cleared while this was under way
+                    for then in self._cleared.pop(topic, []):
+                        then()
                 if not payload and self._wanted[topic] == b"":
                     del self._wanted[topic], self._taken[topic]
 
     async def _drain(self) -> None:
-        """Everything in the outbox, oldest first; an item is forgotten when the broker has it."""
+        """Everything in the outbox, oldest first; items are forgotten when the broker has them.
+
+        A batch is under way at a time: MQTT keeps the order of one connection, so nothing waits for each
+        acknowledgement in turn.
+        """
         while items := self._outbox.first(DRAIN_BATCH):
-            for item in items:
-                report = b'{"stream":"%b","sequence":%d,"event":%b}' % (
-                    self._outbox.stream.encode(), item.sequence, item.body,
-                )  # fmt: skip
-                try:
-                    await self._session.publish(self._events_topic, report)
-                except PermanentError as error:
-                    log.error("an event is dropped: %s", error)
+            await asyncio.gather(*(self._event(item) for item in items))
             self._outbox.remove(items[-1].sequence)
+            await self._states()
             if len(items) == DRAIN_BATCH:
                 await self._clock.sleep(DRAIN_BATCH / DRAIN_PER_SECOND)
-                await self._states()
+
+    async def _event(self, item: Item) -> None:
+        head = b'{"stream":"%b","sequence":%d,"event":' % (self._outbox.stream.encode(), item.sequence)
+        try:
+            await self._session.publish(self._events_topic, head + item.body + b"}")
+        except PermanentError as error:
+            log.error("an event is dropped: %s", error)

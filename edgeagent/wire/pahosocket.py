@@ -1,0 +1,184 @@
+"""paho-mqtt on an event loop: a client whose socket is opened by others and driven by readiness callbacks.
+
+Knows paho's habits (those of 2.1 and 2.2) and nothing of sessions, topics or back-off.
+"""
+
+import asyncio
+import logging
+import socket
+import ssl
+import time
+from collections.abc import Callable
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import MQTTErrorCode
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.reasoncodes import ReasonCode
+
+log = logging.getLogger(__name__)
+
+KEEPALIVE_MARGIN_SECONDS = 0.05
+"""How much later than paho's own reckoning its keep-alive is looked at, so that it is due by then."""
+MAX_PACKET_BYTES = 4_000_000
+"""What this side accepts in one packet (MQTT 5 Maximum Packet Size)."""
+SEND_WINDOW = 20
+"""How many publications may await their acknowledgement, where the broker's Receive Maximum is not less."""
+
+
+class PahoClient(paho.Client):
+    """A paho client on a socket that is connected already.
+
+    paho by itself connects blocking: for as long as it takes, in a thread that nothing can stop.
+    """
+
+    prepared: socket.socket | None = None
+    driver: "SocketDriver | None" = None
+
+    def _create_socket(self) -> "paho.SocketLike":
+        sock, self.prepared = self.prepared, None
+        if sock is None:
+            raise OSError("the socket is not open yet")
+        return sock
+
+    def take_terms(self, *, keepalive: int | None, receive_maximum: int | None) -> None:
+        """Keep to what the broker's CONNACK set, which paho 2.1 does not do and lets nobody else do."""
+        if keepalive is not None:
+            self._keepalive = keepalive
+        self._max_inflight_messages = min(SEND_WINDOW, receive_maximum or SEND_WINDOW)
+
+    @property
+    def incoming_bytes(self) -> int:
+        """The size, as announced, of a packet that is coming in."""
+        return int(self._in_packet["remaining_length"])
+
+    @property
+    def disconnect_reason(self) -> ReasonCode | None:
+        """Why the broker ends the session, while its DISCONNECT is handled; paho 2.1 mostly drops it."""
+        packet = self._in_packet["packet"]
+        return ReasonCode(PacketTypes.DISCONNECT, identifier=packet[0]) if packet else None
+
+    def close(self) -> None:
+        """Close the socket at once. Without a DISCONNECT before it, the broker publishes the will."""
+        if self.driver is not None:
+            self.driver.stop()
+        if self.prepared is not None:
+            self.prepared.close()
+        if (sock := self.socket()) is not None:
+            sock.close()
+
+
+class SocketDriver:
+    """Moves a paho client's socket on with asyncio's readiness callbacks."""
+
+    def __init__(
+        self,
+        client: PahoClient,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        tls: bool,
+        accepted: Callable[[], bool],
+        on_lost: Callable[[str], None],
+    ) -> None:
+        """``accepted`` tells whether CONNACK came; ``on_lost`` is called with the reason when all is over."""
+        self._client = client
+        self._loop = loop
+        self._accepted = accepted
+        self._on_lost = on_lost
+        self._tls = tls
+        self._sock: paho.SocketLike | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._last_in = self._last_out = time.monotonic()
+        self._trouble = ""
+        client.on_socket_open = lambda _c, _u, sock: self._opened(sock)
+        client.on_socket_close = lambda _c, _u, _sock: self.stop()
+        client.on_socket_register_write = lambda _c, _u, sock: self._want_write(sock)
+        client.on_socket_unregister_write = lambda _c, _u, sock: self._no_write(sock)
+        # Why the broker hangs up before it has answered, such as a TLS alert, is said nowhere else.
+        client.on_log = lambda _c, _u, level, text: self._note(level, text)
+
+    def answered(self) -> None:
+        """CONNACK came: keep-alive begins."""
+        self._client.on_log = None
+        self._last_in = self._last_out = time.monotonic()
+        if self._sock is not None:
+            self._schedule()
+
+    def stop(self) -> None:
+        """Look at the socket no more. It is still open."""
+        sock, self._sock = self._sock, None
+        if sock is not None:
+            self._loop.remove_reader(sock.fileno())
+            self._loop.remove_writer(sock.fileno())
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _note(self, level: int, text: str) -> None:
+        if level == paho.MQTT_LOG_ERR and not self._trouble:
+            self._trouble = text.removeprefix("failed to receive on socket: ")
+
+    def _opened(self, sock: "paho.SocketLike") -> None:
+        self._sock = sock
+        self._loop.add_reader(sock.fileno(), self._read)
+
+    def _want_write(self, sock: "paho.SocketLike") -> None:
+        if sock is self._sock:
+            self._loop.add_writer(sock.fileno(), self._write)
+
+    def _no_write(self, sock: "paho.SocketLike") -> None:
+        if sock is self._sock:
+            self._loop.remove_writer(sock.fileno())
+
+    def _read(self) -> None:
+        client, sock = self._client, self._sock
+        try:
+            code = client.loop_read()
+            # TLS hands over whole records: what is left of one raises no further readiness event.
+            while self._sock is sock and isinstance(sock, ssl.SSLSocket) and sock.pending():
+                code = client.loop_read()
+        except Exception as error:
+            # paho 2.1 lets out whatever its parser stumbled over, and would do so again for ever.
+            log.debug("malformed packet", exc_info=error)
+            self._lost("the broker sent a malformed packet")
+            return
+        self._last_in = time.monotonic()
+        if self._sock is None:
+            malformed = code in (MQTTErrorCode.MQTT_ERR_PROTOCOL, MQTTErrorCode.MQTT_ERR_NOMEM)
+            self._lost("the broker sent a malformed packet" if malformed else self._why())
+        elif client.incoming_bytes > MAX_PACKET_BYTES:
+            self._lost(f"the broker sent a packet of more than {MAX_PACKET_BYTES} bytes")
+
+    def _why(self) -> str:
+        if self._accepted():
+            return "connection lost"
+        hint = " (does it accept this client's certificate?)" if self._tls else ""
+        return f"{self._trouble or 'the broker hung up before it answered CONNECT'}{hint}"
+
+    def _write(self) -> None:
+        self._client.loop_write()
+        self._last_out = time.monotonic()
+        if self._sock is None:
+            self._lost(self._why())
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        client = self._client
+        client.loop_misc()
+        if self._sock is None:
+            self._lost("the broker does not answer keep-alive")
+            return
+        if min(self._last_in, self._last_out) + client.keepalive <= now:
+            self._last_in = self._last_out = now  # paho has sent PINGREQ, and reckons from there
+        self._schedule()
+
+    def _schedule(self) -> None:
+        """Wake up once, when keep-alive has something to do."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if keepalive := self._client.keepalive:
+            due = min(self._last_in, self._last_out) + keepalive + KEEPALIVE_MARGIN_SECONDS
+            self._timer = self._loop.call_later(max(0.0, due - time.monotonic()), self._tick)
+
+    def _lost(self, reason: str) -> None:
+        self.stop()
+        self._on_lost(reason)
