@@ -193,6 +193,20 @@ def test_with_store_and_copy_gone_containers_run_on_and_are_adopted(
     assert by_pod(podman).keys() == {"other"}
 
 
+def test_a_pod_deleted_after_the_store_was_lost_is_forgotten_by_the_hub(
+    cluster: Cluster, node: AgentProcess, podman: PodmanService
+) -> None:
+    """All that the node knows of it are its container's labels."""
+    start_pods(cluster, podman, "doomed")
+    node.process.terminate()
+    noise(store_of(node))
+    store_of(node).with_name("agent.db.snapshot").unlink()
+    cluster.ctl("delete", "pod", "doomed", "--wait=false")
+    node.start()
+    wait_for(lambda: not containers(podman), 15, "the container to be removed")
+    wait_for(lambda: cluster.get("pod", "doomed") is None, 10, "the hub to forget the pod")
+
+
 def test_a_copy_older_than_the_damaged_store_takes_no_pod_away(
     cluster: Cluster, node: AgentProcess, podman: PodmanService, tmp_path: Path
 ) -> None:

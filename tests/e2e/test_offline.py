@@ -248,7 +248,7 @@ def test_trying_to_connect_in_vain_touches_nothing(
 
 
 def power_cut(node: AgentProcess, podman: PodmanService) -> None:
-    """The agent, all containers and their monitors die at once; Podman finds out that the machine was restarted."""
+    """The agent, all containers and their monitors die at once; Podman takes it for a reboot."""
     node.process.kill()
     conmons = podman.run("inspect", *(s.id for s in running(podman)), "--format", "{{.State.ConmonPid}}")
     pids = podman.run("inspect", *(s.id for s in running(podman)), "--format", "{{.State.Pid}}")

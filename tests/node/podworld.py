@@ -164,6 +164,8 @@ class StandIn:
         self.name = "fake"
         self.health = _Health()
         self.lane = _Lane()
+        self._asked = 0
+        self._seen = 0
         self.under_way = 0
         self.most = 0
         self.in_plugin = 0
@@ -175,6 +177,7 @@ class StandIn:
     async def call(self, hook: str, method: str, args: tuple[object, ...] = (), *, deadline: float) -> object:
         """The method's answer, or its error as the host would raise it."""
         del deadline
+        self._asked += 1
         future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         self.in_plugin += 1
         self.most = max(self.most, self.in_plugin)
@@ -184,6 +187,11 @@ class StandIn:
             self.under_way += 1
             self._turn(self._latency(), hook, method, args, future)
         return await future
+
+    def busy(self) -> bool:
+        """Whether calls are under way, or were made since this was asked last."""
+        seen, self._seen = self._seen, self._asked
+        return self.under_way > 0 or seen != self._asked
 
     def release(self) -> None:
         """Let what is held go on."""
@@ -237,7 +245,7 @@ class PodWorld:
         self._directory = directory
         self._databases = 0
         self.plugin = StandIn({}, latency)
-        self.clock = ManualClock(busy=lambda: self.plugin.under_way > 0)
+        self.clock = ManualClock(busy=self.plugin.busy)
         self.runtime = CheckedRuntime(self.clock.now)
         self.runtime.on_end = self._ended
         self.network, self.admission, self.unsealer = network, admission, unsealer

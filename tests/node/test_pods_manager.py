@@ -52,11 +52,7 @@ def test_a_pod_from_nothing_to_running(tmp_path: Path) -> None:
             assert [e.reason for e in (*world.said("Created"), *world.said("Started"))] == [
                 "Created", "Started",
             ]  # fmt: skip
-            first = world.reports[0][1]
-            assert first.phase == "Pending"
-            waiting = first.container_statuses[0].state.waiting
-            assert waiting is not None
-            assert waiting.reason == "ContainerCreating"
+            assert len(world.reports) == 1
 
     run(scenario)
 
@@ -610,6 +606,24 @@ def test_pulls_back_off_from_ten_seconds_to_five_minutes(tmp_path: Path) -> None
             assert world.running("a")
             assert world.status("a").phase == "Running"
             assert world.said("Pulled")
+
+    run(scenario)
+
+
+def test_while_a_pull_takes_hours_the_status_says_so_and_other_pods_run(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with PodWorld(tmp_path) as world:
+            world.plugin.hold = "pull_image"
+            large = [pod(f"large{n}", container(image=f"large:{n}")) for n in range(5)]
+            await world.apply(*large)
+            await world.apply(*large, pod("small"))
+            await world.advance(3 * 3600)
+            assert world.running("small")
+            assert world.waiting("large0")[0] == "ContainerCreating"
+            assert {uid for uid, _ in world.reports} >= {"uid-large0", "uid-large1"}
+            world.plugin.release()
+            await world.clock.settle()
+            assert len(world.runtime.running()) == 6
 
     run(scenario)
 

@@ -208,7 +208,7 @@ class Cluster:
         self._mosquitto("mosquitto_pub", topic, *(["-r"] if retain else []), "-f", str(file))
 
     def retained(self, topic: str) -> bytes:
-        """The retained message on a topic below ``edge/v1/<cluster>/``; AssertionError where there is none."""
+        """The retained message on a topic below ``edge/v1/<cluster>/``; it must be there."""
         return self._mosquitto("mosquitto_sub", topic, "-C", "1", "-W", "5", "-N")
 
     def _mosquitto(self, name: str, topic: str, *arguments: str) -> bytes:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from edgeagent.api.errors import PermanentError, TemporaryError
-from edgeagent.wire.session import PACKET_OVERHEAD, SEND_WINDOW, Message, Will
+from edgeagent.wire.pahosocket import SEND_WINDOW
+from edgeagent.wire.session import PACKET_OVERHEAD, Message, Will
 from tests.conftest import MosquittoFactory
 from tests.support.broker import Mosquitto, TlsMaterial, tls_material
 from tests.support.proc import free_port
@@ -255,7 +256,7 @@ def test_an_idle_connection_lasts(mosquitto: Mosquitto) -> None:
     asyncio.run(run())
 
 
-def test_the_will_is_for_those_who_leave_without_a_word(mosquitto: Mosquitto) -> None:
+def test_the_will_tells_of_every_leave(mosquitto: Mosquitto) -> None:
     async def run() -> None:
         watcher = Recorder(here(mosquitto.port), client_id="watcher")
         leaver = Recorder(here(mosquitto.port), will=Will("will", b"gone"))
@@ -266,11 +267,11 @@ def test_the_will_is_for_those_who_leave_without_a_word(mosquitto: Mosquitto) ->
                 await leaver.connected()
             async with running(leaver):
                 await leaver.connected(2)
-                assert watcher.messages == []
+                assert (await watcher.message()).payload == b"gone"
                 link = leaver.session._link
                 assert link is not None
                 link.client.close()
-                assert (await watcher.message()).payload == b"gone"
+                assert (await watcher.message(2)).payload == b"gone"
 
     asyncio.run(run())
 

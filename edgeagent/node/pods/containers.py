@@ -77,9 +77,9 @@ def runs_of(name: str, records: list[ContainerRecord]) -> list[ContainerRecord]:
 
 def has_ended(current: ContainerRecord, history: ContainerHistory) -> bool:
     """Whether the run is over. A run that was started and is merely ``created`` was lost to a reboot."""
-    return current.state in ("exited", "unknown") or (
-        current.state == "created" and current.id in (history.started_id, history.ended_id)
-    )
+    if current.state == "created":
+        return current.started_at > 0 or current.id in (history.started_id, history.ended_id)
+    return current.state in ("exited", "unknown")
 
 
 def decide(
@@ -138,6 +138,19 @@ def note_end(current: ContainerRecord, history: ContainerHistory, now: float) ->
     return _ended(current.id, terminated_state(current, now), history, now)
 
 
+def note_seen(current: ContainerRecord | None, history: ContainerHistory, now: float) -> ContainerHistory:
+    """The history with all that ``current`` tells: a run that records do not know of, its end, or its loss."""
+    if current is None:
+        if history.started_id in ("", history.ended_id):
+            return history
+        return _ended(history.started_id, _lost(history.started_id, 0, now), history, now)
+    began = current.state != "created" or current.started_at > 0
+    if began and current.id not in (history.started_id, history.ended_id):
+        count = max(history.restart_count, attempt_of(current))
+        history = msgspec.structs.replace(history, started_id=current.id, restart_count=count)
+    return note_end(current, history, now)
+
+
 def note_start_error(
     current: ContainerRecord, message: str, history: ContainerHistory, now: float
 ) -> ContainerHistory:
@@ -179,14 +192,7 @@ def _seconds(state: ContainerStateTerminated) -> float:
 def terminated_state(current: ContainerRecord, now: float) -> ContainerStateTerminated:
     """The end of a run as Kubernetes shows it."""
     if current.state != "exited":
-        return ContainerStateTerminated(
-            exit_code=LOST_EXIT_CODE,
-            reason="ContainerStatusUnknown",
-            message="the run was lost: the machine restarted, or the container was removed from outside",
-            started_at=rfc3339(current.started_at) if current.started_at else "",
-            finished_at=rfc3339(now),
-            container_id=current.id,
-        )
+        return _lost(current.id, current.started_at, now)
     reason = "OOMKilled" if current.oom_killed else "Completed" if current.exit_code == 0 else "Error"
     return ContainerStateTerminated(
         exit_code=current.exit_code,
@@ -195,4 +201,15 @@ def terminated_state(current: ContainerRecord, now: float) -> ContainerStateTerm
         started_at=rfc3339(current.started_at) if current.started_at else "",
         finished_at=rfc3339(current.finished_at or now),
         container_id=current.id,
+    )
+
+
+def _lost(run: str, started_at: float, now: float) -> ContainerStateTerminated:
+    return ContainerStateTerminated(
+        exit_code=LOST_EXIT_CODE,
+        reason="ContainerStatusUnknown",
+        message="the run was lost: the machine restarted, or the container was removed from outside",
+        started_at=rfc3339(started_at) if started_at else "",
+        finished_at=rfc3339(now),
+        container_id=run,
     )

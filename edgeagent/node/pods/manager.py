@@ -11,7 +11,7 @@ from edgeagent.api.clock import Clock
 from edgeagent.api.errors import EdgeAgentError, PermanentError, TemporaryError
 from edgeagent.api.objects.config import ConfigMap, SealedSecret, Secret
 from edgeagent.api.objects.pod import Pod, PodStatus
-from edgeagent.api.runtime import LABEL_POD_UID, ContainerRecord
+from edgeagent.api.runtime import LABEL_POD_NAME, LABEL_POD_NAMESPACE, LABEL_POD_UID, ContainerRecord
 from edgeagent.node.events import EventRecorder
 from edgeagent.node.plugins.facades import AdmissionFacade, NetworkFacade, RuntimeFacade, UnsealerFacade
 from edgeagent.node.pods.exits import Exits
@@ -27,6 +27,7 @@ PULLS_AT_ONCE = 2
 STOPS_AT_ONCE = 8
 """Pulls and stops take their time, and must leave room in the lane for everybody else."""
 LIST_RETRY_SECONDS = 2.0
+LIST_RETRY_CEILING_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,8 @@ class PodManager:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._admitted: dict[str, tuple[str, Pod]] = {}
         self._listed = False
+        self._trouble = asyncio.Event()
+        self._ending = False
         self._touched: set[str] | None = None
         self._ended: dict[str, set[str]] = {}
         self.problem: tuple[str, str] | None = None
@@ -83,6 +86,7 @@ class PodManager:
             steps=asyncio.Semaphore(STEPS_AT_ONCE),
             pulls=asyncio.Semaphore(PULLS_AT_ONCE),
             stops=asyncio.Semaphore(STOPS_AT_ONCE),
+            asks=asyncio.Semaphore(STEPS_AT_ONCE),
             wanted=self.wanted,
             admit=self._admit,
             find_config_map=lambda namespace: lambda name: self._find_config_map(namespace, name),
@@ -96,6 +100,7 @@ class PodManager:
             keep=self._keep,
             report=self._report,
             gone=self._gone,
+            trouble=self._troubled,
             in_the_way=self._in_the_way,
             host_ip=host_ip,
         )
@@ -109,25 +114,55 @@ class PodManager:
             while True:
                 await self._list()
                 self._wake_all()
-                await self._clock.sleep(self._resync_seconds)
+                due = self._clock.monotonic() + self._resync_seconds
+                while await self._troubled_before(due):
+                    if await self._list():
+                        for worker in self._workers.values():
+                            worker.retry_now(changed=False)
         finally:
+            self._ending = True
             for task in self._tasks.values():
                 task.cancel()
             if self._tasks:
                 await asyncio.wait(self._tasks.values())
             self._exits.close()
 
-    async def _list(self) -> None:
-        """Take over the runtime's own list of containers, for as long as it takes to get one."""
+    def _troubled(self, error: EdgeAgentError) -> None:
+        """A worker could not take a step; whether that is the runtime's fault is to be found out."""
+        if isinstance(error, TemporaryError):
+            self._trouble.set()
+
+    async def _troubled_before(self, due: float) -> bool:
+        """Wait for trouble, or until ``due``, and say which it was."""
+        waiters = [
+            asyncio.ensure_future(self._trouble.wait()),
+            asyncio.ensure_future(self._clock.sleep(max(0.0, due - self._clock.monotonic()))),
+        ]
+        try:
+            await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for waiter in waiters:
+                waiter.cancel()
+        return self._trouble.is_set()
+
+    async def _list(self) -> bool:
+        """Take over the runtime's own list of containers, for as long as it takes to get one.
+
+        Says whether it had to be asked more than once.
+        """
+        failed = False
+        pause = LIST_RETRY_SECONDS
         while True:
             # What workers do while the list is under way is newer than the list.
             self._touched = touched = set[str]()
             try:
                 found = await self._runtime.list_containers()
             except EdgeAgentError as error:
+                failed = True
                 self._say((getattr(error, "reason", "") or "RuntimeNotReady", str(error)))
                 delay = error.delay if isinstance(error, TemporaryError) else None
-                await self._clock.sleep(max(delay or 0.0, LIST_RETRY_SECONDS))
+                await self._clock.sleep(max(delay or 0.0, pause))
+                pause = min(2 * pause, LIST_RETRY_CEILING_SECONDS)
             else:
                 break
         self._touched = None
@@ -140,6 +175,8 @@ class PodManager:
             if container.id not in touched:
                 self._observe(container)
         self._listed = True
+        self._trouble.clear()
+        return failed
 
     def _say(self, problem: tuple[str, str] | None) -> None:
         if problem != self.problem:
@@ -152,8 +189,8 @@ class PodManager:
         """Desired state has a new generation."""
         for uid in change.changed | change.removed:
             self._admitted.pop(uid, None)
-        for worker in self._workers.values():
-            worker.retry_now()
+        for uid, worker in self._workers.items():
+            worker.retry_now(changed=uid in change.changed)
         if self._listed:
             self._wake_all(change.added | change.changed | change.removed)
 
@@ -172,6 +209,8 @@ class PodManager:
                 self._wake(uid)
 
     def _wake(self, uid: str) -> None:
+        if self._ending:
+            return
         worker = self._workers.get(uid)
         if worker is not None:
             worker.wake()
@@ -297,7 +336,9 @@ class PodManager:
             self._reports.gone(record)
 
     def forget(self, uid: str) -> None:
-        """The hub knows that the pod is gone: its record can go too."""
+        """The hub knows that the pod is gone: its record can go too, unless the pod has come back."""
+        if (record := self._records.by_uid.get(uid)) is None or not record.gone:
+            return
         try:
             self._records.remove(uid)
         except EdgeAgentError as error:
@@ -306,10 +347,16 @@ class PodManager:
     def _in_the_way(self, pod: Pod) -> bool:
         """Whether another pod of the same name still has containers: identity is the uid, names must wait."""
         key = (pod.metadata.namespace, pod.metadata.name)
-        return any(
-            (record.namespace, record.name) == key and not record.gone and uid not in self._desired.objects
+        others = {
+            uid
             for uid, record in self._records.by_uid.items()
-        )
+            if (record.namespace, record.name) == key and not record.gone
+        }
+        for uid, containers in self._containers.items():
+            labels = next(iter(containers.values())).labels
+            if (labels.get(LABEL_POD_NAMESPACE), labels.get(LABEL_POD_NAME)) == key:
+                others.add(uid)
+        return not others <= self._desired.objects.keys()
 
     def with_status(self, pod: Pod, status: PodStatus) -> Pod:
         """The pod as a reader sees it."""

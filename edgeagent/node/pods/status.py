@@ -35,13 +35,17 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What a status is computed from. ``waiting`` by container name; ``refused`` concerns the whole pod."""
+    """What a status is computed from. ``waiting`` by container name; ``refused`` concerns the whole pod.
+
+    ``trouble`` is told beside it, and changes no container's state.
+    """
 
     pod: Pod
     record: PodRecord
     containers: Sequence[ContainerRecord]
     waiting: Mapping[str, Problem] = field(default_factory=dict)
     refused: Problem | None = None
+    trouble: Problem | None = None
     host_ip: str = ""
     pod_ips: Sequence[str] = ()
     runtime_name: str = "podman"
@@ -53,11 +57,12 @@ def pod_status(seen: Observation, previous: PodStatus, now: float) -> PodStatus:
     phase = seen.record.phase or _phase(seen.pod, statuses)
     ready = bool(statuses) and all(status.ready for status in statuses)
     ips = list(seen.pod_ips) or ([seen.host_ip] if seen.host_ip and seen.pod.spec.host_network else [])
+    said = seen.refused or seen.trouble
     return PodStatus(
         phase=phase,  # type: ignore[arg-type]
         conditions=_conditions(phase, ready, statuses, previous.conditions, now),
-        reason=seen.refused.reason if seen.refused else "",
-        message=seen.refused.message if seen.refused else "",
+        reason=said.reason if said else "",
+        message=said.message if said else "",
         host_ip=seen.host_ip,
         pod_ip=ips[0] if ips else "",
         pod_ips=[PodIP(ip=ip) for ip in ips],

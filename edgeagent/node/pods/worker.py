@@ -5,6 +5,7 @@ finds in the runtime's labels and the pod's record all that it needs to go on.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -63,12 +64,15 @@ class Means:
     vanished: Callable[[ContainerRecord], None]
     ended: Callable[[str], set[str]]
     """Ids of a pod's containers whose process has ended and whose exit code is still to be asked for."""
+    asks: asyncio.Semaphore
+    """Bounds the questions to the other plugins, which have lanes of their own."""
     confirmed: Callable[[], bool]
     """Whether desired state is the newest accepted, or a copy of it that may be old."""
     record: Callable[[str], PodRecord | None]
     keep: Callable[[PodRecord], None]
     report: Callable[[Pod, PodStatus], None]
     gone: Callable[[str], None]
+    trouble: Callable[[EdgeAgentError], None]
     in_the_way: Callable[[Pod], bool]
     host_ip: Callable[[], str]
 
@@ -86,7 +90,12 @@ class _Retry:
 class _State:
     retries: dict[str, _Retry] = field(default_factory=dict)
     refused: Problem | None = None
+    trouble: Problem | None = None
+    """What went wrong around the containers: an end not told, a left-over not removed."""
+    finished: set[str] = field(default_factory=set)
+    failures: int = 0
     attachment: Attachment | None = None
+    admitted: Pod | None = None
     status: PodStatus = field(default_factory=PodStatus)
     announced: dict[str, float] = field(default_factory=dict)
     """By container, the end of the back-off that an event has told of."""
@@ -117,8 +126,12 @@ class PodWorker:
             try:
                 delay = await self._pass()
             except EdgeAgentError as error:
-                delay = max(1.0, getattr(error, "delay", None) or 5.0)
+                self._means.trouble(error)
+                delay = self._later(error)
                 log.warning("pod %s: %s; trying again in %.0f s", self.uid, error, delay)
+                self._state.trouble = Problem(getattr(error, "reason", "") or "RuntimeError", str(error))
+                if (pod := self._means.wanted(self.uid)) is not None:
+                    self._report(self._state.admitted or pod)
             if delay is not None and delay < 0:
                 return
             await self._sleep(delay)
@@ -137,12 +150,11 @@ class PodWorker:
 
     async def _pass(self) -> float | None:
         """Take all steps that can be taken now; seconds until the next, None: when woken, -1: it is gone."""
-        await self._collect_ends()
+        problem = await self._collect_ends()
         pod = self._means.wanted(self.uid)
         if pod is None:
             await self._tear_down()
             return -1.0
-        record = self._record(pod)
         if self._means.in_the_way(pod):
             self._state.refused = Problem(
                 "PreviousPodTerminating", "a pod of the same name is still being stopped"
@@ -150,21 +162,40 @@ class PodWorker:
             self._report(pod)
             return None
         try:
-            admitted = await self._means.admit(pod)
-            await self._attach(admitted)
+            async with self._means.asks:
+                pod = self._state.admitted = await self._means.admit(pod)
+                self._note_admitted(pod)
+                await self._attach(pod)
         except PermanentError as error:
             self._refuse(pod, error.reason or "Refused", str(error))
             return None
         except TemporaryError as error:
             self._refuse(pod, error.reason or "Waiting", str(error))
-            return error.delay or RETRY_FIRST_SECONDS
+            return self._later(error)
         self._state.refused = None
-        delay = await self._settle(admitted)
+        problem = await self._remove_strays(pod) or problem
+        delay = await self._settle(pod)
         record = self._record(pod)
-        if not record.phase and (phase := final_phase(pod, record.containers)):
+        over = self._state.finished.issuperset(container.name for container in pod.spec.containers)
+        if over and not record.phase and (phase := final_phase(pod, record.containers)):
             self._means.keep(msgspec.structs.replace(record, phase=phase))
+        if problem is not None:
+            raise problem
+        self._state.trouble, self._state.failures = None, 0
         self._report(pod)
         return delay
+
+    def _later(self, error: EdgeAgentError) -> float:
+        """How long to wait after one more failure of a whole pass."""
+        window = min(RETRY_CEILING_SECONDS, 2.0 ** min(self._state.failures, 10))
+        self._state.failures += 1
+        return max(getattr(error, "delay", None) or 0.0, window)
+
+    def _note_admitted(self, pod: Pod) -> None:
+        """What taking the pod down will need, as it is really run."""
+        grace, host_network = pod.spec.termination_grace_period_seconds, pod.spec.host_network
+        record = self._record(pod)
+        self._means.keep(msgspec.structs.replace(record, grace_seconds=grace, host_network=host_network))
 
     def _refuse(self, pod: Pod, reason: str, message: str) -> None:
         problem = Problem(reason, message)
@@ -186,7 +217,7 @@ class PodWorker:
     async def _settle(self, pod: Pod) -> float | None:
         """Bring every container to where it should be; the seconds until a back-off or retry ends."""
         delays = []
-        await self._remove_strays(pod)
+        self._state.finished.clear()
         for container in pod.spec.containers:
             for _ in range(MAX_IMMEDIATE_PASSES):
                 delay = await self._settle_container(pod, container)
@@ -206,22 +237,24 @@ class PodWorker:
         runs = decisions.runs_of(name, self._means.containers(self.uid))
         current = runs[0] if runs else None
         history = self._history(pod, name)
-        if current is not None:
-            noted = decisions.note_end(current, history, now)
-            if noted != history:
-                self._remember(pod, name, noted)
-                history = noted
-                self._report(pod)
+        noted = decisions.note_seen(current, history, now)
+        if noted != history:
+            self._remember(pod, name, noted)
+            history = noted
+            self._report(pod)
         wanted = decisions.spec_hash(container, pod.spec)
         if self._record(pod).phase and (current is None or decisions.has_ended(current, history)):
             return None
         decision = decisions.decide(current, history, wanted, pod.spec.restart_policy, now)
         try:
             match decision:
-                case decisions.Leave():
+                case decisions.Leave(finished=finished):
                     self._state.retries.pop(name, None)
+                    if finished:
+                        self._state.finished.add(name)
                     return None
                 case decisions.WaitUntil(time=time):
+                    self._state.retries.pop(name, None)
                     self._event_back_off(pod, name, history)
                     self._report(pod)
                     return max(0.05, time - now)
@@ -242,11 +275,12 @@ class PodWorker:
     ) -> None:
         history = self._history(pod, container.name)
         changed = bool(runs) and runs[0].labels.get(LABEL_SPEC_HASH) != wanted
-        environment = await resolve_environment(
-            container,
-            self._means.find_config_map(pod.metadata.namespace),
-            self._means.find_secret(pod.metadata.namespace),
-        )
+        async with self._means.asks:
+            environment = await resolve_environment(
+                container,
+                self._means.find_config_map(pod.metadata.namespace),
+                self._means.find_secret(pod.metadata.namespace),
+            )
         policy = pull_policy(container)
         if policy == "Always" and history.pulled_hash != wanted:
             await self._pull(pod, container)
@@ -273,11 +307,13 @@ class PodWorker:
         self._remember(pod, container.name, history)
         await self._start(pod, container, made)
         # The run before this one stays for `logs --previous`; what is older goes.
-        for old in runs[1:]:
-            await self._remove(old)
+        with contextlib.suppress(EdgeAgentError):  # _remove_strays comes back to it
+            for old in runs[1:]:
+                await self._remove(old)
 
     async def _pull(self, pod: Pod, container: Container) -> None:
         self._event(pod, "Normal", "Pulling", f"Pulling image {container.image}", container.name)
+        self._report(pod)  # it may take hours
         async with self._means.pulls:
             await pull(self._means.runtime, container)
         self._event(pod, "Normal", "Pulled", f"Pulled image {container.image}", container.name)
@@ -290,6 +326,7 @@ class PodWorker:
             history = decisions.note_start_error(
                 current, str(error), self._history(pod, container.name), self._means.clock.now()
             )
+            self._state.retries.pop(container.name, None)
             self._remember(pod, container.name, history)
             self._event(pod, "Warning", "Failed", f"Error: {error}", container.name)
             return
@@ -303,14 +340,14 @@ class PodWorker:
     async def _replace(self, pod: Pod, container: Container, current: ContainerRecord) -> None:
         message = f"Container {container.name} definition changed, will be restarted"
         self._event(pod, "Normal", "Killing", message, container.name)
+        if current.state == "created":  # it never ran: nothing has ended
+            await self._remove(current)
+            return
         ended = await self._stop(current, pod.spec.termination_grace_period_seconds)
         noted = decisions.note_stopped(ended, self._history(pod, container.name), self._means.clock.now())
         self._remember(pod, container.name, noted)
 
     async def _stop(self, current: ContainerRecord, grace: int) -> ContainerRecord:
-        if current.state == "created":
-            await self._remove(current)
-            return msgspec.structs.replace(current, state="unknown")
         async with self._means.stops:
             ended = await self._means.runtime.stop_container(current.id, grace)
         ended = msgspec.structs.replace(ended, labels=current.labels)
@@ -322,49 +359,73 @@ class PodWorker:
             await self._means.runtime.remove_container(container.id)
         self._means.vanished(container)
 
-    async def _remove_strays(self, pod: Pod) -> None:
-        """Containers whose name the spec no longer has, and old runs that were left behind."""
+    async def _remove_strays(self, pod: Pod) -> EdgeAgentError | None:
+        """Containers whose name the spec no longer has, and old runs that were left behind.
+
+        What cannot be removed holds back nothing; the last error is returned.
+        """
+        problem = None
         names = [container.name for container in pod.spec.containers]
         everything = self._means.containers(self.uid)
         strays = [c for c in everything if c.labels.get(LABEL_CONTAINER) not in names]
         for stray in strays:
-            if stray.state == "running":
-                await self._stop(stray, pod.spec.termination_grace_period_seconds)
-            await self._remove(stray)
+            try:
+                if stray.state == "running":
+                    await self._stop(stray, pod.spec.termination_grace_period_seconds)
+                await self._remove(stray)
+            except EdgeAgentError as error:
+                problem = error
         for name in names:
             runs = decisions.runs_of(name, everything)
             for old in runs[1:]:
                 if old.state == "running":  # never two of one container, whatever became of the count
                     await self._stop(old, pod.spec.termination_grace_period_seconds)
             for old in runs[2:]:
-                await self._remove(old)
+                try:
+                    await self._remove(old)
+                except EdgeAgentError as error:
+                    self._means.trouble(error)
+                    problem = error
+        return problem
 
     async def _tear_down(self) -> None:
         """Stop and remove everything of the pod, give back its network, forget it."""
         record = self._means.record(self.uid)
-        grace = record.grace_seconds if record is not None else 30
         mine = self._means.containers(self.uid)
-        about = _about_container(mine[0]) if record is None and mine else _about_record(record)
+        if record is None and mine and (record := _record_of(mine[0])) is not None:
+            # The store was lost since: the hub must still learn that the pod is gone.
+            self._means.keep(record)
+        grace = record.grace_seconds if record is not None else 30
+        about = _about_record(record)
         running = [c for c in mine if c.state == "running"]
         if running and about is not None:
             self._means.events.record(about, "Normal", "Killing", "Stopping the pod: it was deleted")
-        await asyncio.gather(*(self._stop(container, grace) for container in running))
+        stops = await asyncio.gather(*(self._stop(c, grace) for c in running), return_exceptions=True)
+        if errors := [stop for stop in stops if isinstance(stop, BaseException)]:
+            raise errors[0]
         for container in self._means.containers(self.uid):
             await self._remove(container)
         if record is not None and not record.host_network and self._means.network is not None:
-            await self._means.network.detach(_sandbox(record))
+            async with self._means.asks:
+                await self._means.network.detach(_sandbox(record))
         self._means.gone(self.uid)
 
-    async def _collect_ends(self) -> None:
-        """Ask for the exit codes of what has ended."""
+    async def _collect_ends(self) -> EdgeAgentError | None:
+        """Ask for the exit codes of what has ended; the last error where one could not be had."""
+        problem = None
         ended = self._means.ended(self.uid)
         for container_id in list(ended):
             known = {container.id: container for container in self._means.containers(self.uid)}
             if container_id in known:
-                async with self._means.steps:
-                    over = await self._means.runtime.wait_container(container_id)
+                try:
+                    async with self._means.steps:
+                        over = await self._means.runtime.wait_container(container_id)
+                except EdgeAgentError as error:
+                    problem = error
+                    continue
                 self._means.observed(msgspec.structs.replace(over, labels=known[container_id].labels))
             ended.discard(container_id)
+        return problem
 
     def _failed(self, pod: Pod, name: str, error: EdgeAgentError) -> float:
         """Note why a container cannot go on, and for how long it waits."""
@@ -372,7 +433,9 @@ class PodWorker:
         failures = old.failures + 1 if old else 1
         delay = min(RETRY_CEILING_SECONDS, RETRY_FIRST_SECONDS * 2.0 ** min(failures - 1, 10))
         if isinstance(error, TemporaryError) and error.reason != "ErrImagePull":
-            delay = error.delay or min(delay, 1.0 * 2 ** min(failures, 8))
+            self._means.trouble(error)
+            delay = min(delay, 1.0 * 2 ** min(failures, 8))
+        delay = max(getattr(error, "delay", None) or 0.0, delay)
         reason = getattr(error, "reason", "") or "CreateContainerError"
         self._event(pod, "Warning", "Failed", f"{reason}: {error}", name)
         if reason == "ErrImagePull" and failures > 1:
@@ -383,9 +446,13 @@ class PodWorker:
         self._report(pod)
         return delay
 
-    def retry_now(self) -> None:
-        """Desired state has changed: what waits for a part of it may go on, or be refused no longer."""
-        waiting = [r for r in self._state.retries.values() if r.problem.reason not in PULL_REASONS]
+    def retry_now(self, *, changed: bool) -> None:
+        """Desired state is new: what waits for a part of it may go on, or be refused no longer.
+
+        A pull is waited for unless this very pod has ``changed``: the registry heard of nothing.
+        """
+        retries = self._state.retries.values()
+        waiting = [r for r in retries if changed or r.problem.reason not in PULL_REASONS]
         for retry in waiting:
             retry.until = 0.0
         if waiting or self._state.refused is not None:
@@ -421,15 +488,21 @@ class PodWorker:
 
     def _record(self, pod: Pod) -> PodRecord:
         record = self._means.record(self.uid)
-        grace, host_network = pod.spec.termination_grace_period_seconds, pod.spec.host_network
         if record is None:
             record = PodRecord(
                 uid=self.uid,
                 namespace=pod.metadata.namespace,
                 name=pod.metadata.name,
                 start_time=self._means.clock.now(),
+                grace_seconds=pod.spec.termination_grace_period_seconds,
+                host_network=pod.spec.host_network,
             )
-        record = msgspec.structs.replace(record, grace_seconds=grace, host_network=host_network)
+        if record.gone:  # the same pod is desired once more: what the node itself took away was no loss
+            afresh = {
+                name: msgspec.structs.replace(history, started_id="", crashes=0, restart_at=0.0)
+                for name, history in record.containers.items()
+            }
+            record = msgspec.structs.replace(record, gone=False, containers=afresh)
         self._means.keep(record)
         return record
 
@@ -448,6 +521,7 @@ class PodWorker:
             containers=self._means.containers(self.uid),
             waiting={name: retry.problem for name, retry in state.retries.items()},
             refused=state.refused,
+            trouble=state.trouble,
             host_ip=self._means.host_ip(),
             pod_ips=state.attachment.ips if state.attachment else (),
         )
@@ -482,11 +556,9 @@ def _about_record(record: PodRecord | None) -> ObjectReference | None:
     return ObjectReference(kind="Pod", namespace=record.namespace, name=record.name, uid=record.uid)
 
 
-def _about_container(container: ContainerRecord) -> ObjectReference:
+def _record_of(container: ContainerRecord) -> PodRecord | None:
+    """What a container's labels tell of its pod."""
     labels = container.labels
-    return ObjectReference(
-        kind="Pod",
-        namespace=labels.get(LABEL_POD_NAMESPACE, ""),
-        name=labels.get(LABEL_POD_NAME, ""),
-        uid=labels.get(LABEL_POD_UID, ""),
-    )
+    uid, namespace = labels.get(LABEL_POD_UID, ""), labels.get(LABEL_POD_NAMESPACE, "")
+    name = labels.get(LABEL_POD_NAME, "")
+    return PodRecord(uid=uid, namespace=namespace, name=name) if uid and namespace and name else None
