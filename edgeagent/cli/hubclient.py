@@ -35,6 +35,8 @@ from edgeagent.wire.hubapi import (
     WatchParams,
 )
 from edgeagent.wire.join import OperatorFile
+from edgeagent.wire.keys import SealingKey
+from edgeagent.wire.privatecalls import is_sealed, open_answer, seal_request
 from edgeagent.wire.rpc import MAX_RPC_BYTES, LogsParams, LogsResult, Reply, RpcError, decode_reply
 from edgeagent.wire.session import Connection, Message, MqttSession, SessionConfig
 from edgeagent.wire.tls import client_context
@@ -154,6 +156,7 @@ class HubClient:
         session = secrets.token_hex(8)
         self._replies = self._topics.replies(operator.user, session)
         self._calls: dict[bytes, asyncio.Queue[Reply | Exception]] = {}
+        self._key = SealingKey.generate() if operator.hub_key else None
         self._ready = asyncio.Event()
         self._subscribing: asyncio.Task[None] | None = None
         self._running: asyncio.Task[None] | None = None
@@ -298,11 +301,16 @@ class HubClient:
         if queue is None:
             return  # the answer to a call that was given up
         try:
-            _put(queue, decode_reply(message.payload))
+            _put(queue, decode_reply(self._opened(message)))
         except RpcError as error:
             _put(queue, error)
         except EdgeAgentError as error:
             _put(queue, PermanentError(f"the hub's answer cannot be read: {error}"))
+
+    def _opened(self, message: Message) -> bytes:
+        if self._key is None or not is_sealed(message.payload):
+            return message.payload
+        return open_answer(message.payload, self._key, self._replies, message.correlation)
 
     # Calls ------------------------------------------------------------------------------------------
 
@@ -362,6 +370,7 @@ class HubClient:
 
     async def _send(self, method: str, payload: bytes, correlation: bytes) -> None:
         topic = self._topics.hub_rpc(self._operator.user, method)
+        payload = self._sealed(payload, correlation)
         try:
             async with asyncio.timeout(self._timeout):
                 await self._session.publish(
@@ -376,6 +385,12 @@ class HubClient:
             if error.reason == "PacketTooLarge":
                 raise PermanentError(f"the request is too large: {error}; send less at once") from None
             raise
+
+    def _sealed(self, payload: bytes, correlation: bytes) -> bytes:
+        """The request as the broker carries it: readable for the hub alone, where its key is known."""
+        if self._key is None:
+            return payload
+        return seal_request(payload, self._operator.hub_key, self._key.public, self._replies, correlation)
 
     def _no_answer(self, method: str) -> HubUnreachableError:
         return HubUnreachableError(

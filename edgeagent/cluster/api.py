@@ -217,7 +217,7 @@ class Api:
             self._store.remove(stored.uid)
         self._on_change(stored.kind, stored.namespace, stored.name)
 
-    def logs(self, params: LogsParams, reply_topic: str) -> tuple[str, bytes]:
+    def logs(self, params: LogsParams, reply_topic: str, answers_to: bytes) -> tuple[str, bytes]:
         """The node to ask, and the signed request for it. Refused where nobody would answer."""
         stored = self._store.find("Pod", params.namespace, params.pod)
         if stored is None:
@@ -248,6 +248,7 @@ class Api:
             nonce=secrets.token_hex(16),
             expires=self._clock.now() + NODE_REQUEST_SECONDS,
             reply_topic=reply_topic,
+            answers_to=answers_to,
             params=msgspec.Raw(
                 canonical_json(msgspec.structs.replace(params, container=params.container or names[0]))
             ),

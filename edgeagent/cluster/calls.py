@@ -22,6 +22,8 @@ from edgeagent.cluster.views import Views
 from edgeagent.cluster.watches import Watch
 from edgeagent.wire.canonical import canonical_json
 from edgeagent.wire.hubapi import METHODS, ApplyParams, DeleteParams, GetParams, GetResult, WatchParams
+from edgeagent.wire.keys import SealingKey
+from edgeagent.wire.privatecalls import SEALED_OVERHEAD, is_sealed, open_request, seal_answer
 from edgeagent.wire.rpc import MAX_RPC_BYTES, LogsParams, RpcError, encode_failure, encode_reply
 from edgeagent.wire.session import Message, MqttSession
 from edgeagent.wire.topics import Topics
@@ -38,19 +40,25 @@ REPLY_ROOM = 4_096
 """What the wrapping of an answer and its JSON separators may take of a packet."""
 
 P = TypeVar("P")
+Key = tuple[str, str, bytes]
+"""Who calls, where the answers go, and the correlation data."""
 
 
 class Calls:
     """Takes the messages under ``hub/rpc/``. ``close`` ends what is under way."""
 
-    def __init__(self, api: Api, views: Views, session: MqttSession, topics: Topics, clock: Clock) -> None:
+    def __init__(
+        self, api: Api, views: Views, session: MqttSession, topics: Topics, clock: Clock, key: SealingKey
+    ) -> None:
         self._api = api
         self._views = views
         self._session = session
         self._topics = topics
         self._clock = clock
+        self._key = key
+        self._answers_to: dict[Key, bytes] = {}
         self._calls: set[asyncio.Task[None]] = set()
-        self._watches: dict[tuple[str, str, bytes], tuple[asyncio.Task[None], Watch]] = {}
+        self._watches: dict[Key, tuple[asyncio.Task[None], Watch]] = {}
 
     def receive(self, user: str, method: str, message: Message) -> None:
         """A request; it is answered whatever is wrong with it, unless it does not say where to."""
@@ -71,19 +79,24 @@ class Calls:
             log.warning("%s calls %s without fit correlation data", user, method)
             return
         key = user, reply, message.correlation
+        try:
+            payload = self._open(key, message.payload)
+        except PermanentError as error:
+            log.warning("%s calls %s with what cannot be opened: %s", user, method, error)
+            return
         if method == "cancel":
             if (watch := self._watches.get(key)) is not None:
                 watch[0].cancel("cancelled")
         elif method == "watch":
-            self._start_watch(key, message.payload)
+            self._start_watch(key, payload)
         elif len(self._calls) >= MAX_CALLS:
             self._spawn(
-                self._fail(
+                self._refuse(
                     key, RpcError("TooManyRequests", "the hub has too many calls under way: try again")
                 )
             )
         else:
-            self._spawn(self._call(key, method, message.payload))
+            self._spawn(self._call(key, method, payload))
 
     def changed(self, kind: str, namespace: str, name: str) -> None:
         """Tell every watch."""
@@ -110,7 +123,7 @@ class Calls:
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)
 
-    async def _call(self, key: tuple[str, str, bytes], method: str, payload: bytes) -> None:
+    async def _call(self, key: Key, method: str, payload: bytes) -> None:
         try:
             if method == "apply":
                 await self._answer(key, encode_reply(self._api.apply(_params(payload, ApplyParams))))
@@ -126,8 +139,10 @@ class Calls:
                 )
         except Exception as error:
             await self._fail(key, error)
+        finally:
+            self._answers_to.pop(key, None)
 
-    async def _answer_items(self, key: tuple[str, str, bytes], items: list[KubernetesObject]) -> None:
+    async def _answer_items(self, key: Key, items: list[KubernetesObject]) -> None:
         """As many answers as it takes to keep each within the broker's limit; all but the last say so."""
         room = self._room()
         batch: list[msgspec.Raw] = []
@@ -141,9 +156,9 @@ class Calls:
             size += len(body) + 1
         await self._answer(key, encode_reply(GetResult(items=batch), sequence=sequence))
 
-    async def _pass_on(self, key: tuple[str, str, bytes], params: LogsParams) -> None:
+    async def _pass_on(self, key: Key, params: LogsParams) -> None:
         _, reply, correlation = key
-        node, request = self._api.logs(params, reply)
+        node, request = self._api.logs(params, reply, self._answers_to.get(key, b""))
         await self._session.publish(
             self._topics.node_rpc(node, "logs"), request, response_topic=reply, correlation=correlation
         )
@@ -152,12 +167,27 @@ class Calls:
         connection = self._session.connection
         if connection is None:
             raise TemporaryError("not connected to a broker", reason="Disconnected")
-        return min(connection.payload_limit, MAX_RPC_BYTES) - REPLY_ROOM
+        return min(connection.payload_limit, MAX_RPC_BYTES) - REPLY_ROOM - SEALED_OVERHEAD
 
-    async def _answer(self, key: tuple[str, str, bytes], payload: bytes) -> None:
+    async def _answer(self, key: Key, payload: bytes) -> None:
+        if (answers_to := self._answers_to.get(key)) is not None:
+            payload = seal_answer(payload, answers_to, key[1], key[2])
         await self._session.publish(key[1], payload, correlation=key[2])
 
-    async def _fail(self, key: tuple[str, str, bytes], error: Exception) -> None:
+    def _open(self, key: Key, payload: bytes) -> bytes:
+        """What was asked; a sealed request says how to seal its answers."""
+        if not is_sealed(payload):
+            return payload
+        payload, answers_to = open_request(payload, self._key, key[1], key[2])
+        if len(self._answers_to) < 2 * (MAX_CALLS + MAX_WATCHES):
+            self._answers_to[key] = answers_to
+        return payload
+
+    async def _refuse(self, key: Key, error: Exception) -> None:
+        await self._fail(key, error)
+        self._answers_to.pop(key, None)
+
+    async def _fail(self, key: Key, error: Exception) -> None:
         if not isinstance(error, EdgeAgentError):
             log.error("a call of %s failed", key[0], exc_info=error)
         try:
@@ -167,7 +197,7 @@ class Calls:
 
     # Watches
 
-    def _start_watch(self, key: tuple[str, str, bytes], payload: bytes) -> None:
+    def _start_watch(self, key: Key, payload: bytes) -> None:
         mine = sum(1 for other in self._watches if other[0] == key[0])
         if key in self._watches:
             return  # the same request, delivered twice
@@ -175,7 +205,7 @@ class Calls:
             refusal = RpcError(
                 "TooManyRequests", f"the hub has {len(self._watches)} watches under way: end some"
             )
-            self._spawn(self._fail(key, refusal))
+            self._spawn(self._refuse(key, refusal))
             return
         try:
             params = _params(payload, WatchParams)
@@ -183,13 +213,13 @@ class Calls:
                 raise InvalidObjectError("timeoutSeconds", f"must be between 1 and {MAX_WATCH_SECONDS}")
             watch = Watch(params, self._views)
         except EdgeAgentError as error:
-            self._spawn(self._fail(key, error))
+            self._spawn(self._refuse(key, error))
             return
         task = asyncio.create_task(self._stream(key, watch, params.timeout_seconds))
         self._watches[key] = task, watch
-        task.add_done_callback(lambda _: self._watches.pop(key, None))
+        task.add_done_callback(lambda _: self._forget(key))
 
-    async def _stream(self, key: tuple[str, str, bytes], watch: Watch, seconds: int) -> None:
+    async def _stream(self, key: Key, watch: Watch, seconds: int) -> None:
         """Events in sequence; the last answer says that it is, and carries nothing."""
         sequence = 0
 
@@ -219,7 +249,11 @@ class Calls:
             await asyncio.gather(sending, timer, return_exceptions=True)
         await self._end(key, sequence)
 
-    async def _end(self, key: tuple[str, str, bytes], sequence: int) -> None:
+    def _forget(self, key: Key) -> None:
+        self._watches.pop(key, None)
+        self._answers_to.pop(key, None)
+
+    async def _end(self, key: Key, sequence: int) -> None:
         try:
             await self._answer(key, encode_reply(None, sequence=sequence))
         except (TemporaryError, PermanentError) as unsent:

@@ -28,6 +28,7 @@ from edgeagent.cluster.views import Views
 from edgeagent.wire.canonical import digest
 from edgeagent.wire.jitter import Backoff
 from edgeagent.wire.join import BrokerAddress
+from edgeagent.wire.keys import SealingKey
 from edgeagent.wire.session import Connection, Message, MqttSession, SessionConfig
 from edgeagent.wire.tls import client_context
 from edgeagent.wire.topics import Topics
@@ -114,7 +115,14 @@ class Hub:
             wake=self._publisher.wake,
             on_change=self._changed,
         )
-        self._calls = Calls(self._api, self._views, self._session, self._topics, self._clock)
+        self._calls = Calls(
+            self._api,
+            self._views,
+            self._session,
+            self._topics,
+            self._clock,
+            SealingKey(read_file(self._files.sealing_key)),
+        )
         self._connected: asyncio.Task[None] | None = None
         self._broken: asyncio.Future[None] | None = None
         self._barrier: tuple[bytes, asyncio.Event] | None = None

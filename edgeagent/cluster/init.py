@@ -24,6 +24,7 @@ from edgeagent.cluster.signing import Signing
 from edgeagent.cluster.store import Store
 from edgeagent.wire.canonical import canonical_json
 from edgeagent.wire.join import BrokerAddress, OperatorFile
+from edgeagent.wire.keys import SealingKey
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -97,6 +98,8 @@ def _fill(files: HubFiles, final: HubFiles, settings: HubSettings, operator: str
     write_file(files.broker_key, server.key)
     write_file(files.hub_certificate, hub.certificate, PUBLIC)
     write_file(files.hub_key, hub.key)
+    sealing = SealingKey.generate()
+    write_file(files.sealing_key, sealing.raw)
     Signing.create(settings.cluster).save(files.signing)
     write_file(files.settings, msgspec.json.format(canonical_json(settings)) + b"\n", PUBLIC)
     make_directory(files.mosquitto)
@@ -112,6 +115,7 @@ def _fill(files: HubFiles, final: HubFiles, settings: HubSettings, operator: str
         ca=ca.certificate,
         certificate=person.certificate,
         private_key=person.key,
+        hub_key=sealing.public,
     )
     write_file(files.operator, msgspec.json.format(canonical_json(operator_file)) + b"\n")
     Store(files.database, create=True).close()

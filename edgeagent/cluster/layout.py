@@ -56,6 +56,11 @@ class HubFiles:
         return self.root / "broker.key"
 
     @property
+    def sealing_key(self) -> Path:
+        """The hub's private X25519 key: operators seal their calls to its public half."""
+        return self.root / "sealing.key"
+
+    @property
     def signing(self) -> Path:
         """The Ed25519 key that signs indexes and requests, with the chain of rotations that led to it."""
         return self.root / "signing.key"

@@ -63,6 +63,7 @@ class NodeCalls:
     async def _serve(self, method: str, message: Message) -> None:
         # Imported only now: a node that nobody asks needs no cryptography in memory.
         from edgeagent.wire.noderequest import open_request
+        from edgeagent.wire.privatecalls import seal_answer
 
         now = self._clock.now()
         try:
@@ -81,6 +82,11 @@ class NodeCalls:
             answer = encode_reply(await serve(request.params, limit))
         except EdgeAgentError as error:
             answer = encode_failure(error)
+        except Exception as error:
+            log.exception("a request for %s met a bug", method)
+            answer = encode_failure(error)
+        if request.answers_to:
+            answer = seal_answer(answer, request.answers_to, request.reply_topic, message.correlation)
         try:
             await self._session.publish(request.reply_topic, answer, correlation=message.correlation)
         except EdgeAgentError as error:

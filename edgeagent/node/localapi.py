@@ -10,7 +10,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 AT_ONCE = 8
 ANSWER_SECONDS = 30.0
+ACCEPT_PAUSE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class LocalApi:
         self._reads = reads
         self._agent_status = agent_status
         self._listener: socket.socket | None = None
+        self._pause: asyncio.TimerHandle | None = None
         self._busy = threading.BoundedSemaphore(AT_ONCE)
 
     def start(self) -> None:
@@ -61,20 +63,31 @@ class LocalApi:
             listener.close()
             raise
         self._listener = listener
-        loop.add_reader(listener, self._accept, loop, listener)
+        self._listen(loop, listener)
 
     def stop(self) -> None:
         """Close the socket and remove it."""
+        if self._pause is not None:
+            self._pause.cancel()
         if self._listener is not None:
             asyncio.get_running_loop().remove_reader(self._listener)
             self._listener.close()
             self._listener = None
             self._path.unlink(missing_ok=True)
 
+    def _listen(self, loop: asyncio.AbstractEventLoop, listener: socket.socket) -> None:
+        loop.add_reader(listener, self._accept, loop, listener)
+
     def _accept(self, loop: asyncio.AbstractEventLoop, listener: socket.socket) -> None:
         try:
             connection, _ = listener.accept()
         except BlockingIOError:
+            return
+        except OSError as error:
+            # Most likely no descriptor is free. The socket stays readable: without a pause this would spin.
+            log.warning("a local connection cannot be accepted: %s", error)
+            loop.remove_reader(listener)
+            self._pause = loop.call_later(ACCEPT_PAUSE_SECONDS, self._listen, loop, listener)
             return
         if not self._busy.acquire(blocking=False):
             connection.close()
@@ -86,8 +99,17 @@ class LocalApi:
         from edgeagent.node.localhttp import serve_connection
 
         def ask(path: str, query: Mapping[str, str]) -> Answer:
-            future: Future[Answer] = asyncio.run_coroutine_threadsafe(self.answer(path, query), loop)
-            return future.result(ANSWER_SECONDS)
+            answer = self.answer(path, query)
+            try:
+                future: Future[Answer] = asyncio.run_coroutine_threadsafe(answer, loop)
+            except RuntimeError:
+                answer.close()
+                return failure(503, "ServiceUnavailable", "the agent has stopped")
+            try:
+                return future.result(ANSWER_SECONDS)
+            except (CancelledError, TimeoutError):
+                future.cancel()
+                return failure(503, "ServiceUnavailable", "the agent is stopping, or too busy to answer")
 
         try:
             serve_connection(connection, ask)
@@ -101,7 +123,10 @@ class LocalApi:
         except EdgeAgentError as error:
             reason = getattr(error, "reason", "")
             status = {"NotFound": 404, "BadRequest": 400, "InvalidObject": 400}.get(reason, 500)
-            return _failure(status, reason or "InternalError", str(error))
+            return failure(status, reason or "InternalError", str(error))
+        except Exception as error:
+            log.exception("a local request for %s met a bug", path)
+            return failure(500, "InternalError", f"{type(error).__name__}; see the agent's log")
 
     async def _route(self, parts: list[str], query: Mapping[str, str]) -> Answer:
         match parts:
@@ -121,11 +146,11 @@ class LocalApi:
                 for pod in self._reads.pods():
                     if (pod.metadata.namespace, pod.metadata.name) == (namespace, name):
                         return Answer(200, canonical_json(pod))
-                return _failure(404, "NotFound", f'pods "{name}" not found')
+                return failure(404, "NotFound", f'pods "{name}" not found')
             case ["api", "v1", "namespaces", namespace, "pods", name, "log"]:
                 result = await self._reads.logs(_logs_params(namespace, name, query))
                 return Answer(200, result.text, "text/plain")
-        return _failure(404, "NotFound", "there is no such path; try /api/v1/pods or /edge/v1/status")
+        return failure(404, "NotFound", "there is no such path; try /api/v1/pods or /edge/v1/status")
 
 
 def _logs_params(namespace: str, name: str, query: Mapping[str, str]) -> LogsParams:
@@ -146,7 +171,8 @@ def _listing(items: Sequence[object]) -> Answer:
     return Answer(200, canonical_json({"apiVersion": "v1", "kind": "List", "items": items}))
 
 
-def _failure(status: int, reason: str, message: str) -> Answer:
+def failure(status: int, reason: str, message: str) -> Answer:
+    """An error in the shape of Kubernetes' Status."""
     body = {
         "apiVersion": "v1",
         "kind": "Status",

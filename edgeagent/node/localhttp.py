@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qsl, urlsplit
 
-from edgeagent.node.localapi import Answer
+from edgeagent.node.localapi import Answer, failure
 
 log = logging.getLogger(__name__)
 
@@ -23,8 +23,13 @@ def serve_connection(connection: socket.socket, ask: Callable[[str, Mapping[str,
         timeout = IDLE_SECONDS
 
         def do_GET(self) -> None:
-            url = urlsplit(self.path)
-            answer = ask(url.path, dict(parse_qsl(url.query)))
+            try:
+                url = urlsplit(self.path)
+                query = dict(parse_qsl(url.query))
+            except ValueError as error:
+                answer = failure(400, "BadRequest", str(error))
+            else:
+                answer = ask(url.path, query)
             self.send_response(answer.status)
             self.send_header("Content-Type", answer.content_type)
             self.send_header("Content-Length", str(len(answer.body)))

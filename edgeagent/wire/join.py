@@ -38,7 +38,10 @@ class JoinFile(KubernetesStruct, frozen=True):
 
 
 class OperatorFile(KubernetesStruct, frozen=True):
-    """What ``edgectl`` needs to reach the hub, as ``edgehub init`` writes it for its first operator."""
+    """What ``edgectl`` needs to reach the hub, as ``edgehub init`` writes it for its first operator.
+
+    ``hub_key`` is the hub's public X25519 key, to which calls are sealed; without it they go in clear.
+    """
 
     cluster: str
     user: str
@@ -46,6 +49,7 @@ class OperatorFile(KubernetesStruct, frozen=True):
     ca: str
     certificate: str
     private_key: str
+    hub_key: bytes = b""
 
 
 def parse_broker(text: str, *, tls: bool = True) -> BrokerAddress:

@@ -14,7 +14,10 @@ from edgeagent.wire.trust import verify
 
 
 class NodeRequest(KubernetesStruct, frozen=True):
-    """A request as it is signed: ``expires`` in seconds since the epoch; ``nonce`` is used once."""
+    """A request as it is signed: ``expires`` in seconds since the epoch; ``nonce`` is used once.
+
+    ``answers_to``: the X25519 key to seal the answer to (``edgeagent.wire.privatecalls``), empty for none.
+    """
 
     cluster: str
     node: str
@@ -23,6 +26,7 @@ class NodeRequest(KubernetesStruct, frozen=True):
     expires: float
     reply_topic: str
     params: msgspec.Raw
+    answers_to: bytes = b""
 
 
 def sign_request(request: NodeRequest, key: SigningKey, chain: list[Envelope]) -> Envelope:

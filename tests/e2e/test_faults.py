@@ -22,7 +22,9 @@ from tests.support.cluster import (
     AgentProcess,
     Cluster,
     Seen,
+    container,
     containers,
+    pod,
     running,
     sleeper,
 )
@@ -73,8 +75,13 @@ def _whole_again(cluster: Cluster, node: AgentProcess, podman: PodmanService) ->
         node.start()
     wait_condition(node, "Connected", "True")
     wait_condition(node, "Ready", "True")
-    cluster.ctl("delete", "pod", "--all", "--ignore-not-found")
+    cluster.ctl("delete", "pod", "--all", "--wait=false", "--ignore-not-found")
     wait_for(lambda: not containers(podman), 20, "all containers to be removed")
+
+    def forgotten() -> bool:
+        return all(item["spec"]["nodeName"] != NODE for item in cluster.get("pods")["items"])
+
+    wait_for(forgotten, 10, "the hub to forget this node's pods")
 
 
 def wait_condition(node: AgentProcess, type_: str, status: str, reason: str = "") -> dict[str, Any]:
@@ -89,6 +96,16 @@ def wait_condition(node: AgentProcess, type_: str, status: str, reason: str = ""
         return wait_for(found, 20, f"{type_} to be {status} {reason}")
     except AssertionError as error:
         raise AssertionError(f"{error}; it is {node.condition(type_)}") from None
+
+
+def wait_message(node: AgentProcess, text: str) -> None:
+    """Wait until the node says of its desired state that it is not in force, in these words."""
+
+    def told() -> bool:
+        condition = node.condition("DesiredStateInForce")
+        return condition.get("status") == "False" and text in condition["message"]
+
+    wait_for(told, 15, f"{text!r} to be told")
 
 
 def hub_condition(cluster: Cluster, type_: str) -> dict[str, Any]:
@@ -197,7 +214,10 @@ def test_a_pod_deleted_after_the_store_was_lost_is_forgotten_by_the_hub(
     cluster: Cluster, node: AgentProcess, podman: PodmanService
 ) -> None:
     """All that the node knows of it are its container's labels."""
-    start_pods(cluster, podman, "doomed")
+    # How long it may take to stop is lost too, so it is one that stops when it is told.
+    polite = "trap 'exit 0' TERM; while :; do sleep 0.05; done"
+    cluster.apply(pod("doomed", NODE, [container("main", ["sh", "-c", polite])]))
+    cluster.wait_phase("doomed", "Running")
     node.process.terminate()
     noise(store_of(node))
     store_of(node).with_name("agent.db.snapshot").unlink()
@@ -469,9 +489,7 @@ def test_who_owns_the_broker_cannot_change_what_runs(
     }
     for payload, (reason, message) in bad.items():
         cluster.publish(topic, payload)
-        wait_for(
-            lambda m=message: m in node.condition("DesiredStateInForce")["message"], 10, f"{message} told"
-        )  # type: ignore[misc]
+        wait_message(node, message)
         found = wait_condition(node, "DesiredStateInForce", "False")
         assert found["reason"].startswith(reason), found
         assert f"False    {found['reason']}: " in node.run("status").stdout

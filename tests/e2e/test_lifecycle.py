@@ -1,6 +1,7 @@
 """The life of pods on real parts: what is written in a manifest, and what then runs, ends and is told."""
 
 import contextlib
+import functools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -199,9 +200,8 @@ def test_a_crash_is_restarted_at_once_and_then_backs_off(cluster: Cluster, node:
         assert "back-off" in status["state"]["waiting"]["message"]
         end = status["lastState"]["terminated"]
         assert (end["exitCode"], end["reason"]) == (code, reason)
-        wait_for(
-            lambda name=name: "CrashLoopBackOff" in cluster.ctl("get", "pod", name).stdout, 10, "it shown"
-        )  # type: ignore[misc]
+        shown = functools.partial(cluster.ctl, "get", "pod", name)
+        wait_for(lambda shown=shown: "CrashLoopBackOff" in shown().stdout, 10, "it shown")  # type: ignore[misc]
         assert cluster.pod_phase(name) == "Running"
     assert log_of(cluster, "ends") == "run\n"
     assert log_of(cluster, "ends", "--previous") == "run\n"

@@ -201,7 +201,7 @@ def test_what_changed_at_the_hub_meanwhile_is_acted_on_and_nothing_else(
     cluster.wait_phase("comes", "Running")
     wait_for(lambda: hub_restarts(cluster, "changes") == 1, 10, "the changed pod's new container")
     wait_for(lambda: cluster.get("pod", "goes") is None, 10, "the hub to forget what was deleted")
-    after = wait_for(lambda: len(now := by_pod(podman)) == 3 and now, 10, "three pods to run")
+    after = wait_for(lambda: now if len(now := by_pod(podman)) == 3 else {}, 10, "three pods to run")
     assert after.keys() == {"changes", "stays", "comes"}
     assert after["stays"] == before["stays"]
     assert after["changes"].uid == before["changes"].uid
@@ -273,8 +273,8 @@ def test_after_a_reboot_without_a_network_all_pods_come_back(
         podman,
         sleeper("first", NODE),
         sleeper("second", NODE),
-        pod("on-failure", NODE, sleep, restartPolicy="OnFailure"),  # type: ignore[arg-type]
-        pod("never", NODE, sleep, restartPolicy="Never"),  # type: ignore[arg-type]
+        pod("on-failure", NODE, sleep, restartPolicy="OnFailure"),
+        pod("never", NODE, sleep, restartPolicy="Never"),
     )
     cluster.apply(pod("done", NODE, [container("main", ["sh", "-c", "exit 0"])], restartPolicy="Never"))
     cluster.wait_phase("done", "Succeeded")

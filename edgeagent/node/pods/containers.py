@@ -139,7 +139,7 @@ def note_end(current: ContainerRecord, history: ContainerHistory, now: float) ->
 
 
 def note_seen(current: ContainerRecord | None, history: ContainerHistory, now: float) -> ContainerHistory:
-    """The history with all that ``current`` tells: a run that records do not know of, its end, or its loss."""
+    """The history with all that ``current`` tells: a run unknown to the records, its end, or its loss."""
     if current is None:
         if history.started_id in ("", history.ended_id):
             return history

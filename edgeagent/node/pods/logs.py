@@ -24,58 +24,79 @@ class LogError(PermanentError):
 
 def read_log(path: Path, *, tail_lines: int | None, timestamps: bool, limit: int) -> LogsResult:
     """The last ``tail_lines`` lines (None: all), at most ``limit`` bytes of them; the end is what is kept."""
-    chosen: list[bytes] = []
-    size = 0
-    truncated = False
+    kept = _Kept(limit)
     try:
         with open(path, "rb") as file:
-            for line in _lines_backwards(file.fileno()):
-                text = _formatted(line, timestamps)
-                whole = not text.endswith(b"\n") or not chosen or chosen[-1].endswith(b"\n")
-                if tail_lines is not None and _count(chosen) >= tail_lines and text.endswith(b"\n") and whole:
-                    break
-                if size + len(text) > limit:
-                    truncated = True
-                    break
-                chosen.append(text)
-                size += len(text)
+            _collect(file.fileno(), kept, tail_lines, timestamps)
     except FileNotFoundError:
         raise LogError("NotFound", "the container has no log file (yet, or any more)") from None
     except OSError as error:
         raise LogError("InternalError", f"the log cannot be read: {error.strerror}") from None
+    return LogsResult(text=b"".join(reversed(kept.pieces)), truncated=kept.truncated)
+
+
+class _Kept:
+    """What is taken of a log, from its end on: ``pieces`` newest first, no more than there is room for."""
+
+    def __init__(self, room: int) -> None:
+        self.pieces: list[bytes] = []
+        self.truncated = False
+        self._room = room
+
+    def take(self, text: bytes) -> None:
+        if len(text) > self._room:
+            self.truncated = True
+            text = text[len(text) - self._room :]
+        self._room -= len(text)
+        self.pieces.append(text)
+
+
+def _collect(descriptor: int, kept: _Kept, tail_lines: int | None, timestamps: bool) -> None:
     if tail_lines == 0:
-        return LogsResult(text=b"")
-    return LogsResult(text=b"".join(reversed(chosen)), truncated=truncated)
+        return
+    lines, began = 0, b""  # the time of the oldest piece so far, which a line shows once
+    for record in _records_backwards(descriptor):
+        if record is None:
+            kept.truncated = True
+            return
+        time, text, ends = _parsed(record)
+        if ends and kept.pieces:  # so the piece before it was the beginning of a line
+            kept.take(began)
+            lines += 1
+            if lines == tail_lines:
+                return
+        kept.take(text + b"\n" if ends else text)
+        if kept.truncated:
+            return
+        began = time + b" " if timestamps and time else b""
+    kept.take(began)
 
 
-def _count(chosen: list[bytes]) -> int:
-    """How many lines the pieces make; the newest piece may be of a line that is not finished."""
-    return sum(1 for index, text in enumerate(chosen) if text.endswith(b"\n") or index == 0)
-
-
-def _formatted(line: bytes, timestamps: bool) -> bytes:
-    time, _, rest = line.partition(b" ")
+def _parsed(record: bytes) -> tuple[bytes, bytes, bool]:
+    """Time, text, and whether a line ends with it."""
+    time, _, rest = record.partition(b" ")
     stream, _, rest = rest.partition(b" ")
     tag, separator, text = rest.partition(b" ")
     if stream not in (b"stdout", b"stderr") or not separator:
-        return line + b"\n"
-    end = b"" if tag == b"P" else b"\n"
-    return (time + b" " if timestamps else b"") + text + end
+        return b"", record, True
+    return time, text, tag != b"P"
 
 
-def _lines_backwards(descriptor: int) -> Iterator[bytes]:
-    """The file's whole lines, the last first, without their ends."""
+def _records_backwards(descriptor: int) -> Iterator[bytes | None]:
+    """The file's records, the last first, without their ends; None where the search stops before the first."""
     position = os.fstat(descriptor).st_size
     stop = max(0, position - MAX_SCAN_BYTES)
-    rest = b""
+    parts: list[bytes] = []
     while position > stop:
         start = max(stop, position - BLOCK)
-        block = os.pread(descriptor, position - start, start) + rest
+        first, *others = os.pread(descriptor, position - start, start).split(b"\n")
         position = start
-        lines = block.split(b"\n")
-        rest = lines[0]
-        for line in reversed(lines[1:]):
-            if line:
-                yield line
-    if rest and stop == 0:
+        if others:
+            others[-1] += b"".join(reversed(parts))
+            yield from (record for record in reversed(others) if record)
+            parts = []
+        parts.append(first)
+    if stop > 0:
+        yield None
+    elif rest := b"".join(reversed(parts)):
         yield rest

@@ -119,6 +119,7 @@ class PodManager:
                     if await self._list():
                         for worker in self._workers.values():
                             worker.retry_now(changed=False)
+                            worker.wake()
         finally:
             self._ending = True
             for task in self._tasks.values():

@@ -101,7 +101,10 @@ class Reporter:
                 try:
                     await self._session.publish(topic, payload, retain=True)
                 except PermanentError as error:
+                    # The broker does not know: with the next connection it is told anew.
                     log.error("%s cannot be reported: %s", topic, error)
+                    self._taken[topic] = payload
+                    continue
                 self._taken[topic] = payload
                 if self._wanted[topic] == payload:  # else it was cleared while this was under way
                     for then in self._cleared.pop(topic, []):

@@ -1,0 +1,108 @@
+"""Events: said once, counted when they repeat, never in the way of what they tell of."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from edgeagent.api.clock import rfc3339
+from edgeagent.api.errors import EdgeAgentError, TemporaryError
+from edgeagent.api.objects.base import ObjectReference
+from edgeagent.api.objects.decode import decode_json
+from edgeagent.api.objects.event import Event
+from edgeagent.node.events import REMEMBERED, EventRecorder
+from edgeagent.node.store.database import CorruptError, Database
+from edgeagent.node.store.outbox import Outbox
+from edgeagent.testing.clock import ManualClock
+
+ABOUT = ObjectReference(kind="Pod", namespace="default", name="a", uid="u1")
+
+
+class Recording:
+    """A recorder with its outbox."""
+
+    def __init__(self, directory: Path) -> None:
+        self.clock = ManualClock()
+        self.database = Database(directory / "agent.db", now=0)
+        self.outbox = Outbox(self.database)
+        self.appended = 0
+        self.recorder = EventRecorder(
+            node="n1", outbox=self.outbox, clock=self.clock, rng=random.Random(1), on_append=self._append
+        )
+
+    def _append(self) -> None:
+        self.appended += 1
+
+    def events(self) -> list[Event]:
+        """Everything in the outbox."""
+        return [decode_json(item.body, Event) for item in self.outbox.first(10_000)]
+
+
+def test_a_repeat_raises_the_count_of_the_same_event(tmp_path: Path) -> None:
+    line = Recording(tmp_path)
+    for _ in range(3):
+        line.recorder.record(ABOUT, "Warning", "BackOff", "again")
+        line.clock.set_wall_clock(60)
+    first, _, last = line.events()
+    assert (first.count, last.count, line.appended) == (1, 3, 3)
+    assert first.metadata.name == last.metadata.name
+    assert first.first_timestamp == last.first_timestamp == first.last_timestamp
+    assert last.last_timestamp == rfc3339(line.clock.now() - 60)
+    assert (last.type, last.source.host, last.involved_object) == ("Warning", "n1", ABOUT)
+    line.database.close()
+
+
+def test_what_differs_is_another_event(tmp_path: Path) -> None:
+    line = Recording(tmp_path)
+    other = ObjectReference(kind="Pod", namespace="default", name="a", uid="u2")
+    part = ObjectReference(kind="Pod", namespace="default", name="a", uid="u1", field_path="spec")
+    for about, reason, message in (
+        (ABOUT, "R", "m"), (other, "R", "m"), (part, "R", "m"), (ABOUT, "Q", "m"), (ABOUT, "R", "n"),
+    ):  # fmt: skip
+        line.recorder.record(about, "Normal", reason, message)
+    assert {event.count for event in line.events()} == {1}
+    assert len({event.metadata.name for event in line.events()}) == 5
+    line.database.close()
+
+
+def test_memory_and_messages_are_bounded(tmp_path: Path) -> None:
+    line = Recording(tmp_path)
+    for number in range(REMEMBERED + 50):
+        line.recorder.record(ABOUT, "Normal", "R", f"message {number}")
+    line.recorder.record(ABOUT, "Normal", "R", "message 0")
+    assert line.events()[-1].count == 1, "forgotten long ago"
+    line.recorder.record(ABOUT, "Normal", "R", "x" * 1_000_000)
+    assert len(line.events()[-1].message) == 1024
+    line.database.close()
+
+
+@pytest.mark.parametrize("error", [TemporaryError("the disk is full"), CorruptError("malformed")])
+def test_an_event_that_cannot_be_kept_is_logged_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: EdgeAgentError
+) -> None:
+    line = Recording(tmp_path)
+
+    def refuse(name: str, body: bytes) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(line.outbox, "append", refuse)
+        line.recorder.record(ABOUT, "Warning", "Failed", "it broke")
+    assert "it broke" in caplog.text
+    assert str(error) in caplog.text
+    assert line.appended == 0
+    line.recorder.record(ABOUT, "Warning", "Failed", "it broke")
+    assert line.events()[-1].count == 2
+    line.database.close()
+
+
+def test_a_really_full_disk(tmp_path: Path) -> None:
+    line = Recording(tmp_path)
+    [(pages,)] = line.database.rows("PRAGMA page_count")
+    with line.database.batched() as connection:
+        connection.execute(f"PRAGMA max_page_count = {int(str(pages))}")
+    for number in range(200):
+        line.recorder.record(ABOUT, "Normal", "R", f"{number} " + "x" * 1000)
+    kept = len(line.events())
+    assert line.appended == kept < 200
+    line.database.close()
