@@ -1,0 +1,109 @@
+"""The technician's program where no agent runs: enrolment, clear errors, what would be loaded."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgeagent.cli.edgeagent import main
+from edgeagent.wire.canonical import canonical_json
+from edgeagent.wire.join import BrokerAddress, JoinFile
+from tests.node.indexes import ANCHOR, CLUSTER, NODE
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "config.toml"
+    path.write_text(f'[agent]\nstate_dir = "{tmp_path}/state"\nrun_dir = "{tmp_path}/run"\n')
+    return path
+
+
+@pytest.fixture
+def join(tmp_path: Path) -> Path:
+    path = tmp_path / "node.join"
+    content = JoinFile(
+        cluster=CLUSTER, node=NODE, brokers=[BrokerAddress(host="broker.example")], ca="ca",
+        certificate="cert", private_key="key", trust=ANCHOR, sealing_key=bytes(32),
+    )  # fmt: skip
+    path.write_bytes(canonical_json(content))
+    return path
+
+
+def run(config: Path, *arguments: str | Path) -> int:
+    return main(["--config", str(config), *map(str, arguments)])
+
+
+def test_enrolment_once_and_again(
+    config: Path, join: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(config, "enroll", "--join-file", join) == 0
+    assert f"enrolled as node '{NODE}' of cluster '{CLUSTER}'" in capsys.readouterr().out
+    for path in (tmp_path / "state" / "identity").iterdir():
+        assert path.stat().st_mode & 0o777 == 0o600, path
+    assert run(config, "enroll", "--join-file", join) == 1
+    assert "add --force" in capsys.readouterr().err
+    assert run(config, "enroll", "--join-file", join, "--force") == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("", "is no join file"),
+        ("{", "is no join file"),
+        ("[1]", "is no join file"),
+        ('{"cluster": "c"}', "required field is missing"),
+        ("[" * 5000, "is no join file"),
+    ],
+)
+def test_what_is_no_join_file_is_refused_by_name(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, problem: str
+) -> None:
+    bad = tmp_path / "bad.join"
+    bad.write_text(content)
+    assert run(config, "enroll", "--join-file", bad) == 1
+    error = capsys.readouterr().err
+    assert str(bad) in error
+    assert problem in error
+    assert not (tmp_path / "state" / "identity" / "identity.json").exists()
+
+
+def test_running_before_enrolment_says_what_to_do(config: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "edgeagent.cli.edgeagent", "--config", str(config), "run"],
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "not enrolled" in done.stderr
+    assert "edgehub node add" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", [["status"], ["get", "pods"], ["logs", "web"]])
+def test_without_an_agent_the_error_says_how_to_start_it(
+    config: Path, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    assert run(config, *command) == 1
+    assert "systemctl start edgeagent" in capsys.readouterr().err
+
+
+def test_plugins_can_be_listed_without_an_agent(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config.write_text(
+        config.read_text() + "[plugins.podman]\nsockett = 1\n[plugins.security]\nenabled = false\n"
+    )
+    assert run(config, "plugins", "list") == 0
+    out = capsys.readouterr().out
+    assert "plugins.podman.sockett: unknown field" in out
+    assert run(config, "plugins", "list", "-o", "json") == 0
+    found = {plugin["name"]: plugin for plugin in json.loads(capsys.readouterr().out)}
+    assert found["podman"]["state"] == "Failed"
+    assert found["security"]["state"] == "Stopped"
+
+
+def test_a_broken_configuration_names_file_and_place(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config.write_text("[agent]\nresync_second = 3\n")
+    assert run(config, "status") == 1
+    assert f"{config}: agent.resync_second: unknown field" in capsys.readouterr().err
