@@ -71,9 +71,7 @@ class Served:
         await self.gate.wait()
         return None
 
-    def request(
-        self, method: str = "echo", *, key: SigningKey = KEY, **more: object
-    ) -> bytes:
+    def request(self, method: str = "echo", *, key: SigningKey = KEY, **more: object) -> bytes:
         """As the hub makes it."""
         self.number += 1
         request = NodeRequest(
@@ -132,7 +130,19 @@ def test_a_good_request_is_answered_where_it_asks(caplog: pytest.LogCaptureFixtu
         lambda n: b"[" * 100_000,
         lambda n: bytes(range(256)),
     ],
-    ids=["key", "node", "cluster", "method", "expired", "future", "never", "empty", "object", "deep", "noise"],
+    ids=[
+        "key",
+        "node",
+        "cluster",
+        "method",
+        "expired",
+        "future",
+        "never",
+        "empty",
+        "object",
+        "deep",
+        "noise",
+    ],
 )
 def test_what_is_not_the_hubs_is_neither_served_nor_answered(forged: Callable[[Served], bytes]) -> None:
     async def scenario(node: Served) -> None:

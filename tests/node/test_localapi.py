@@ -155,7 +155,14 @@ def test_what_is_no_request_we_know(tmp_path: Path) -> None:
 
 def test_noise_and_cut_connections_do_no_harm(tmp_path: Path) -> None:
     async def scenario(door: Door) -> None:
-        for noise in (b"", b"\r\n", b"\x00" * 100, b"GET", b"GET / HTTP/9.9\r\n\r\n", b"GET /healthz HTTP/1.1\r\n"):
+        for noise in (
+            b"",
+            b"\r\n",
+            b"\x00" * 100,
+            b"GET",
+            b"GET / HTTP/9.9\r\n\r\n",
+            b"GET /healthz HTTP/1.1\r\n",
+        ):
             raw = socket.socket(socket.AF_UNIX)
             raw.connect(str(door.path))
             raw.sendall(noise)

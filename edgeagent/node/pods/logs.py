@@ -47,8 +47,9 @@ class _Kept:
         if len(text) > self._room:
             self.truncated = True
             text = text[len(text) - self._room :]
-        self._room -= len(text)
-        self.pieces.append(text)
+        if text:
+            self._room -= len(text)
+            self.pieces.append(text)
 
 
 def _collect(descriptor: int, kept: _Kept, tail_lines: int | None, timestamps: bool) -> None:
@@ -69,7 +70,8 @@ def _collect(descriptor: int, kept: _Kept, tail_lines: int | None, timestamps: b
         if kept.truncated:
             return
         began = time + b" " if timestamps and time else b""
-    kept.take(began)
+    if kept.pieces:
+        kept.take(began)
 
 
 def _parsed(record: bytes) -> tuple[bytes, bytes, bool]:
