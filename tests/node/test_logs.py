@@ -1,4 +1,4 @@
-"""Reading logs from their end: the same as reading them from the beginning, and bounded whatever they hold."""
+"""Reading logs from their end: as if read from the beginning, and bounded whatever they hold."""
 
 import random
 from pathlib import Path

@@ -35,6 +35,7 @@ class PodMachine(RuleBasedStateMachine):
 
     @initialize(seed=st.integers(0, 1 << 32))
     def begin(self, seed: int) -> None:
+        """A first boot."""
         self.directory = Path(tempfile.mkdtemp(prefix="edge-pods-"))
         self.runner = asyncio.Runner()
         self.rng = random.Random(seed)
@@ -50,6 +51,7 @@ class PodMachine(RuleBasedStateMachine):
         self.world.start()
 
     def teardown(self) -> None:
+        """Whatever happened, it comes right in the end."""
         if hasattr(self, "runner"):
             try:
                 self.runner.run(self._end())
@@ -219,8 +221,8 @@ class PodMachine(RuleBasedStateMachine):
         ran: dict[tuple[str, str, str], int] = {}
         for started in self.world.runtime.runs:
             labels = started.labels
-            key = (labels[LABEL_POD_UID], labels[LABEL_CONTAINER], labels[LABEL_SPEC_HASH])
-            ran[key] = ran.get(key, 0) + 1
+            run = (labels[LABEL_POD_UID], labels[LABEL_CONTAINER], labels[LABEL_SPEC_HASH])
+            ran[run] = ran.get(run, 0) + 1
         for name, wanted in self.pods.items():
             for status in self.world.status(name).container_statuses:
                 key = (wanted.metadata.uid, status.name)
@@ -229,7 +231,7 @@ class PodMachine(RuleBasedStateMachine):
             if wanted.spec.restart_policy == "Never" and wanted.metadata.generation == 1:
                 for spec in wanted.spec.containers:
                     times = ran.get((wanted.metadata.uid, spec.name, spec_hash(spec, wanted.spec)), 0)
-                    assert times <= 1, f"{key} ran {times} times"
+                    assert times <= 1, f"{spec.name} of {name} ran {times} times"
 
 
 PodMachine.TestCase.settings = settings(
@@ -240,9 +242,4 @@ PodMachine.TestCase.settings = settings(
 )
 
 
-class TestPodMachine(PodMachine.TestCase):
-    """Run by pytest as a unittest case."""
-
-    @pytest.mark.slow
-    def runTest(self) -> None:
-        super().runTest()
+TestPods = pytest.mark.slow(PodMachine.TestCase)

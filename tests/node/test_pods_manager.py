@@ -107,7 +107,7 @@ def test_what_an_adopted_run_was_is_remembered_though_the_records_were_lost(tmp_
             world.runtime.containers.clear()
             await world.advance(RESYNC)
             assert world.container("a").restart_count == 3
-            assert world.running("a")
+            assert world.runs("a")
 
     run(scenario)
 
@@ -139,8 +139,8 @@ def test_a_reboot_brings_every_pod_back_at_once_and_counts_it(tmp_path: Path) ->
             await world.end("a", 1)
             assert world.waiting("a")[0] == "CrashLoopBackOff"
             await world.restart(reboot=True)
-            assert world.running("a")
-            assert world.running("job"), "a lost run is a failure"
+            assert world.runs("a")
+            assert world.runs("job"), "a lost run is a failure"
             assert world.container("job").restart_count == 1
             ended = world.container("job").last_state.terminated
             assert ended is not None
@@ -189,12 +189,12 @@ def test_the_documented_back_off_over_hours(tmp_path: Path) -> None:
             assert [c.reason for c in world.said("BackOff")].count("BackOff") == 9
             await world.advance(600)
             await world.end("a", 1)
-            assert world.running("a"), "ten minutes of running begin a new series"
+            assert world.runs("a"), "ten minutes of running begin a new series"
             await world.end("a", 1)
             await world.advance(9)
             assert world.runs("a") == []
             await world.advance(1.1)
-            assert world.running("a")
+            assert world.runs("a")
             ended_state = world.container("a").last_state.terminated
             assert ended_state is not None
             assert (ended_state.exit_code, ended_state.reason) == (1, "Error")
@@ -217,7 +217,7 @@ def test_back_off_outlives_a_restart_of_the_agent(tmp_path: Path) -> None:
             await world.advance(14.9)
             assert world.runs("a") == []
             await world.advance(0.2)
-            assert world.running("a")
+            assert world.runs("a")
 
     run(scenario)
 
@@ -238,8 +238,8 @@ def test_a_wrong_clock_keeps_no_pod_from_running(tmp_path: Path, by: float) -> N
             world.clock.set_wall_clock(by)
             await world.restart()
             await world.advance(301)
-            assert world.running("a")
-            assert world.running("c")
+            assert world.runs("a")
+            assert world.runs("c")
 
     run(scenario)
 
@@ -251,7 +251,7 @@ def test_a_clock_put_back_delays_no_retry(tmp_path: Path) -> None:
             await world.apply(pod("a"))
             world.clock.set_wall_clock(-40_000_000.0)
             await world.advance(11)
-            assert world.running("a")
+            assert world.runs("a")
 
     run(scenario)
 
@@ -358,7 +358,7 @@ def test_an_end_never_told_is_found_by_the_resync(tmp_path: Path) -> None:
             assert world.runs("a") == []
             await world.advance(RESYNC)
             assert world.container("a").restart_count == 1
-            assert world.running("a")
+            assert world.runs("a")
 
     run(scenario)
 
@@ -396,7 +396,7 @@ def test_create_fails_for_an_hour(tmp_path: Path, error: Exception) -> None:
             assert str(error) in world.said("Failed")[0].message
             world.heal()
             await world.advance(301)
-            assert world.running("a")
+            assert world.runs("a")
             assert world.status("a").phase == "Running"
             assert world.container("a").restart_count == 0
 
@@ -429,7 +429,7 @@ def test_start_fails_temporarily(tmp_path: Path) -> None:
             world.heal()
             await world.advance(301)
             assert world.container("a").restart_count == 0
-            assert world.running("a")
+            assert world.runs("a")
 
     run(scenario)
 
@@ -450,7 +450,7 @@ def test_a_command_that_cannot_be_executed_is_a_crash(tmp_path: Path) -> None:
             assert len(world.runtime.containers) <= 3
             world.heal()
             await world.advance(301)
-            assert world.running("a")
+            assert world.runs("a")
 
     run(scenario)
 
@@ -482,7 +482,7 @@ def test_list_fails(tmp_path: Path) -> None:
             world.heal()
             await world.advance(61)
             assert world.manager.problem is None
-            assert world.running("a")
+            assert world.runs("a")
 
     run(scenario)
 
@@ -516,7 +516,7 @@ def test_the_exit_code_cannot_be_had(tmp_path: Path, error: Exception) -> None:
             assert str(error) in world.status("a").message
             world.heal()
             await world.advance(301)
-            assert world.running("a")
+            assert world.runs("a")
             assert world.container("a").restart_count == 1
             assert world.status("a").message == ""
 
@@ -535,7 +535,7 @@ def test_a_pod_cannot_be_taken_down(tmp_path: Path, method: str, error: Exceptio
             assert world.calls(method) <= 2 * 45
             assert world.gone == []
             await world.end("b", 1)
-            assert world.running("b"), "others go on"
+            assert world.runs("b"), "others go on"
             world.heal()
             await world.advance(301)
             assert world.gone == ["uid-a"]
@@ -572,7 +572,7 @@ def test_an_old_run_that_cannot_be_removed_holds_nothing_back(tmp_path: Path) ->
                 await world.advance(700)
                 await world.end("a", 1)
             await world.advance(700)
-            assert world.running("a")
+            assert world.runs("a")
             assert world.container("a").restart_count == 3
             world.heal()
             await world.advance(RESYNC)
@@ -591,7 +591,7 @@ def test_pulls_back_off_from_ten_seconds_to_five_minutes(tmp_path: Path) -> None
             assert "elsewhere:1" in world.waiting("a")[1]
             assert world.runs("a", "other"), "one container that fails holds the others back"
             assert world.status("a").phase == "Pending"
-            times = []
+            times: list[int] = []
             pulls = world.calls("pull_image")
             while len(times) < 8:
                 await world.advance(1)
@@ -603,7 +603,7 @@ def test_pulls_back_off_from_ten_seconds_to_five_minutes(tmp_path: Path) -> None
             assert gaps == [10, 20, 40, 80, 160, 300, 300, 300]
             world.heal()
             await world.advance(300)
-            assert world.running("a")
+            assert world.runs("a")
             assert world.status("a").phase == "Running"
             assert world.said("Pulled")
 
@@ -618,7 +618,7 @@ def test_while_a_pull_takes_hours_the_status_says_so_and_other_pods_run(tmp_path
             await world.apply(*large)
             await world.apply(*large, pod("small"))
             await world.advance(3 * 3600)
-            assert world.running("small")
+            assert world.runs("small")
             assert world.waiting("large0")[0] == "ContainerCreating"
             assert {uid for uid, _ in world.reports} >= {"uid-large0", "uid-large1"}
             world.plugin.release()
@@ -649,16 +649,16 @@ def test_pull_policies(tmp_path: Path) -> None:
                 pod("never", container(image="absent:1", image_pull_policy="Never")),
                 pod("latest", container(image="image", image_pull_policy="")),
             )
-            assert world.running("always")
+            assert world.runs("always")
             assert world.waiting("never")[0] == "ErrImageNeverPull"
             pulled = [about for name, about in world.runtime.log if name == "pull_image"]
             assert sorted(pulled) == ["image", "image:1"]
             await world.end("always", 1)
-            assert world.running("always")
+            assert world.runs("always")
             assert world.calls("pull_image") == 2, "a restart needs no network"
             world.runtime.images.add("absent:1")
             await world.advance(301)
-            assert world.running("never")
+            assert world.runs("never")
 
     run(scenario)
 
@@ -728,7 +728,7 @@ def test_admission_refuses_by_field_and_message(tmp_path: Path) -> None:
             assert len(world.said("AdmissionRefused")) == 1
             admission.violations = []
             await world.apply(pod("a", generation=2))
-            assert world.running("a")
+            assert world.runs("a")
             assert world.status("a").reason == ""
 
     run(scenario)
@@ -759,7 +759,7 @@ def test_admission_that_fails_is_asked_again(tmp_path: Path) -> None:
             assert 1000 - len(admission.failures) <= 400
             admission.failures.clear()
             await world.advance(301)
-            assert world.running("a")
+            assert world.runs("a")
 
     run(scenario)
 
@@ -834,7 +834,7 @@ def test_attach_and_detach_fail(tmp_path: Path) -> None:
                 "no address is free",
             )
             await world.advance(120)
-            assert world.running("a")
+            assert world.runs("a")
             assert world.status("a").reason == ""
             network.failures = [TEMPORARY] * 3
             await world.apply()
@@ -867,7 +867,7 @@ def test_the_same_name_with_a_new_uid_waits_for_the_old(tmp_path: Path, lose: st
 
 
 def test_a_pod_that_is_desired_again_is_not_forgotten_as_gone(tmp_path: Path) -> None:
-    """The hub takes a pod out and puts the same one back: what it hears of the first does not end the second."""
+    """The hub takes a pod out and puts the same one back: the end of the first does not end the second."""
 
     async def scenario() -> None:
         async with PodWorld(tmp_path) as world:
@@ -876,7 +876,7 @@ def test_a_pod_that_is_desired_again_is_not_forgotten_as_gone(tmp_path: Path) ->
             await world.apply()
             assert world.gone == ["uid-a"]
             await world.apply(pod("a"))
-            assert world.running("a")
+            assert world.runs("a")
             world.manager.forget("uid-a")
             assert not world.records.by_uid["uid-a"].gone
             restarts = world.container("a").restart_count
@@ -900,7 +900,7 @@ def test_one_failing_container_does_not_hold_back_the_others(tmp_path: Path) -> 
             assert world.waiting("a", "bad")[0] == "RuntimeBusy"
             assert world.container("a", "good").ready
             await world.end("a", 1, container="good")
-            assert world.running("a", "good")
+            assert world.runs("a", "good")
             assert (world.status("a").phase, world.condition("a").status) == ("Pending", "False")
             assert world.condition("a").message == "containers with unready status: [bad]"
 
@@ -1011,7 +1011,7 @@ def test_slow_stops_hold_no_start_back(tmp_path: Path) -> None:
             await world.apply(*(pod(f"p{n}") for n in range(40)))
             world.plugin.hold = "stop_container"
             await world.apply(pod("new"))
-            assert world.running("new")
+            assert world.runs("new")
             world.plugin.release()
             await world.clock.settle()
             assert len(world.runtime.running()) == 1
@@ -1019,19 +1019,21 @@ def test_slow_stops_hold_no_start_back(tmp_path: Path) -> None:
     run(scenario)
 
 
+def _bug(namespace: str, name: str) -> None:
+    raise KeyError(namespace, name)
+
+
 def test_a_bug_in_one_pod_leaves_the_others_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def scenario() -> None:
         async with PodWorld(tmp_path) as world:
-            monkeypatch.setattr(
-                world.manager, "_find_config_map", lambda namespace, name: {}[namespace, name]
-            )
+            monkeypatch.setattr(world.manager, "_find_config_map", _bug)
             variable = msgspec.convert(
                 {"name": "V", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "value"}}}, EnvVar
             )
             await world.apply(pod("bad", container(env=[variable])), pod("good"))
-            assert world.running("good")
+            assert world.runs("good")
             assert "ended by a bug" in caplog.text
 
     run(scenario)

@@ -85,7 +85,7 @@ def _parsed(record: bytes) -> tuple[bytes, bytes, bool]:
 
 
 def _records_backwards(descriptor: int) -> Iterator[bytes | None]:
-    """The file's records, the last first, without their ends; None where the search stops before the first."""
+    """The records, the last first, without their ends; None where the search stops before the first."""
     position = os.fstat(descriptor).st_size
     stop = max(0, position - MAX_SCAN_BYTES)
     parts: list[bytes] = []

@@ -15,7 +15,8 @@ from edgeagent.api.runtime import LABEL_POD_NAME, LABEL_POD_NAMESPACE, LABEL_POD
 from edgeagent.node.events import EventRecorder
 from edgeagent.node.plugins.facades import AdmissionFacade, NetworkFacade, RuntimeFacade, UnsealerFacade
 from edgeagent.node.pods.exits import Exits
-from edgeagent.node.pods.worker import Means, PodWorker
+from edgeagent.node.pods.means import Means
+from edgeagent.node.pods.worker import PodWorker
 from edgeagent.node.store.desired import Change, DesiredState
 from edgeagent.node.store.pods import PodRecord, PodRecords
 

@@ -7,32 +7,24 @@ finds in the runtime's labels and the pod's record all that it needs to go on.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import msgspec
 
-from edgeagent.api.clock import Clock
 from edgeagent.api.errors import EdgeAgentError, PermanentError, TemporaryError
 from edgeagent.api.network import Attachment, PodSandbox
 from edgeagent.api.objects.base import ObjectReference
 from edgeagent.api.objects.pod import Container, Pod, PodStatus
-from edgeagent.api.quantity import parse_quantity
 from edgeagent.api.runtime import (
-    LABEL_ATTEMPT,
     LABEL_CONTAINER,
-    LABEL_POD_NAME,
-    LABEL_POD_NAMESPACE,
-    LABEL_POD_UID,
     LABEL_SPEC_HASH,
-    ContainerConfig,
     ContainerRecord,
 )
-from edgeagent.node.events import EventRecorder
-from edgeagent.node.plugins.facades import NetworkFacade, RuntimeFacade
 from edgeagent.node.pods import containers as decisions
-from edgeagent.node.pods.environment import FindConfigMap, FindSecret, resolve_environment
+from edgeagent.node.pods.config import container_config, record_of
+from edgeagent.node.pods.environment import resolve_environment
 from edgeagent.node.pods.images import pull, pull_policy, require_present
+from edgeagent.node.pods.means import Means
 from edgeagent.node.pods.status import Observation, Problem, final_phase, pod_status
 from edgeagent.node.store.pods import ContainerHistory, PodRecord
 
@@ -42,39 +34,6 @@ RETRY_FIRST_SECONDS = 10.0
 RETRY_CEILING_SECONDS = 300.0
 MAX_IMMEDIATE_PASSES = 20
 PULL_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff"})
-
-
-@dataclass(frozen=True, slots=True)
-class Means:
-    """What a worker works with; the same for all pods of a node."""
-
-    clock: Clock
-    runtime: RuntimeFacade
-    network: NetworkFacade | None
-    events: EventRecorder
-    steps: asyncio.Semaphore
-    pulls: asyncio.Semaphore
-    stops: asyncio.Semaphore
-    wanted: Callable[[str], Pod | None]
-    admit: Callable[[Pod], Awaitable[Pod]]
-    find_config_map: Callable[[str], FindConfigMap]
-    find_secret: Callable[[str], FindSecret]
-    containers: Callable[[str], list[ContainerRecord]]
-    observed: Callable[[ContainerRecord], None]
-    vanished: Callable[[ContainerRecord], None]
-    ended: Callable[[str], set[str]]
-    """Ids of a pod's containers whose process has ended and whose exit code is still to be asked for."""
-    asks: asyncio.Semaphore
-    """Bounds the questions to the other plugins, which have lanes of their own."""
-    confirmed: Callable[[], bool]
-    """Whether desired state is the newest accepted, or a copy of it that may be old."""
-    record: Callable[[str], PodRecord | None]
-    keep: Callable[[PodRecord], None]
-    report: Callable[[Pod, PodStatus], None]
-    gone: Callable[[str], None]
-    trouble: Callable[[EdgeAgentError], None]
-    in_the_way: Callable[[Pod], bool]
-    host_ip: Callable[[], str]
 
 
 @dataclass(slots=True)
@@ -286,7 +245,14 @@ class PodWorker:
             await self._pull(pod, container)
         elif policy == "Never":
             await require_present(self._means.runtime, container)
-        config = self._config(pod, container, attempt, wanted, environment)
+        config = container_config(
+            pod,
+            container,
+            attempt=attempt,
+            wanted=wanted,
+            environment=environment,
+            attachment=self._state.attachment,
+        )
         try:
             async with self._means.steps:
                 made = await self._means.runtime.create_container(config)
@@ -392,7 +358,7 @@ class PodWorker:
         """Stop and remove everything of the pod, give back its network, forget it."""
         record = self._means.record(self.uid)
         mine = self._means.containers(self.uid)
-        if record is None and mine and (record := _record_of(mine[0])) is not None:
+        if record is None and mine and (record := record_of(mine[0])) is not None:
             # The store was lost since: the hub must still learn that the pod is gone.
             self._means.keep(record)
         grace = record.grace_seconds if record is not None else 30
@@ -457,34 +423,6 @@ class PodWorker:
             retry.until = 0.0
         if waiting or self._state.refused is not None:
             self.wake()
-
-    def _config(
-        self, pod: Pod, container: Container, attempt: int, wanted: str, environment: dict[str, str]
-    ) -> ContainerConfig:
-        meta, limits, requests = pod.metadata, container.resources.limits, container.resources.requests
-        attachment = self._state.attachment
-        return ContainerConfig(
-            name=f"edge_{container.name}_{meta.name}_{meta.namespace}_{self.uid}_{attempt}",
-            image=container.image,
-            labels={
-                LABEL_POD_UID: self.uid,
-                LABEL_POD_NAME: meta.name,
-                LABEL_POD_NAMESPACE: meta.namespace,
-                LABEL_CONTAINER: container.name,
-                LABEL_ATTEMPT: str(attempt),
-                LABEL_SPEC_HASH: wanted,
-            },
-            hostname="" if pod.spec.host_network else meta.name[:63],
-            command=container.command or None,
-            args=container.args or None,
-            working_dir=container.working_dir,
-            env=environment,
-            cpu_limit=parse_quantity(limits.get("cpu", 0)),
-            cpu_request=parse_quantity(requests.get("cpu", limits.get("cpu", 0))),
-            memory_limit=int(parse_quantity(limits.get("memory", 0))),
-            network=attachment.namespace_path if attachment is not None else "host",
-            stop_timeout=pod.spec.termination_grace_period_seconds,
-        )
 
     def _record(self, pod: Pod) -> PodRecord:
         record = self._means.record(self.uid)
@@ -554,11 +492,3 @@ def _about_record(record: PodRecord | None) -> ObjectReference | None:
     if record is None:
         return None
     return ObjectReference(kind="Pod", namespace=record.namespace, name=record.name, uid=record.uid)
-
-
-def _record_of(container: ContainerRecord) -> PodRecord | None:
-    """What a container's labels tell of its pod."""
-    labels = container.labels
-    uid, namespace = labels.get(LABEL_POD_UID, ""), labels.get(LABEL_POD_NAMESPACE, "")
-    name = labels.get(LABEL_POD_NAME, "")
-    return PodRecord(uid=uid, namespace=namespace, name=name) if uid and namespace and name else None
