@@ -205,6 +205,10 @@ class Agent:
             self._conditions.set("Connected", False, "BadIdentity", str(error), self._world.clock.now())
             return
         self._uplink.report_node(self.status())
+        # First what is gone, then what is there: a new pod may have the name of one that is gone.
+        for record in self._records.by_uid.values():
+            if record.gone:
+                self._pod_gone(record)
         if self._pods is not None:
             for pod, status in self._pods.statuses():
                 self._pod_status(pod, status)

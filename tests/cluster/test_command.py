@@ -27,7 +27,16 @@ def test_init_makes_files_that_others_cannot_read_whatever_the_umask(tmp_path: P
         assert _init(tmp_path / "hub") == 0
     finally:
         os.umask(before)
-    private = {"ca.key", "hub.key", "broker.key", "signing.key", "sealing.key", "hub.db", "operator.json", "acl"}
+    private = {
+        "ca.key",
+        "hub.key",
+        "broker.key",
+        "signing.key",
+        "sealing.key",
+        "hub.db",
+        "operator.json",
+        "acl",
+    }
     for path in [tmp_path / "hub", *(tmp_path / "hub").rglob("*")]:
         mode = stat.S_IMODE(path.stat().st_mode)
         expected = 0o700 if path.is_dir() else 0o600 if path.name in private else 0o644

@@ -3,9 +3,7 @@
 import contextlib
 import os
 import shutil
-import socketserver
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,6 +27,7 @@ from tests.support.cluster import (
     sleeper,
 )
 from tests.support.podman import PodmanService
+from tests.support.podmanfaults import absent, answering_500, frozen
 from tests.support.waiting import wait_for
 
 NODE = "n1"
@@ -321,47 +320,6 @@ def test_on_a_full_disk_pods_run_and_the_next_index_waits(
 
 
 # Podman
-
-
-class _Broken(socketserver.StreamRequestHandler):
-    def handle(self) -> None:
-        with contextlib.suppress(OSError):
-            self.request.recv(65536)
-            body = b'{"cause":"out of order","message":"the database is out of order","response":500}'
-            head = f"HTTP/1.1 500 Internal Server Error\r\nContent-Length: {len(body)}\r\nConnection: close"
-            self.request.sendall(f"{head}\r\nContent-Type: application/json\r\n\r\n".encode() + body)
-
-
-class _Server(socketserver.ThreadingUnixStreamServer):
-    daemon_threads = True
-
-
-@contextlib.contextmanager
-def absent(podman: PodmanService) -> Iterator[str]:
-    podman.stop()
-    podman.socket.unlink(missing_ok=True)
-    yield "RuntimeUnavailable"
-    podman.start()
-
-
-@contextlib.contextmanager
-def frozen(podman: PodmanService) -> Iterator[str]:
-    podman.process.freeze()
-    yield "RuntimeUnavailable"
-    podman.process.thaw()
-
-
-@contextlib.contextmanager
-def answering_500(podman: PodmanService) -> Iterator[str]:
-    podman.stop()
-    podman.socket.unlink(missing_ok=True)
-    with _Server(str(podman.socket), _Broken) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        yield "RuntimeError"
-        server.shutdown()
-        thread.join(5)
-    podman.start()
 
 
 MESSAGES = {

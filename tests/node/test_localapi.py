@@ -1,4 +1,4 @@
-"""The local socket as a technician uses it: Kubernetes' paths and shapes over real HTTP; nothing wedges it."""
+"""The local socket as a technician uses it: real HTTP, Kubernetes' paths and shapes; nothing wedges it."""
 
 import asyncio
 import json

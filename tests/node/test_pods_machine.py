@@ -117,11 +117,12 @@ class PodMachine(RuleBasedStateMachine):
     @rule(data=st.data(), code=st.sampled_from([0, 1, 137]), told=st.booleans(), turns=st.integers(0, 60))
     def exit(self, data: st.DataObject, code: int, told: bool, turns: int) -> None:
         """A container ends; that may never be told."""
+        ended = data.draw(st.sampled_from([running.id for running in self.world.runtime.running()]))
 
         async def go() -> None:
             self.world.tell = told
-            running = self.world.runtime.running()
-            self.world.runtime.end(data.draw(st.sampled_from(running)).id, code)
+            if any(running.id == ended for running in self.world.runtime.running()):
+                self.world.runtime.end(ended, code)
             await self._turns(turns)
             self.world.tell = True
 

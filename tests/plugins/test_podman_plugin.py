@@ -19,7 +19,7 @@ from edgeagent_podman.runtime import PodmanRuntime
 def test_the_plugin_runs_in_a_process_of_its_own() -> None:
     info = plugin.edgeagent_plugin_info()
     assert (info.name, info.api_version) == ("podman", API_VERSION)
-    assert (info.lane.isolation, info.lane.workers, info.lane.idle_seconds) == ("process", 4, 30)
+    assert (info.lane.isolation, info.lane.workers, info.lane.idle_seconds) == ("process", 16, 30)
 
 
 def test_the_hook_gives_a_runtime_without_connecting(tmp_path: Path) -> None:
