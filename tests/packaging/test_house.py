@@ -3,6 +3,7 @@
 import ast
 import importlib.metadata
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -92,6 +93,13 @@ def test_no_module_is_longer_than_five_hundred_lines(checkout: Path) -> None:
         if (count := len(path.read_text().splitlines())) > 500
     }
     assert long == {}
+
+
+def test_every_test_that_the_properties_name_exists(checkout: Path) -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (checkout / "docs" / "properties.md").read_text())
+    assert len(named) > 10
+    for path, name in named:
+        assert re.search(rf"(?m)^(def {name}\(|{name} = )", (checkout / path).read_text()), f"{path}::{name}"
 
 
 def test_importing_the_package_costs_nothing() -> None:
