@@ -3,6 +3,7 @@
 import base64
 import json
 import logging
+import re
 import threading
 import time
 from pathlib import Path
@@ -36,6 +37,9 @@ _NAME_IN_USE = "that name is already in use"
 _BAD_CONFIG = ("invalid configuration", "invalid argument")
 _NOT_EXECUTABLE = ("OCI runtime attempted to invoke a command that was not found", "OCI permission denied")
 _WRONG_FORMAT = "exec format error"
+
+_ENDING = re.compile(r"/proc/\d+/\S+: no such (process|file)")
+_ENDING_PAUSES = (0.01, 0.03, 0.1, 0.3)
 
 _FIRST_PAUSE = 0.002
 _LONGEST_PAUSE = 0.05
@@ -218,7 +222,14 @@ class PodmanRuntime:
 
     def _inspect(self, id_or_name: str) -> ContainerRecord | None:
         """The record of one container, None where there is none."""
-        answer = self._client.get(f"containers/{_segment(id_or_name, 'container')}/json")
+        path = f"containers/{_segment(id_or_name, 'container')}/json"
+        answer = self._client.get(path)
+        for pause in _ENDING_PAUSES:
+            if answer.ok or not _ENDING.search(answer.error().message):
+                break
+            # Podman was reading about a process that ended meanwhile; soon it knows.
+            time.sleep(pause)
+            answer = self._client.get(path)
         if answer.status == 404:
             return None
         if not answer.ok:

@@ -370,3 +370,12 @@ def test_a_container_that_still_runs_cannot_be_waited_for(runtime: PodmanRuntime
     fake.answer(http(200, container()))
     with pytest.raises(TemporaryError, match="still runs, as process 1"):
         runtime.wait_container(ID)
+
+
+def test_a_process_that_ends_under_an_inspection_is_looked_at_again(
+    runtime: PodmanRuntime, fake: FakePodman
+) -> None:
+    ending = error(500, "no such process", "read /proc/4711/cgroup: no such process")
+    fake.answer(ending, ending, http(200, container("exited")))
+    assert runtime.wait_container("c1").state == "exited"
+    assert len(fake.requests) == 3
