@@ -211,7 +211,8 @@ class Agent:
                 self._pod_gone(record)
         if self._pods is not None:
             for pod, status in self._pods.statuses():
-                self._pod_status(pod, status)
+                if status.phase != "Unknown":  # what the hub knows is better than that
+                    self._pod_status(pod, status)
 
     def _prepare(self) -> None:
         if (runtime := self._plugins.runtime()) is not None:

@@ -367,3 +367,20 @@ def test_nothing_is_called_while_nothing_happens(tmp_path: Path) -> None:
             assert len(world.outbox.first(1000)) == items
 
     run(scenario)
+
+
+def test_what_was_not_looked_at_yet_is_unknown_and_not_pending(tmp_path: Path) -> None:
+    """A restarted agent must not tell the hub that running pods are waiting to run."""
+
+    async def scenario() -> None:
+        world = PodWorld(tmp_path)
+        async with world:
+            await world.apply(pod("a"))
+        world.fail("list_containers", TEMPORARY)
+        async with world:
+            assert [status.phase for _, status in world.manager.statuses()] == ["Unknown"]
+            world.heal()
+            await world.advance(61)
+            assert [status.phase for _, status in world.manager.statuses()] == ["Running"]
+
+    run(scenario)

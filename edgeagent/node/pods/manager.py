@@ -247,13 +247,17 @@ class PodManager:
         return list(self._containers.get(uid, {}).values())
 
     def statuses(self) -> list[tuple[Pod, PodStatus]]:
-        """Every desired pod with its status, sorted by namespace and name."""
+        """Every desired pod with its status, by namespace and name; ``Unknown`` until it was looked at."""
         pairs = [
-            (found, self._workers[uid].status if uid in self._workers else PodStatus(phase="Pending"))
+            (found, self._status_of(uid))
             for uid, found in self._desired.objects.items()
             if isinstance(found, Pod)
         ]
         return sorted(pairs, key=lambda pair: (pair[0].metadata.namespace, pair[0].metadata.name))
+
+    def _status_of(self, uid: str) -> PodStatus:
+        worker = self._workers.get(uid)
+        return worker.status if worker is not None and worker.status.phase else PodStatus(phase="Unknown")
 
     def _observe(self, container: ContainerRecord) -> None:
         uid = container.labels.get(LABEL_POD_UID, "")
