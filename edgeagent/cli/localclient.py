@@ -67,8 +67,8 @@ def get(path: Path, url: str, **query: str) -> bytes:
     except (FileNotFoundError, ConnectionRefusedError):
         raise LocalError(
             "NotRunning",
-            f"the agent is not running ({path} does not answer). Start it with `systemctl start edgeagent`, "
-            f"or name another socket with --socket",
+            f"the agent is not running ({path} does not answer). Start it with `edgeagent run`, or "
+            f"`systemctl start edgeagent` where it is a service, or name another socket with --socket",
         ) from None
     except PermissionError:
         raise LocalError("Forbidden", f"{path} may be used by root only: try again with sudo") from None

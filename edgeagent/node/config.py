@@ -8,8 +8,6 @@ import msgspec
 from edgeagent.api.errors import InvalidObjectError, PermanentError
 from edgeagent.api.objects.decode import convert
 
-DEFAULT_PATH = Path("/etc/edgeagent/config.toml")
-
 
 class AgentSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[agent]``. ``resync_seconds``: how often everything is looked at anew, changes apart."""

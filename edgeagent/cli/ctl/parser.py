@@ -149,8 +149,13 @@ def build_parser() -> argparse.ArgumentParser:
                         help="wait until the objects are gone (default: true)")  # fmt: skip
     delete.add_argument("--timeout", type=parse_duration, default=0.0, metavar="DURATION",
                         help="how long to wait, as 30s or 5m (default: 0, for ever)")  # fmt: skip
-    delete.add_argument("--grace-period", type=parse_grace, default=None, metavar="SECONDS",
-                        help="time for containers to end by themselves")  # fmt: skip
+    delete.add_argument(
+        "--grace-period",
+        type=parse_grace,
+        default=None,
+        metavar="SECONDS",
+        help="kept with the Pod at the hub; its node goes by terminationGracePeriodSeconds",
+    )
     delete.add_argument(
         "--now", action="store_const", dest="grace_period", const=1, help="the same as --grace-period 1"
     )
