@@ -24,18 +24,83 @@ class PullCredentials(KubernetesStruct, frozen=True):
 
 
 class Image(KubernetesStruct, frozen=True):
-    """An image that is present. ``id`` is its content digest, ``reference`` the name it was asked by."""
+    """An image that is present. ``id`` is its content digest, ``reference`` the name it was asked by.
+
+    ``user`` is what its configuration says, as it stands there: empty, a name or a number, with or without
+    ``:group``.
+    """
 
     id: str
     reference: str
+    user: str = ""
+
+
+class ImageRecord(KubernetesStruct, frozen=True):
+    """An image in the list of all. ``references``: its tags and digests; ``size`` in bytes.
+
+    ``created_at`` is when it came to this node where the runtime knows it, else when it was built.
+    """
+
+    id: str
+    references: list[str]
+    size: int = 0
+    created_at: float = 0
+
+
+class Mount(KubernetesStruct, frozen=True):
+    """A file or folder of the node (``source``) that a container sees at ``destination``."""
+
+    source: str
+    destination: str
+    read_only: bool = False
+    propagation: Literal["private", "rslave", "rshared"] = "private"
+
+
+class ContainerSecurity(KubernetesStruct, frozen=True):
+    """What a container may do, wholly resolved. The defaults are the runtime's own.
+
+    ``user`` is ``uid``, ``uid:gid``, or empty for the image's. Capabilities are without ``CAP_``; ``ALL``
+    is allowed. ``seccomp_profile`` and ``apparmor_profile``: empty for the runtime's default,
+    ``unconfined``, or the path of a profile on the node (seccomp) or its name (AppArmor).
+    ``selinux_options``: ``user``, ``role``, ``type`` and ``level``, as far as they are set.
+    """
+
+    user: str = ""
+    supplemental_groups: list[int] = []
+    strict_groups: bool = False
+    """Whether the groups that the image's ``/etc/group`` gives the user are left out."""
+    privileged: bool = False
+    add_capabilities: list[str] = []
+    drop_capabilities: list[str] = []
+    no_new_privileges: bool = False
+    read_only_root: bool = False
+    seccomp_profile: str = ""
+    apparmor_profile: str = ""
+    selinux_options: dict[str, str] = {}
+    unmasked_proc: bool = False
+
+
+class ExecResult(KubernetesStruct, frozen=True):
+    """What became of a command in a container. ``output`` is stdout and stderr, as it came, cut at 10 KiB.
+
+    ``timed_out``: it was still running when its time was up; it was ended, and ``exit_code`` means nothing.
+    """
+
+    exit_code: int
+    output: bytes = b""
+    timed_out: bool = False
 
 
 class ContainerConfig(KubernetesStruct, frozen=True):
     """One container to create. ``name`` is unique on the node; everything is resolved, nothing looked up.
 
     ``command`` replaces the image's entry point and ``args`` its arguments; None keeps the image's.
-    ``cpu_limit`` is in cores (0 for none), ``cpu_request`` in cores, ``memory_limit`` in bytes (0 for none).
-    ``network`` is ``host`` or the path of a network namespace to join.
+    ``cpu_limit`` is in cores (0 for none), ``cpu_request`` in cores, ``memory_limit`` in bytes (0 for none),
+    ``pids_limit`` in processes and threads (0 for the runtime's default). ``oom_score_adj`` as in proc(5).
+    ``network`` is ``host`` or the path of a network namespace to join, ``ipc_namespace`` and
+    ``pid_namespace`` are ``private``, ``host`` or such a path, or ``container:<id>``.
+    ``stop_signal`` (``SIGTERM``) replaces the image's where it is not empty.
+    A ``pause`` container has no image: it does nothing but hold its namespaces and reap orphans.
     """
 
     name: str
@@ -51,6 +116,18 @@ class ContainerConfig(KubernetesStruct, frozen=True):
     memory_limit: int = 0
     network: str = "host"
     stop_timeout: int = 30
+    stop_signal: str = ""
+    mounts: list[Mount] = []
+    security: ContainerSecurity = ContainerSecurity()
+    sysctls: dict[str, str] = {}
+    ipc_namespace: str = "private"
+    pid_namespace: str = "private"
+    pids_limit: int = 0
+    oom_score_adj: int = 0
+    stdin: bool = False
+    stdin_once: bool = False
+    tty: bool = False
+    pause: bool = False
 
 
 class ContainerRecord(KubernetesStruct, frozen=True):
@@ -118,6 +195,28 @@ class ContainerRuntime(Protocol):
 
         A container that is not there any more gives a record in state ``unknown``.
         """
+
+    def exec_container(self, container_id: str, command: list[str], timeout_seconds: float) -> ExecResult:
+        """Run a command in a running container to its end, at most for ``timeout_seconds``.
+
+        PermanentError (reason ``ExecError``) where it cannot be executed, TemporaryError (reason
+        ``ContainerNotRunning``) where the container has ended.
+        """
+
+    def reopen_log(self, container_id: str) -> None:
+        """Go on writing the container's output to a new file at its ``log_path``: the old one was renamed."""
+
+    def list_images(self) -> list[ImageRecord]:
+        """All images on this node."""
+
+    def remove_image(self, image_id: str) -> None:
+        """Remove an image with all its names; succeeds where it is gone. TemporaryError while it is used."""
+
+    def storage_path(self) -> str:
+        """A folder on the file system that holds images and writable layers."""
+
+    def container_sizes(self) -> dict[str, int]:
+        """By id, the bytes that each container has written outside its mounts."""
 
     def wait_container(self, container_id: str) -> ContainerRecord:
         """The record of a container whose main process has just ended, once its exit code is known."""

@@ -5,10 +5,11 @@ from datetime import datetime, tzinfo
 
 from edgeagent.api.clock import parse_rfc3339
 from edgeagent.api.objects.config import ConfigMap, Secret
+from edgeagent.api.objects.container import Container, EnvVar
 from edgeagent.api.objects.decode import KubernetesObject
 from edgeagent.api.objects.event import Event
 from edgeagent.api.objects.node import Node
-from edgeagent.api.objects.pod import Container, ContainerStateUnion, ContainerStatus, EnvVar, Pod
+from edgeagent.api.objects.pod import ContainerStateUnion, ContainerStatus, Pod
 from edgeagent.cli.output import age, cell, escape, node_roles, seconds_since, sort_for_table, summarise_pod
 
 PADDING = 2

@@ -6,7 +6,15 @@ from collections.abc import Callable
 import msgspec
 
 from edgeagent.api.errors import PermanentError, TemporaryError
-from edgeagent.api.runtime import ContainerConfig, ContainerRecord, Image, PullCredentials, RuntimeInfo
+from edgeagent.api.runtime import (
+    ContainerConfig,
+    ContainerRecord,
+    ExecResult,
+    Image,
+    ImageRecord,
+    PullCredentials,
+    RuntimeInfo,
+)
 
 
 class FakeRuntime:
@@ -22,6 +30,11 @@ class FakeRuntime:
         self.runs: list[ContainerRecord] = []
         self.on_end: Callable[[str], None] = lambda container_id: None
         self.failures: dict[str, list[Exception]] = {}
+        self.on_exec: Callable[[str, list[str]], ExecResult] = lambda container_id, command: ExecResult(
+            exit_code=0
+        )
+        self.credentials: list[PullCredentials | None] = []
+        self.sizes: dict[str, int] = {}
 
     def _called(self, method: str, about: str = "") -> None:
         self.log.append((method, about))
@@ -45,7 +58,7 @@ class FakeRuntime:
 
     def pull_image(self, reference: str, credentials: PullCredentials | None) -> Image:
         """Always succeeds, save where ``failures`` says otherwise."""
-        del credentials
+        self.credentials.append(credentials)
         self._called("pull_image", reference)
         self.images.add(reference)
         return Image(id=f"sha256:{reference}", reference=reference)
@@ -56,7 +69,7 @@ class FakeRuntime:
         for container in self.containers.values():
             if container.name == config.name:
                 return container
-        if config.image not in self.images:
+        if not config.pause and config.image not in self.images:
             raise PermanentError(f"{config.image} is not here", reason="ImageNotPresent")
         made = ContainerRecord(
             id=f"c{next(self._ids)}", name=config.name, image=config.image, labels=config.labels,
@@ -97,6 +110,44 @@ class FakeRuntime:
         self._called("wait_container", container_id)
         found = self.containers.get(container_id)
         return found or ContainerRecord(id=container_id, name="", image="", labels={}, state="unknown")
+
+    def exec_container(self, container_id: str, command: list[str], timeout_seconds: float) -> ExecResult:
+        """Whatever ``on_exec`` says, which succeeds unless it is replaced."""
+        del timeout_seconds
+        self._called("exec_container", container_id)
+        found = self.containers.get(container_id)
+        if found is None or found.state != "running":
+            raise TemporaryError(f"container {container_id} does not run", reason="ContainerNotRunning")
+        return self.on_exec(container_id, command)
+
+    def reopen_log(self, container_id: str) -> None:
+        """Writes no log."""
+        self._called("reopen_log", container_id)
+
+    def list_images(self) -> list[ImageRecord]:
+        """Every image, of a size of 1 MB."""
+        self._called("list_images")
+        return [
+            ImageRecord(id=f"sha256:{name}", references=[name], size=1_000_000)
+            for name in sorted(self.images)
+        ]
+
+    def remove_image(self, image_id: str) -> None:
+        """Refused while a container uses it."""
+        self._called("remove_image", image_id)
+        if any(container.image_id == image_id for container in self.containers.values()):
+            raise TemporaryError(f"{image_id} is in use", reason="ImageInUse")
+        self.images.discard(image_id.removeprefix("sha256:"))
+
+    def storage_path(self) -> str:
+        """The root."""
+        self._called("storage_path")
+        return "/"
+
+    def container_sizes(self) -> dict[str, int]:
+        """What ``sizes`` says."""
+        self._called("container_sizes")
+        return dict(self.sizes)
 
     def remove_container(self, container_id: str) -> None:
         """It need not be there."""

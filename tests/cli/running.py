@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 
 from edgeagent.api.objects.base import ObjectMeta
-from edgeagent.api.objects.pod import Container, Pod, PodSpec, PodStatus
+from edgeagent.api.objects.container import Container
+from edgeagent.api.objects.pod import Pod, PodSpec, PodStatus
 from edgeagent.wire.hubapi import WatchEvent
 
 HELLO = """\

@@ -16,7 +16,8 @@ from edgeagent.api.clock import SystemClock
 from edgeagent.api.errors import PermanentError, TemporaryError
 from edgeagent.api.objects.base import ObjectMeta
 from edgeagent.api.objects.config import ConfigMap, SealedSecret, Secret
-from edgeagent.api.objects.pod import Container, EnvFromSource, Pod, PodSpec, PodStatus, SourceReference
+from edgeagent.api.objects.container import Container, EnvFromSource, SourceReference
+from edgeagent.api.objects.pod import Pod, PodSpec, PodStatus
 from edgeagent.cluster.ca import Authority
 from edgeagent.cluster.desired import Reference, wanted
 from edgeagent.cluster.shelf import Shelf

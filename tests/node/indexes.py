@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 from edgeagent.api.objects.base import ObjectMeta
 from edgeagent.api.objects.config import ConfigMap
+from edgeagent.api.objects.container import Container
 from edgeagent.api.objects.decode import KubernetesObject
-from edgeagent.api.objects.pod import Container, Pod, PodSpec
+from edgeagent.api.objects.pod import Pod, PodSpec
 from edgeagent.wire.anchor import TrustAnchor
 from edgeagent.wire.blob import encode_blob
 from edgeagent.wire.canonical import canonical_json, digest

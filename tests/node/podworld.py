@@ -19,9 +19,10 @@ from edgeagent.api.errors import EdgeAgentError
 from edgeagent.api.network import Attachment, PodSandbox
 from edgeagent.api.objects.base import Condition, ObjectMeta
 from edgeagent.api.objects.config import SealedSecret, Secret
+from edgeagent.api.objects.container import Container, EnvFromSource
 from edgeagent.api.objects.decode import KubernetesObject, decode_json
 from edgeagent.api.objects.event import Event
-from edgeagent.api.objects.pod import Container, ContainerStatus, EnvFromSource, Pod, PodSpec, PodStatus
+from edgeagent.api.objects.pod import ContainerStatus, Pod, PodSpec, PodStatus
 from edgeagent.api.runtime import LABEL_CONTAINER, LABEL_POD_UID, ContainerRecord
 from edgeagent.node.events import EventRecorder
 from edgeagent.node.plugins.contract import ADMISSION, NETWORK, RUNTIME, SECRETS

@@ -9,7 +9,8 @@ import pytest
 from edgeagent.api.admission import Violation
 from edgeagent.api.clock import parse_rfc3339
 from edgeagent.api.errors import PermanentError, TemporaryError
-from edgeagent.api.objects.pod import EnvVar, Pod
+from edgeagent.api.objects.container import EnvVar
+from edgeagent.api.objects.pod import Pod
 from tests.node.podworld import (
     RESYNC,
     FakeAdmission,

@@ -7,7 +7,7 @@ import pytest
 
 from edgeagent.api.admission import Violation
 from edgeagent.api.errors import PermanentError, TemporaryError
-from edgeagent.api.objects.pod import EnvVar
+from edgeagent.api.objects.container import EnvVar
 from edgeagent.api.runtime import LABEL_POD_NAME
 from tests.node.indexes import config_map
 from tests.node.podworld import (

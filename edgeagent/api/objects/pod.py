@@ -3,90 +3,97 @@
 https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 from edgeagent.api.objects.base import Condition, KubernetesStruct, ObjectMeta
+from edgeagent.api.objects.container import Container, RestartPolicy
+from edgeagent.api.objects.security import PodSecurityContext
+from edgeagent.api.objects.support import NO_EFFECT, NoEffect, Refused
+from edgeagent.api.objects.volume import Volume
 
 
-class ContainerPort(KubernetesStruct, frozen=True):
-    """A port that a container listens on. With ``hostNetwork`` it is a statement, not a mapping."""
+class HostAlias(KubernetesStruct, frozen=True):
+    """A line of ``/etc/hosts``."""
 
-    container_port: int
-    name: str = ""
-    protocol: Literal["TCP", "UDP", "SCTP"] = "TCP"
-    host_port: int = 0
+    ip: str
+    hostnames: list[str] = []
 
 
-class KeySelector(KubernetesStruct, frozen=True):
-    """One key of a ConfigMap or Secret in the pod's namespace."""
-
-    name: str
-    key: str
-    optional: bool = False
-
-
-class EnvVarSource(KubernetesStruct, frozen=True):
-    """Where a variable's value comes from; exactly one field is set."""
-
-    config_map_key_ref: KeySelector | None = None
-    secret_key_ref: KeySelector | None = None
-
-
-class EnvVar(KubernetesStruct, frozen=True):
-    """One environment variable, by value or by source."""
+class PodDNSConfigOption(KubernetesStruct, frozen=True):
+    """An option of ``resolv.conf``: ``name``, or ``name:value``."""
 
     name: str
     value: str = ""
-    value_from: EnvVarSource | None = None
 
 
-class SourceReference(KubernetesStruct, frozen=True):
-    """A whole ConfigMap or Secret in the pod's namespace."""
+class PodDNSConfig(KubernetesStruct, frozen=True):
+    """What is added to the ``resolv.conf`` that ``dnsPolicy`` gives."""
 
-    name: str
-    optional: bool = False
-
-
-class EnvFromSource(KubernetesStruct, frozen=True):
-    """All keys of a ConfigMap or Secret as variables; exactly one reference is set."""
-
-    prefix: str = ""
-    config_map_ref: SourceReference | None = None
-    secret_ref: SourceReference | None = None
+    nameservers: list[str] = []
+    searches: list[str] = []
+    options: list[PodDNSConfigOption] = []
 
 
-class ResourceRequirements(KubernetesStruct, frozen=True):
-    """``limits`` and ``requests`` by resource name, as Kubernetes quantities (``250m``, ``64Mi``)."""
+class LocalObjectReference(KubernetesStruct, frozen=True):
+    """An object in the pod's namespace."""
 
-    limits: dict[str, str | int | float] = {}
-    requests: dict[str, str | int | float] = {}
+    name: str = ""
 
 
-class Container(KubernetesStruct, frozen=True):
-    """One container of a pod."""
+class PodOS(KubernetesStruct, frozen=True):
+    """The operating system of the pod's containers."""
 
-    name: str
-    image: str
-    command: list[str] = []
-    args: list[str] = []
-    working_dir: str = ""
-    env: list[EnvVar] = []
-    env_from: list[EnvFromSource] = []
-    ports: list[ContainerPort] = []
-    resources: ResourceRequirements = ResourceRequirements()
-    image_pull_policy: Literal["", "Always", "IfNotPresent", "Never"] = ""
+    name: Literal["linux", "windows"]
 
 
 class PodSpec(KubernetesStruct, frozen=True):
-    """What a pod runs, and where."""
+    """What a pod runs, and where. Durations are in seconds."""
 
     containers: list[Container]
+    init_containers: list[Container] = []
+    volumes: list[Volume] = []
     node_name: str = ""
-    host_network: bool = False
-    restart_policy: Literal["Always", "OnFailure", "Never"] = "Always"
+    restart_policy: RestartPolicy = "Always"
     termination_grace_period_seconds: int = 30
+    active_deadline_seconds: int | None = None
+    host_network: bool = False
+    host_pid: bool = msgspec.field(default=False, name="hostPID")
+    host_ipc: bool = msgspec.field(default=False, name="hostIPC")
+    share_process_namespace: bool = False
+    hostname: str = ""
+    subdomain: str = ""
+    hostname_override: str = ""
+    set_hostname_as_fqdn: bool = msgspec.field(default=False, name="setHostnameAsFQDN")
+    host_aliases: list[HostAlias] = []
+    dns_policy: Literal["", "ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"] = ""
+    dns_config: PodDNSConfig | None = None
+    image_pull_secrets: list[LocalObjectReference] = []
+    security_context: PodSecurityContext | None = None
+    priority: int | None = None
+    priority_class_name: str = ""
+    service_account_name: str = ""
+    os: PodOS | None = None
+    affinity: NoEffect = None
+    automount_service_account_token: Annotated[bool | None, NO_EFFECT] = None
+    enable_service_links: Annotated[bool | None, NO_EFFECT] = None
+    eviction_responders: NoEffect = None
+    node_selector: Annotated[dict[str, str], NO_EFFECT] = {}
+    preemption_policy: Annotated[str, NO_EFFECT] = ""
+    scheduler_name: Annotated[str, NO_EFFECT] = ""
+    scheduling_group: NoEffect = None
+    service_account: Annotated[str, NO_EFFECT] = ""
+    tolerations: NoEffect = None
+    topology_spread_constraints: NoEffect = None
+    ephemeral_containers: Refused = None
+    host_users: bool | None = None
+    overhead: Refused = None
+    readiness_gates: Refused = None
+    resource_claims: Refused = None
+    resources: Refused = None
+    runtime_class_name: Refused = None
+    scheduling_gates: Refused = None
 
 
 class ContainerStateWaiting(KubernetesStruct, frozen=True):
@@ -152,6 +159,8 @@ class PodStatus(KubernetesStruct, frozen=True):
     pod_ip: str = msgspec.field(default="", name="podIP")
     pod_ips: list[PodIP] = msgspec.field(default_factory=list, name="podIPs")
     start_time: str = ""
+    qos_class: str = ""
+    init_container_statuses: list[ContainerStatus] = []
     container_statuses: list[ContainerStatus] = []
     observed_generation: int = 0
 

@@ -8,14 +8,13 @@ from collections.abc import Iterable
 
 from edgeagent.api.errors import InvalidObjectError
 from edgeagent.api.objects.config import ConfigMap, Secret
-from edgeagent.api.objects.pod import Container, EnvVar, Pod, ResourceRequirements
+from edgeagent.api.objects.container import Container, EnvVar, ResourceRequirements
+from edgeagent.api.objects.pod import Pod
 from edgeagent.api.quantity import parse_quantity
 
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", re.ASCII)
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", re.ASCII)
 _DATA_KEY = re.compile(r"[-._a-zA-Z0-9]+", re.ASCII)
-RESOURCES = ("cpu", "memory")
-"""The resource names that limits and requests may hold."""
 MAX_GRACE_SECONDS = 2**31 - 1
 
 
@@ -95,10 +94,6 @@ def _validate_resources(resources: ResourceRequirements, path: str) -> None:
     amounts: dict[str, dict[str, float]] = {}
     for side, values in (("limits", resources.limits), ("requests", resources.requests)):
         for name, text in values.items():
-            if name not in RESOURCES:
-                raise InvalidObjectError(
-                    f"{path}.{side}.{name}", f"unknown resource, expected {' or '.join(RESOURCES)}"
-                )
             try:
                 amounts.setdefault(name, {})[side] = parse_quantity(text)
             except ValueError as error:

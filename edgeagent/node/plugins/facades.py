@@ -11,7 +11,15 @@ from edgeagent.api.facts import Facts
 from edgeagent.api.network import Attachment, PodSandbox
 from edgeagent.api.objects.config import SealedSecret, Secret
 from edgeagent.api.objects.pod import Pod
-from edgeagent.api.runtime import ContainerConfig, ContainerRecord, Image, PullCredentials, RuntimeInfo
+from edgeagent.api.runtime import (
+    ContainerConfig,
+    ContainerRecord,
+    ExecResult,
+    Image,
+    ImageRecord,
+    PullCredentials,
+    RuntimeInfo,
+)
 from edgeagent.node.plugins.contract import ADMISSION, NETWORK, NODE_FACTS, RUNTIME, SECRETS, SERVICE
 from edgeagent.node.plugins.hosted import HostedPlugin
 
@@ -78,6 +86,36 @@ class RuntimeFacade(Facade):
         return cast(
             ContainerRecord, await self._ask("stop_container", container_id, grace_seconds, deadline=deadline)
         )
+
+    async def exec_container(
+        self, container_id: str, command: list[str], timeout_seconds: float
+    ) -> ExecResult:
+        """Run a command in a container, for at most ``timeout_seconds``."""
+        deadline = timeout_seconds + ANSWER_SECONDS
+        return cast(
+            ExecResult,
+            await self._ask("exec_container", container_id, command, timeout_seconds, deadline=deadline),
+        )
+
+    async def reopen_log(self, container_id: str) -> None:
+        """Go on writing to a new log file."""
+        await self._ask("reopen_log", container_id)
+
+    async def list_images(self) -> list[ImageRecord]:
+        """All images on this node."""
+        return cast(list[ImageRecord], await self._ask("list_images"))
+
+    async def remove_image(self, image_id: str) -> None:
+        """Remove an image with all its names."""
+        await self._ask("remove_image", image_id, deadline=WORK_SECONDS)
+
+    async def storage_path(self) -> str:
+        """A folder on the file system that holds images and writable layers."""
+        return cast(str, await self._ask("storage_path"))
+
+    async def container_sizes(self) -> dict[str, int]:
+        """The bytes that each container has written, by id."""
+        return cast(dict[str, int], await self._ask("container_sizes", deadline=WORK_SECONDS))
 
     async def wait_container(self, container_id: str) -> ContainerRecord:
         """The record of a container whose main process has just ended."""

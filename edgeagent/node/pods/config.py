@@ -1,7 +1,8 @@
 """From a pod's spec to what a runtime is asked to make, and back from a container's labels to its pod."""
 
 from edgeagent.api.network import Attachment
-from edgeagent.api.objects.pod import Container, Pod
+from edgeagent.api.objects.container import Container
+from edgeagent.api.objects.pod import Pod
 from edgeagent.api.quantity import parse_quantity
 from edgeagent.api.runtime import (
     LABEL_ATTEMPT,

@@ -9,7 +9,8 @@ from typing import Literal
 import msgspec
 
 from edgeagent.api.clock import parse_rfc3339, rfc3339
-from edgeagent.api.objects.pod import Container, ContainerStateTerminated, PodSpec
+from edgeagent.api.objects.container import Container
+from edgeagent.api.objects.pod import ContainerStateTerminated, PodSpec
 from edgeagent.api.runtime import LABEL_ATTEMPT, LABEL_CONTAINER, LABEL_SPEC_HASH, ContainerRecord
 from edgeagent.node.store.pods import ContainerHistory
 from edgeagent.wire.canonical import canonical_json, digest

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from edgeagent.api.errors import PermanentError
 from edgeagent.api.objects.config import ConfigMap, Secret
-from edgeagent.api.objects.pod import Container, EnvFromSource, EnvVarSource
+from edgeagent.api.objects.container import Container, EnvFromSource, EnvVarSource
 
 FindConfigMap = Callable[[str], ConfigMap | None]
 FindSecret = Callable[[str], Awaitable[Secret | None]]

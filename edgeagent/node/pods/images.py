@@ -7,7 +7,7 @@ asks the registry once for each pod and spec, not at each restart, for a restart
 from typing import Literal
 
 from edgeagent.api.errors import PermanentError, TemporaryError
-from edgeagent.api.objects.pod import Container
+from edgeagent.api.objects.container import Container
 from edgeagent.node.plugins.facades import RuntimeFacade
 
 PullPolicy = Literal["Always", "IfNotPresent", "Never"]

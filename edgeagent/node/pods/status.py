@@ -10,8 +10,8 @@ import msgspec
 
 from edgeagent.api.clock import rfc3339
 from edgeagent.api.objects.base import Condition
+from edgeagent.api.objects.container import Container
 from edgeagent.api.objects.pod import (
-    Container,
     ContainerStateRunning,
     ContainerStateUnion,
     ContainerStateWaiting,

@@ -14,7 +14,8 @@ import msgspec
 from edgeagent.api.errors import EdgeAgentError, PermanentError, TemporaryError
 from edgeagent.api.network import Attachment, PodSandbox
 from edgeagent.api.objects.base import ObjectReference
-from edgeagent.api.objects.pod import Container, Pod, PodStatus
+from edgeagent.api.objects.container import Container
+from edgeagent.api.objects.pod import Pod, PodStatus
 from edgeagent.api.runtime import (
     LABEL_CONTAINER,
     LABEL_SPEC_HASH,
