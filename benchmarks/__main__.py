@@ -4,7 +4,7 @@ import argparse
 import importlib
 import sys
 
-NAMES = ("footprint", "idle", "apply", "boot", "exit")
+NAMES = ("footprint", "idle", "apply", "boot", "exit", "pods")
 
 
 def main() -> int:

@@ -14,6 +14,8 @@ LABEL_POD_NAMESPACE = "io.edgeagent.pod.namespace"
 LABEL_CONTAINER = "io.edgeagent.container"
 LABEL_ATTEMPT = "io.edgeagent.attempt"
 LABEL_SPEC_HASH = "io.edgeagent.spec-hash"
+LABEL_STATIC = "io.edgeagent.pod.static"
+"""On containers of pods that come from the node's own folder."""
 
 
 class PullCredentials(KubernetesStruct, frozen=True):

@@ -13,6 +13,7 @@ from edgeagent.api.errors import EdgeAgentError
 
 if TYPE_CHECKING:
     from edgeagent.api.objects.node import PluginStatus
+    from edgeagent.cli.localclient import StaticSummary
     from edgeagent.node.config import AgentConfig
 
 DEFAULT_CONFIG = Path("/etc/edgeagent/config.toml")
@@ -20,15 +21,24 @@ MEBIBYTE = 1024 * 1024
 
 _EXAMPLES = """\
 examples:
+  edgeagent run                                run the agent, for the manifests in /etc/edgeagent/manifests
   edgeagent enroll --join-file board1.join     become a member of a cluster
-  edgeagent run                                run the agent (systemd does this)
   edgeagent status                             is it connected, what is in force
   edgeagent get pods -A                        what runs on this node
+  edgeagent get events                         what happened to it lately
   edgeagent logs web --tail 20                 the last lines of a pod's log
   edgeagent plugins list                       what is loaded, and how it fares
 
 None of these needs a network.
 """
+
+
+_KINDS = {
+    **dict.fromkeys(("pods", "pod", "po"), "pods"),
+    **dict.fromkeys(("events", "event", "ev"), "events"),
+    **dict.fromkeys(("nodes", "node", "no"), "nodes"),
+}
+"""What may be asked for, by all its names."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -77,8 +87,8 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("-o", "--output", choices=("text", "json"), default="text")
     status.set_defaults(command=_status)
 
-    get = commands.add_parser("get", help="show pods or this node")
-    get.add_argument("kind", choices=("pods", "pod", "po", "nodes", "node", "no"), metavar="KIND")
+    get = commands.add_parser("get", help="show pods, events or this node")
+    get.add_argument("kind", choices=tuple(_KINDS), metavar="KIND", help="pods, events or nodes")
     get.add_argument("name", nargs="?", default="")
     get.add_argument("-n", "--namespace", default="default")
     get.add_argument("-A", "--all-namespaces", action="store_true")
@@ -159,11 +169,16 @@ def _status(arguments: argparse.Namespace) -> int:
         sys.stdout.write(format_json(msgspec.json.decode(body)))
         return 0
     found = msgspec.json.decode(body, type=Summary)
-    print(f"Node:        {found.node} (cluster {found.cluster})")
-    connected = f"yes, to {found.broker}" if found.connected else "no" + _because(escape(found.last_error))
-    print(f"Connected:   {connected}")
-    print(f"Generation:  {found.generation or 'none yet'}")
-    print(f"Outbox:      {found.outbox} waiting")
+    print(f"Node:        {found.node} ({f'cluster {found.cluster}' if found.enrolled else 'not enrolled'})")
+    if found.enrolled:
+        connected = (
+            f"yes, to {found.broker}" if found.connected else "no" + _because(escape(found.last_error))
+        )
+        print(f"Connected:   {connected}")
+        print(f"Generation:  {found.generation or 'none yet'}")
+        print(f"Outbox:      {found.outbox} waiting")
+    if found.static_pods is not None:
+        _print_static(found.static_pods)
     print("Conditions:")
     for condition in found.status.conditions:
         print(
@@ -171,6 +186,14 @@ def _status(arguments: argparse.Namespace) -> int:
             + (f": {escape(condition.message)}" if condition.message else "")
         )
     return 0
+
+
+def _print_static(static: "StaticSummary") -> None:
+    from edgeagent.cli.output import escape
+
+    print(f"Static:      {static.objects or 'no'} objects in {static.path}")
+    for path, problem in sorted(static.problems.items()):
+        print(f"  {escape(path)}: {escape(problem)}")
 
 
 def _because(reason: str) -> str:
@@ -185,20 +208,12 @@ def _get(arguments: argparse.Namespace) -> int:
     from edgeagent.cli.output import print_objects, wants_colour
 
     socket = _socket(arguments)
-    is_pod = arguments.kind.startswith("po")
+    kind = _KINDS[arguments.kind]
+    everywhere = kind == "nodes" or (arguments.all_namespaces and not arguments.name)
+    url = f"/api/v1/{kind}" if everywhere else f"/api/v1/namespaces/{arguments.namespace}/{kind}"
     if arguments.name:
-        url = f"/api/v1/nodes/{arguments.name}"
-        if is_pod:
-            url = f"/api/v1/namespaces/{arguments.namespace}/pods/{arguments.name}"
-        bodies = [get(socket, url)]
+        bodies = [get(socket, f"{url}/{arguments.name}")]
     else:
-        url = "/api/v1/nodes"
-        if is_pod:
-            url = (
-                "/api/v1/pods"
-                if arguments.all_namespaces
-                else f"/api/v1/namespaces/{arguments.namespace}/pods"
-            )
         bodies = [bytes(item) for item in msgspec.json.decode(get(socket, url), type=Listing).items]
     if not bodies and arguments.output in ("table", "wide"):
         where = "" if arguments.all_namespaces else f" in {arguments.namespace} namespace"

@@ -22,8 +22,16 @@ class LocalError(EdgeAgentError):
         self.reason = reason
 
 
+class StaticSummary(KubernetesStruct, frozen=True):
+    """The folder of static pods: ``objects`` are in it; ``problems`` by the path of a file, or of itself."""
+
+    path: str
+    objects: int = 0
+    problems: dict[str, str] = {}
+
+
 class Summary(KubernetesStruct, frozen=True):
-    """What ``/edge/v1/status`` answers."""
+    """What ``/edge/v1/status`` answers. A node that is not ``enrolled`` has no ``cluster``."""
 
     node: str
     cluster: str
@@ -33,6 +41,8 @@ class Summary(KubernetesStruct, frozen=True):
     generation: int
     outbox: int
     status: NodeStatus
+    enrolled: bool = True
+    static_pods: StaticSummary | None = None
 
 
 class Listing(msgspec.Struct):

@@ -19,7 +19,9 @@ from edgeagent.api.objects.config import ConfigMap, Secret
 from edgeagent.api.objects.decode import KINDS, MAX_OBJECT_BYTES, decode_object
 from edgeagent.api.objects.pod import Pod
 from edgeagent.api.objects.validate import validate_label
-from edgeagent.cli.yamlio import YamlError, read_documents
+from edgeagent.cli.normalise import normalise
+from edgeagent.wire.jsonio import DocumentError
+from edgeagent.wire.yamlio import read_documents
 
 MAX_FILE_BYTES = 4_000_000
 """The largest file (or standard input) that is read."""
@@ -163,7 +165,7 @@ def _objects(
                     problems.append(f"{where}: {error.within(path) if path else error}")
                     continue
                 yield Manifest(f"{where}: {path}" if path else where, made)
-    except YamlError as error:
+    except DocumentError as error:
         problems.append(f"{label}: {error}")
         return
     if not count:
@@ -195,6 +197,7 @@ class _Broken:
 def _decode(data: object, *, namespace: str, enforce: bool) -> Applicable:
     if isinstance(data, _Broken):
         raise InvalidObjectError(data.path, data.problem)
+    data = normalise(data)
     try:
         made = decode_object(data)
     except InvalidObjectError as error:

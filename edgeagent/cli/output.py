@@ -19,7 +19,8 @@ from edgeagent.api.objects.config import ConfigMap, Secret
 from edgeagent.api.objects.decode import KubernetesObject
 from edgeagent.api.objects.event import Event
 from edgeagent.api.objects.node import Node
-from edgeagent.api.objects.pod import ContainerStatus, Pod
+from edgeagent.api.objects.pod import Pod
+from edgeagent.cli.podsummary import summarise_pod
 
 OutputFormat = Literal["table", "wide", "json", "yaml", "name"]
 FORMATS: tuple[OutputFormat, ...] = ("table", "wide", "json", "yaml", "name")
@@ -157,6 +158,14 @@ _TONES: Mapping[str, str] = {
 }
 
 
+_INIT = re.compile(r"Init:\d+/\d+")
+
+
+def _tone(text: str) -> str:
+    """The colour of a STATUS or TYPE, empty for none."""
+    return _TONES.get("PodInitializing" if _INIT.fullmatch(text) else text, _BAD)
+
+
 def wants_colour(stream: TextIO, environ: Mapping[str, str] | None = None) -> bool:
     """Whether ``stream`` is a terminal that may show colours (https://no-color.org/)."""
     environ = os.environ if environ is None else environ
@@ -164,51 +173,6 @@ def wants_colour(stream: TextIO, environ: Mapping[str, str] | None = None) -> bo
 
 
 # Status, as kubectl computes it -------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class PodSummary:
-    """What a table shows of a pod: containers ready and in all, STATUS, restarts and the time of the last."""
-
-    ready: int
-    total: int
-    status: str
-    restarts: int
-    last_restart: str
-
-
-def summarise_pod(pod: Pod) -> PodSummary:
-    """The STATUS and READY columns, by the rules of kubectl's own printer."""
-    status = pod.status
-    reason = status.reason or status.phase or "Pending"
-    ready = restarts = 0
-    last_restart = ""
-    running = False
-    for container in reversed(status.container_statuses):
-        restarts += container.restart_count
-        if (ended := container.last_state.terminated) is not None:
-            last_restart = max(last_restart, ended.finished_at)
-        if container.ready and container.state.running is not None:
-            running = True
-            ready += 1
-        reason = _container_reason(container) or reason
-    if reason == "Completed" and running:
-        ready_condition = any(c.type == "Ready" and c.status == "True" for c in status.conditions)
-        reason = "Running" if ready_condition else "NotReady"
-    if pod.metadata.deletion_timestamp:
-        if status.reason == "NodeLost":
-            reason = "Unknown"
-        elif status.phase not in ("Succeeded", "Failed"):
-            reason = "Terminating"
-    return PodSummary(ready, len(pod.spec.containers), reason, restarts, last_restart)
-
-
-def _container_reason(container: ContainerStatus) -> str:
-    if (waiting := container.state.waiting) is not None and waiting.reason:
-        return waiting.reason
-    if (ended := container.state.terminated) is not None:
-        return ended.reason or f"ExitCode:{ended.exit_code}"
-    return ""
 
 
 def node_status(node: Node) -> str:
@@ -390,7 +354,7 @@ class Table:
         parts = []
         for index, (text, column, width) in enumerate(zip(row, self._columns, self._widths, strict=True)):
             gap = " " * (width - len(text)) if index < len(row) - 1 else ""
-            tone = _TONES.get(text, _BAD) if toned and column.toned and text else ""
+            tone = _tone(text) if toned and column.toned and text else ""
             parts.append(f"{tone}{text}{_RESET}{gap}" if tone else text + gap)
         return "".join(parts).rstrip()
 
@@ -438,7 +402,7 @@ def format_json(data: object) -> str:
 
 def format_yaml(data: object) -> str:
     """YAML with sorted keys; where any text in it cannot be printed, all but ASCII is escaped."""
-    from edgeagent.cli.yamlio import dump
+    from edgeagent.wire.yamlio import dump
 
     plain = to_plain(data)
     return dump(plain, ascii_only=not _printable(plain))

@@ -37,6 +37,7 @@ from edgeagent.wire.hubapi import (
     GetParams,
 )
 from edgeagent.wire.noderequest import NodeRequest, sign_request
+from edgeagent.wire.reports import ANNOTATION_FILE
 from edgeagent.wire.rpc import NODE_REQUEST_SECONDS, LogsParams, RpcError
 
 Applicable = Pod | ConfigMap | Secret
@@ -103,6 +104,8 @@ class Api:
         before = self._store.find(_kind(manifest), meta.namespace, meta.name)
         if isinstance(manifest, Pod):
             self._check_pod(manifest, decode_json(before.body, Pod) if before else None)
+            if before is None:
+                self._refuse_mirror(meta.namespace, meta.name)
         if before is None:
             created = ObjectMeta(
                 name=meta.name,
@@ -188,6 +191,8 @@ class Api:
             raise RpcError("Invalid", "gracePeriodSeconds must not be negative")
         stored = self._store.find(params.kind, params.namespace, params.name)
         if stored is None:
+            if params.kind == "Pod":
+                self._refuse_mirror(params.namespace, params.name)
             raise _not_found(params.kind, params.name)
         at_once = params.kind != "Pod" or params.force or self._store.node(stored.node) is None
         with self._store.transaction():
@@ -197,6 +202,19 @@ class Api:
                 stored = self._terminate(stored, grace)
         self._follow([stored])
         return DeleteResult(state="deleted" if at_once else "terminating", uid=stored.uid)
+
+    def _refuse_mirror(self, namespace: str, name: str) -> None:
+        """A static pod can be looked at here, and changed where its manifest lies."""
+        if (pod := self._views.mirror(namespace, name)) is not None:
+            node, file = (
+                pod.spec.node_name,
+                pod.metadata.annotations.get(ANNOTATION_FILE, "its manifest folder"),
+            )
+            raise RpcError(
+                "Forbidden",
+                f"pod {namespace}/{name} is a static pod of node {node}: it cannot be changed here."
+                f" Its manifest is {file} on that node",
+            )
 
     def _terminate(self, stored: StoredObject, grace: int | None) -> StoredObject:
         pod = decode_json(stored.body, Pod)
@@ -220,9 +238,10 @@ class Api:
     def logs(self, params: LogsParams, reply_topic: str, answers_to: bytes) -> tuple[str, bytes]:
         """The node to ask, and the signed request for it. Refused where nobody would answer."""
         stored = self._store.find("Pod", params.namespace, params.pod)
-        if stored is None:
+        pod = decode_json(stored.body, Pod) if stored else self._views.mirror(params.namespace, params.pod)
+        if pod is None:
             raise _not_found("Pod", params.pod)
-        pod = decode_json(stored.body, Pod)
+        node = pod.spec.node_name
         names = [container.name for container in pod.spec.containers]
         if not params.container and len(names) > 1:
             raise RpcError(
@@ -233,17 +252,17 @@ class Api:
             raise RpcError(
                 "Invalid", f"container {params.container!r} is not one of pod {params.pod}: {' '.join(names)}"
             )
-        view = self._observer.view(stored.node)
+        view = self._observer.view(node)
         if not view.online:
             since = f" since {view.since}" if view.since else ""
             raise RpcError(
                 "NodeOffline",
-                f"node {stored.node} is not connected{since}; its logs can be read on the node itself",
+                f"node {node} is not connected{since}; its logs can be read on the node itself",
             )
         signing = self._signing()
         request = NodeRequest(
             cluster=signing.cluster,
-            node=stored.node,
+            node=node,
             method="logs",
             nonce=secrets.token_hex(16),
             expires=self._clock.now() + NODE_REQUEST_SECONDS,
@@ -253,7 +272,7 @@ class Api:
                 canonical_json(msgspec.structs.replace(params, container=params.container or names[0]))
             ),
         )
-        return stored.node, encode_envelope(sign_request(request, signing.key, list(signing.chain)))
+        return node, encode_envelope(sign_request(request, signing.key, list(signing.chain)))
 
     def _follow(self, changed: list[StoredObject]) -> None:
         """Tell the publisher where to look, and the watches what changed."""

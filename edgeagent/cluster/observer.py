@@ -12,14 +12,15 @@ from typing import TypeVar
 import msgspec
 
 from edgeagent.api.clock import Clock, rfc3339
-from edgeagent.api.errors import EdgeAgentError
-from edgeagent.api.objects.decode import decode_json
+from edgeagent.api.errors import EdgeAgentError, InvalidObjectError
+from edgeagent.api.objects.decode import decode_json, validate
 from edgeagent.api.objects.event import EventSource
 from edgeagent.api.objects.node import NodeStatus
+from edgeagent.api.objects.pod import Pod
 from edgeagent.api.objects.validate import validate_label, validate_name
 from edgeagent.cluster.store import Store, StoredEvent
 from edgeagent.wire.canonical import canonical_json
-from edgeagent.wire.reports import EventReport, PodReport, Presence
+from edgeagent.wire.reports import ANNOTATION_MIRROR, EventReport, PodReport, Presence
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ class Observer:
         self._on_gone = on_gone
         self._on_node = on_node
         self._nodes: dict[str, NodeView] = {}
+        self._mirrors: dict[tuple[str, str], set[str]] = {}
 
     def begin(self) -> None:
         """A new connection: what is retained comes again, and what does not come again is not fresh."""
@@ -97,6 +99,19 @@ class Observer:
         """The last report on that very pod."""
         found = self.view(node).pods.get((namespace, name))
         return found if found is not None and found.uid == uid else None
+
+    def mirrors(self, namespace: str = "", name: str = "") -> list[tuple[str, PodReport]]:
+        """The static pods that nodes report, each with its node, sorted by namespace and name.
+
+        An empty namespace or name stands for every one. Of nodes that report one of the same name, the first
+        by its own name counts.
+        """
+        if namespace and name:
+            keys = [(namespace, name)] if (namespace, name) in self._mirrors else []
+        else:
+            keys = sorted(k for k in self._mirrors if namespace in ("", k[0]) and name in ("", k[1]))
+        found = ((min(self._mirrors[key]), key) for key in keys)
+        return [(node, self._nodes[node].pods[key]) for node, key in found]
 
     def receive(self, node: str, levels: list[str], payload: bytes) -> None:
         """A message on ``nodes/<node>/`` + levels. One that cannot be read changes nothing."""
@@ -154,16 +169,29 @@ class Observer:
         if key not in view.pods and len(view.pods) >= MAX_PODS_PER_NODE:
             log.warning("node %s reports more than %d pods: %s/%s is passed over", node, len(view.pods), *key)
             return
-        view.pods[key] = _decode(payload, PodReport)
+        report = _decode(payload, PodReport)
+        if report.pod is not None:
+            report = msgspec.structs.replace(report, pod=_checked_mirror(report.pod, node, key, report.uid))
+        view.pods[key] = report
         view.seen.add(key)
+        self._note_mirror(node, key, report)
         self._on_change("Pod", namespace, name)
 
     def _gone(self, node: str, view: NodeView, key: tuple[str, str]) -> None:
         report = view.pods.pop(key, None)
         view.seen.discard(key)
+        self._note_mirror(node, key, None)
         if report is not None:
             self._on_gone(node, *key, report.uid)
             self._on_change("Pod", *key)
+
+    def _note_mirror(self, node: str, key: tuple[str, str], report: PodReport | None) -> None:
+        if report is not None and report.pod is not None:
+            self._mirrors.setdefault(key, set()).add(node)
+        elif (nodes := self._mirrors.get(key)) is not None:
+            nodes.discard(node)
+            if not nodes:
+                del self._mirrors[key]
 
     def _event(self, node: str, payload: bytes) -> None:
         if len(payload) > MAX_EVENT_BYTES:
@@ -185,6 +213,20 @@ class Observer:
         stored = StoredEvent(node, namespace, name, canonical_json(event))
         if self._store.add_event(stored, report.stream, report.sequence, self._clock.now()):
             self._on_change("Event", namespace, name)
+
+
+def _checked_mirror(pod: Pod, node: str, key: tuple[str, str], uid: str) -> Pod:
+    """``pod``, as a mirror that may be shown. InvalidObjectError where it is not what its topic says.
+
+    A node speaks for itself alone: it cannot show a pod as bound to another node.
+    """
+    validate(pod)
+    meta = pod.metadata
+    said = (meta.namespace, meta.name, meta.uid, pod.spec.node_name)
+    if said != (*key, uid, node):
+        raise InvalidObjectError("pod", f"is {'/'.join(said)}, not {'/'.join((*key, uid, node))}")
+    annotations = {**meta.annotations, ANNOTATION_MIRROR: uid}
+    return msgspec.structs.replace(pod, metadata=msgspec.structs.replace(meta, annotations=annotations))
 
 
 def _decode(payload: bytes, kind: type[T]) -> T:

@@ -17,6 +17,7 @@ from edgeagent.api.objects.pod import Pod, PodStatus
 from edgeagent.cluster.observer import NodeView, Observer
 from edgeagent.cluster.publisher import Publisher
 from edgeagent.cluster.store import Store, StoredEvent, StoredNode, StoredObject
+from edgeagent.wire.reports import ANNOTATION_MIRROR
 
 RESOURCES: Mapping[str, str] = {
     "Pod": "pods",
@@ -48,6 +49,8 @@ class Views:
             found = [_event(event) for event in self._store.events(namespace, name)]
         elif kind in RESOURCES:
             found = [self.present(stored) for stored in self._store.select(kind, namespace, name)]
+            if kind == "Pod":
+                found = self._with_mirrors(found, namespace, name)
         else:
             raise PermanentError(
                 f"unknown kind {kind!r}, expected one of {', '.join(RESOURCES)}", reason="Invalid"
@@ -67,6 +70,26 @@ class Views:
         # The last status stands for as long as the node is away: it is running the pod, for all one knows.
         return msgspec.structs.replace(pod, status=report.status if report else PodStatus(phase="Pending"))
 
+    def mirror(self, namespace: str, name: str) -> Pod | None:
+        """The static pod of that name, as its node reports it; None where the name is an applied pod's."""
+        found = self.select("Pod", namespace, name)
+        return next((pod for pod in found if isinstance(pod, Pod) and is_mirror(pod)), None)
+
+    def _with_mirrors(
+        self, applied: list[KubernetesObject], namespace: str, name: str
+    ) -> list[KubernetesObject]:
+        """The applied pods, and what nodes run by themselves under other names."""
+        taken = {(pod.metadata.namespace, pod.metadata.name) for pod in applied}
+        reported = self._observer.mirrors(namespace, name)
+        members = {node for node in {node for node, _ in reported} if self._store.node(node) is not None}
+        mirrors = [
+            msgspec.structs.replace(report.pod, status=report.status)
+            for node, report in reported
+            if report.pod is not None and node in members
+        ]
+        found = [pod for pod in mirrors if (pod.metadata.namespace, pod.metadata.name) not in taken]
+        return sorted([*applied, *found], key=lambda pod: (pod.metadata.namespace, pod.metadata.name))
+
     def _node(self, node: StoredNode) -> Node:
         view = self._observer.view(node.name)
         status = view.status or NodeStatus()
@@ -84,6 +107,11 @@ class Views:
             metadata=ObjectMeta(name=node.name, uid=node.uid, creation_timestamp=node.created),
             status=msgspec.structs.replace(status, conditions=conditions),
         )
+
+
+def is_mirror(pod: Pod) -> bool:
+    """Whether this is a static pod: its manifest lies on its node, and it can only be looked at here."""
+    return ANNOTATION_MIRROR in pod.metadata.annotations
 
 
 def _ready(view: NodeView) -> Condition | None:

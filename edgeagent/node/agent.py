@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable, Sequence
+import socket
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,23 +16,30 @@ from edgeagent.api.facts import Facts
 from edgeagent.api.objects.base import ObjectReference
 from edgeagent.api.objects.node import NodeStatus
 from edgeagent.api.objects.pod import Pod, PodStatus
+from edgeagent.api.quantity import parse_quantity
 from edgeagent.node.config import AgentConfig
 from edgeagent.node.events import EventRecorder
-from edgeagent.node.identity import IdentityDir
+from edgeagent.node.identity import HOW_TO_ENROLL, NOT_ENROLLED, IdentityDir, NodeIdentity, lone_name
 from edgeagent.node.localapi import LocalApi
 from edgeagent.node.lock import NodeLock
 from edgeagent.node.plugins.host import PluginHost
 from edgeagent.node.pods.exits import ExitWatcher
 from edgeagent.node.pods.manager import PodManager, Reports
+from edgeagent.node.pods.means import NodeFacts
+from edgeagent.node.pods.sandbox import Sandboxes, run_program
+from edgeagent.node.pods.volumes import SystemMounter, Volumes
 from edgeagent.node.reads import NodeReads
-from edgeagent.node.status import Conditions, host_ip, node_status, system_info
+from edgeagent.node.static.folder import StaticPods
+from edgeagent.node.static.kept import KeptFiles
+from edgeagent.node.static.manifest import StaticObject
+from edgeagent.node.status import Conditions, capacity, host_ip, node_status, system_info
 from edgeagent.node.store.database import Database
 from edgeagent.node.store.desired import Change, DesiredState, get_meta, set_meta
 from edgeagent.node.store.outbox import Outbox
 from edgeagent.node.store.pods import PodRecord, PodRecords
 from edgeagent.wire.canonical import canonical_json, digest
 from edgeagent.wire.join import parse_broker
-from edgeagent.wire.reports import PodReport
+from edgeagent.wire.reports import PodReport, mirror_of
 from edgeagent.wire.topics import Topics
 
 if TYPE_CHECKING:
@@ -63,15 +71,17 @@ class Agent:
         self._world = world
         clock, rng = world.clock, world.rng
         self._identity_dir = IdentityDir(config.state_dir / "identity")
-        self._identity = self._identity_dir.load()
-        name = self._identity.node
-        self._topics = Topics(self._identity.cluster)
+        self._identity = identity = self._identity_dir.load_if_enrolled()
+        self._name = name = (
+            identity.node if identity else lone_name(config.agent.node_name, socket.gethostname())
+        )
+        self._cluster = identity.cluster if identity else ""
         config.run_dir.mkdir(parents=True, exist_ok=True, mode=0o755)
         self._lock = NodeLock(config.run_dir / "agent.lock")
         self._plugins = PluginHost(
             config.plugins,
             node_name=name,
-            cluster=self._identity.cluster,
+            cluster=self._cluster,
             state_dir=config.state_dir / "plugins",
             run_dir=config.run_dir / "plugins",
             identity_dir=self._identity_dir.path,
@@ -82,11 +92,10 @@ class Agent:
         self._plugins.load()
         # The runtime's worker takes its time to start: meanwhile the store is read.
         self._prepare()
-        self._database = Database(
-            config.state_dir / "agent.db", now=clock.now(), spare=config.run_dir / "agent.db"
-        )
+        self._database = self._open_database()
         self._desired = DesiredState(self._database, now=clock.now())
-        self._adopt_origin()
+        if identity is not None:
+            self._adopt_origin(identity)
         self._records = PodRecords(self._database)
         self._outbox = Outbox(self._database)
         self._conditions = Conditions()
@@ -100,13 +109,16 @@ class Agent:
             node=name, outbox=self._outbox, clock=clock, rng=rng, on_append=self._events_appended
         )
         self._pods = self._pod_manager()
-        self._reads = NodeReads(name=name, pods=self._pods, status=self.status)
+        self._static = self._static_pods()
+        self._reads = NodeReads(name=name, pods=self._pods, status=self.status, events=self._events.recent)
         self._local = LocalApi(config.run_dir / "api.sock", self._reads, agent_status=self.summary)
 
     def _pod_manager(self) -> PodManager | None:
         runtime = self._plugins.runtime()
         if runtime is None:
             return None
+        disk, memory = self._config.state_dir / "pods", self._config.run_dir / "pods"
+        mounter = SystemMounter()
         return PodManager(
             clock=self._world.clock,
             runtime=runtime,
@@ -121,11 +133,61 @@ class Agent:
             host_ip=host_ip,
             on_problem=self._node_changed,
             resync_seconds=self._config.agent.resync_seconds,
+            rng=self._world.rng,
+            node=self._node_facts(),
+            volumes=Volumes(disk=disk, memory=memory, host=self._world.root, mounter=mounter),
+            sandboxes=Sandboxes(
+                disk=disk, run=memory, root=self._world.root, mounter=mounter, runner=run_program
+            ),
+            folder=disk,
         )
 
-    def _adopt_origin(self) -> None:
+    def _node_facts(self) -> NodeFacts:
+        """What pods may be told of the node."""
+        return NodeFacts(
+            name=self._name,
+            allocatable={name: parse_quantity(amount) for name, amount in capacity().items()},
+            pids_limit=max(0, self._config.pods.pids_limit),
+            unsafe_sysctls=self._config.pods.allowed_unsafe_sysctls,
+            profiles=self._config.state_dir / "seccomp",
+        )
+
+    def _open_database(self) -> Database:
+        """The store; a passing one below /run where the disk takes none: static pods run all the same."""
+        state, run, now = self._config.state_dir, self._config.run_dir, self._world.clock.now()
         try:
-            self._desired.adopt_origin(digest(canonical_json(self._identity.trust)))
+            return Database(state / "agent.db", now=now, spare=run / "agent.db")
+        except (OSError, TemporaryError) as error:
+            log.error("%s; until the next start, %s stands in for the store", error, run / "standin.db")
+            return Database(run / "standin.db", now=now)
+
+    def _static_pods(self) -> StaticPods | None:
+        if not self._config.pods.static_pod_path:
+            return None
+        folder = Path(self._config.pods.static_pod_path)
+        about = ObjectReference(kind="Node", name=self._name)
+        return StaticPods(
+            folder,
+            node=self._name,
+            clock=self._world.clock,
+            kept=KeptFiles(self._config.state_dir / "static.json", node=self._name, folder=folder),
+            on_objects=self._static_changed,
+            on_problems=self._node_changed,
+            warn=lambda reason, message: self._events.record(about, "Warning", reason, message),
+        )
+
+    def _static_changed(self, objects: Mapping[str, StaticObject]) -> None:
+        if self._pods is not None:
+            self._pods.static_changed(objects)
+        if not objects and self._identity is None and self._static is not None:
+            log.warning(
+                "nothing to run: there is no manifest in %s, and this node is not enrolled. Put Kubernetes "
+                "manifests there, or enrol it. %s", self._static.folder, HOW_TO_ENROLL,
+            )  # fmt: skip
+
+    def _adopt_origin(self, identity: NodeIdentity) -> None:
+        try:
+            self._desired.adopt_origin(digest(canonical_json(identity.trust)))
         except TemporaryError as error:
             log.warning("a full disk keeps this enrolment from being noted: %s", error)
 
@@ -148,12 +210,19 @@ class Agent:
             async with asyncio.TaskGroup() as tasks:
                 if self._pods is not None:
                     tasks.create_task(self._pods.run())
+                if self._static is not None:
+                    tasks.create_task(self._static.run())
+                else:
+                    self._static_changed({})
                 # One turn of the loop, so that pods are begun before anything else is made.
                 await asyncio.sleep(0)
                 self._local.start()
                 self._say_recovered()
                 self._node_changed()
-                self._make_uplink()
+                if self._identity is not None:
+                    self._make_uplink(self._identity)
+                else:
+                    self._stand_alone()
                 if self._uplink is not None:
                     tasks.create_task(self._uplink.run())
                 tasks.create_task(self._describe_runtime())
@@ -173,11 +242,20 @@ class Agent:
         self._database.close()
         self._lock.release()
 
-    def _make_uplink(self) -> None:
+    def _stand_alone(self) -> None:
+        log.info("this node is not enrolled: it runs as %s, by itself", self._name)
+        self._conditions.set("Connected", False, NOT_ENROLLED, HOW_TO_ENROLL, self._world.clock.now())
+        if self._static is None:
+            log.warning(
+                "nothing to run: static pods are switched off, and this node is not enrolled. %s",
+                HOW_TO_ENROLL,
+            )
+
+    def _make_uplink(self, identity: NodeIdentity) -> None:
         # Imported only now, with paho and TLS: a cold boot starts its pods first.
         from edgeagent.node.uplink import Uplink, UplinkParts
 
-        mqtt, identity = self._config.mqtt, self._identity
+        mqtt = self._config.mqtt
         brokers = [parse_broker(text, tls=mqtt.tls) for text in mqtt.brokers] or identity.brokers
         try:
             self._uplink = Uplink(
@@ -189,7 +267,7 @@ class Agent:
                     database=self._database,
                     desired=self._desired,
                     outbox=self._outbox,
-                    topics=self._topics,
+                    topics=Topics(identity.cluster),
                     clock=self._world.clock,
                     rng=self._world.rng,
                     methods={"logs": self._reads.logs_call},
@@ -221,6 +299,7 @@ class Agent:
     def _switched(self, change: Change) -> None:
         if self._pods is not None:
             self._pods.changed(change)
+        self._report_static()
         self._node_changed()
         if self._snapshot_due is None:
             loop = asyncio.get_running_loop()
@@ -240,14 +319,39 @@ class Agent:
             log.warning("no snapshot of the store could be made: %s", error)
 
     def _pod_status(self, pod: Pod, status: PodStatus) -> None:
-        if self._uplink is not None:
-            meta = pod.metadata
-            report = PodReport(uid=meta.uid, generation=meta.generation, status=status)
-            self._uplink.report_pod(meta.namespace, meta.name, report)
+        if self._uplink is None:
+            return
+        meta = pod.metadata
+        mirror = None
+        if self._static is not None and meta.uid in self._static.objects:
+            if self._hub_has(meta.namespace, meta.name):
+                return
+            mirror = mirror_of(pod)
+        report = PodReport(uid=meta.uid, generation=meta.generation, status=status, pod=mirror)
+        self._uplink.report_pod(meta.namespace, meta.name, report)
+
+    def _hub_has(self, namespace: str, name: str) -> bool:
+        """Whether desired state has a pod of that name: the hub then shows that one, and no mirror."""
+        return any(
+            (entry.kind, entry.namespace, entry.name) == ("Pod", namespace, name)
+            for entry in self._desired.entries.values()
+        )
 
     def _pod_gone(self, record: PodRecord) -> None:
         if self._uplink is not None:
             self._uplink.clear_pod(record.namespace, record.name, record.uid)
+            self._report_static()
+        elif self._identity is None:
+            # There is nobody to tell first. Not at once: whoever says this may be going through the records.
+            asyncio.get_running_loop().call_soon(self._forget, record.uid)
+
+    def _report_static(self) -> None:
+        """A pod of the hub may have come or gone whose name is that of a static one."""
+        if self._pods is None or self._static is None or not self._static.objects:
+            return
+        for pod, status in self._pods.statuses():
+            if pod.metadata.uid in self._static.objects and status.phase != "Unknown":
+                self._pod_status(pod, status)
 
     def _forget(self, uid: str) -> None:
         if self._pods is not None:
@@ -301,20 +405,29 @@ class Agent:
 
     def summary(self) -> dict[str, object]:
         """What ``edgeagent status`` shows."""
+        static = self._static
         return {
-            "node": self._identity.node,
-            "cluster": self._identity.cluster,
+            "node": self._name,
+            "cluster": self._cluster,
+            "enrolled": self._identity is not None,
             "broker": self._uplink.broker if self._uplink is not None else "",
             "connected": self._uplink.connected if self._uplink is not None else False,
             "lastError": self._uplink.last_error if self._uplink is not None else "",
             "generation": self._desired.generation,
             "outbox": len(self._outbox.first(1000)),
             "status": self.status(),
+            "staticPods": None
+            if static is None
+            else {
+                "path": str(static.folder),
+                "objects": len(static.objects),
+                "problems": static.problems,
+            },
         }
 
     def _say_recovered(self) -> None:
         if self._database.recovered:
-            about = ObjectReference(kind="Node", name=self._identity.node)
+            about = ObjectReference(kind="Node", name=self._name)
             self._events.record(about, "Warning", "StoreRecovered", self._database.recovered)
 
     async def _describe_runtime(self) -> None:

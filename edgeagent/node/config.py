@@ -1,21 +1,60 @@
 """The agent's own configuration: one TOML file, every key checked, every default in one place."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import msgspec
 
 from edgeagent.api.errors import InvalidObjectError, PermanentError
 from edgeagent.api.objects.decode import convert
+from edgeagent.api.quantity import parse_quantity
+from edgeagent.node.pressure.amounts import NOTHING, Amount, parse_amount, parse_duration
+from edgeagent.node.pressure.thresholds import SIGNALS, Signal, Threshold
+
+T = TypeVar("T")
+Percent = Annotated[int, msgspec.Meta(ge=0, le=100)]
+
+
+def _parsed(path: str, text: str, parse: Callable[[str], T]) -> T:
+    """InvalidObjectError that names the key where ``parse`` finds no sense in ``text``."""
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise InvalidObjectError(path, str(error)) from None
+
+
+def _by_signal(path: str, given: Mapping[str, str], parse: Callable[[str], T]) -> dict[Signal, T]:
+    if unknown := sorted(given.keys() - set(SIGNALS)):
+        problem = f"unknown signal {unknown[0][:40]!r}, expected one of {', '.join(SIGNALS)}"
+        raise InvalidObjectError(path, problem)
+    return {
+        signal: _parsed(f'{path}."{signal}"', given[signal], parse) for signal in SIGNALS if signal in given
+    }
 
 
 class AgentSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[agent]``. ``resync_seconds``: how often everything is looked at anew, changes apart."""
+    """``[agent]``. ``resync_seconds``: how often everything is looked at anew, changes apart.
+
+    ``node_name``: what a node that is not enrolled goes by, its host name where this is empty.
+    ``reserve_size`` is kept free beside the store, so that a full disk takes what must be written; 0: none.
+    """
 
     state_dir: str = "/var/lib/edgeagent"
     run_dir: str = "/run/edgeagent"
+    node_name: str = ""
     resync_seconds: Annotated[float, msgspec.Meta(ge=10)] = 1800.0
     log_level: str = "info"
+    reserve_size: str = "8Mi"
+
+    def __post_init__(self) -> None:
+        """InvalidObjectError where ``reserve_size`` is no quantity."""
+        self.reserve_bytes  # noqa: B018 - asked for its error
+
+    @property
+    def reserve_bytes(self) -> int:
+        """``reserve_size`` as a number."""
+        return int(_parsed("agent.reserve_size", self.reserve_size, parse_quantity))
 
 
 class MqttSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -28,11 +67,149 @@ class MqttSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     reconnect_ceiling_seconds: Annotated[float, msgspec.Meta(gt=0)] = 120.0
 
 
+class PodsSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[pods]``. The names are kubelet's: ``podPidsLimit`` (-1: no limit), ``maxPods``,
+    ``allowedUnsafeSysctls`` (``net.*`` for all of a prefix), ``staticPodPath`` (empty: none).
+    """
+
+    pids_limit: Annotated[int, msgspec.Meta(ge=-1)] = -1
+    max_pods: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 110
+    allowed_unsafe_sysctls: list[Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9_.-]+(\.\*)?$")]] = []
+    static_pod_path: Annotated[str, msgspec.Meta(pattern=r"^(/|$)")] = "/etc/edgeagent/manifests"
+
+    def __post_init__(self) -> None:
+        """InvalidObjectError where ``pids_limit`` would let no process start."""
+        if self.pids_limit == 0:
+            raise InvalidObjectError("pods.pids_limit", "must be -1 (no limit) or at least 1")
+
+
+class ImagesSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[images]``. Images that nothing needs go when the disk is fuller than ``high_threshold_percent``,
+    until it is at ``low_threshold_percent``, but none that has been unused for less than ``minimum_age``. One
+    that has been unused for ``maximum_age`` goes anyway (``0s``: never). kubelet's words, again:
+    ``imageGCHighThresholdPercent``, ``imageMinimumGCAge`` and so on.
+    """
+
+    high_threshold_percent: Percent = 85
+    low_threshold_percent: Percent = 80
+    minimum_age: str = "2m"
+    maximum_age: str = "0s"
+
+    def __post_init__(self) -> None:
+        """InvalidObjectError for what no collection could follow."""
+        if self.low_threshold_percent > self.high_threshold_percent:
+            raise InvalidObjectError("images.low_threshold_percent", "is above high_threshold_percent")
+        if 0 < self.maximum_age_seconds <= self.minimum_age_seconds:
+            raise InvalidObjectError("images.maximum_age", "must be longer than minimum_age, or 0s")
+
+    @property
+    def minimum_age_seconds(self) -> float:
+        """``minimum_age`` as a number."""
+        return _parsed("images.minimum_age", self.minimum_age, parse_duration)
+
+    @property
+    def maximum_age_seconds(self) -> float:
+        """``maximum_age`` as a number, 0 for never."""
+        return _parsed("images.maximum_age", self.maximum_age, parse_duration)
+
+
+class LogsSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[logs]``. A container's log is rotated at ``max_size``; ``max_files`` are kept, the current one
+    included. kubelet's ``containerLogMaxSize`` and ``containerLogMaxFiles``.
+    """
+
+    max_size: str = "10Mi"
+    max_files: Annotated[int, msgspec.Meta(ge=2, le=100)] = 5
+
+    def __post_init__(self) -> None:
+        """InvalidObjectError where ``max_size`` is no useful size."""
+        if self.max_bytes < 4096:
+            raise InvalidObjectError("logs.max_size", "must be at least 4Ki")
+
+    @property
+    def max_bytes(self) -> int:
+        """``max_size`` as a number."""
+        return int(_parsed("logs.max_size", self.max_size, parse_quantity))
+
+
+DEFAULT_HARD: Mapping[str, str] = {
+    "memory.available": "5%, 100Mi",
+    "nodefs.available": "10%",
+    "nodefs.inodesFree": "5%",
+    "imagefs.available": "15%",
+    "imagefs.inodesFree": "5%",
+    "pid.available": "10%",
+}
+"""kubelet's, but for two. Its 100Mi of memory are two fifths of a board with 256 MiB, which would be under
+pressure for ever, so 5% where that is less. For process ids it has none, but a small board has 2,000.
+"""
+
+
+class EvictionSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[eviction]``, in kubelet's words: ``evictionHard``, ``evictionSoft`` and so on.
+
+    The tables map a signal, in quotes (``"memory.available"``), to a quantity, a percentage of the
+    capacity, or both with a comma for the smaller of them. What ``hard`` does not name keeps its default;
+    ``0%`` or ``100%`` turns a signal off. Each signal in ``soft`` needs a duration in ``soft_grace_period``.
+    ``max_pod_grace_period`` is in seconds, 0 for each pod's own.
+    https://kubernetes.io/docs/concepts/scheduling-eviction/node-pressure-eviction/
+    """
+
+    hard: dict[str, str] = {}
+    soft: dict[str, str] = {}
+    soft_grace_period: dict[str, str] = {}
+    minimum_reclaim: dict[str, str] = {}
+    max_pod_grace_period: Annotated[int, msgspec.Meta(ge=0)] = 0
+    pressure_transition_period: str = "5m"
+
+    def __post_init__(self) -> None:
+        """InvalidObjectError that names the first key that is wrong."""
+        self.thresholds()
+        self.transition_seconds  # noqa: B018 - asked for its error
+
+    def thresholds(self) -> tuple[Threshold, ...]:
+        """All that are in force."""
+        hard = _by_signal("eviction.hard", {**DEFAULT_HARD, **self.hard}, parse_amount)
+        soft = _by_signal("eviction.soft", self.soft, parse_amount)
+        grace = _by_signal("eviction.soft_grace_period", self.soft_grace_period, parse_duration)
+        reclaim = _by_signal("eviction.minimum_reclaim", self.minimum_reclaim, parse_amount)
+        for one, others, problem in ((soft, grace, "no duration"), (grace, soft, "no threshold in soft")):
+            if missing := sorted(one.keys() - others.keys()):
+                path = f'eviction.soft_grace_period."{missing[0]}"'
+                raise InvalidObjectError(path, f"there is {problem} for this signal")
+        return tuple(
+            Threshold(
+                signal,
+                amount,
+                hard=amounts is hard,
+                grace_seconds=0.0 if amounts is hard else grace[signal],
+                minimum_reclaim=reclaim.get(signal, NOTHING),
+            )
+            for amounts in (hard, soft)
+            for signal, amount in amounts.items()
+            if not _is_off(amount)
+        )
+
+    @property
+    def transition_seconds(self) -> float:
+        """``pressure_transition_period`` as a number."""
+        path = "eviction.pressure_transition_period"
+        return _parsed(path, self.pressure_transition_period, parse_duration)
+
+
+def _is_off(amount: Amount) -> bool:
+    return amount.of(1.0) == 0 or (amount.quantity is None and amount.fraction == 1)
+
+
 class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file. ``plugins`` holds one section a plugin, validated by the plugin's own schema."""
 
     agent: AgentSection = AgentSection()
     mqtt: MqttSection = MqttSection()
+    pods: PodsSection = PodsSection()
+    eviction: EvictionSection = EvictionSection()
+    images: ImagesSection = ImagesSection()
+    logs: LogsSection = LogsSection()
     plugins: dict[str, dict[str, object]] = {}
 
     @property

@@ -21,7 +21,7 @@ from edgeagent.wire.canonical import canonical_json
 log = logging.getLogger(__name__)
 
 REMEMBERED = 256
-"""How many events are kept in mind to count their repeats."""
+"""How many events are kept in mind, to count their repeats and to be shown on the node itself."""
 
 
 class EventRecorder:
@@ -36,6 +36,10 @@ class EventRecorder:
         self._rng = rng
         self._on_append = on_append
         self._recent: OrderedDict[tuple[str, str, str, str], Event] = OrderedDict()
+
+    def recent(self) -> list[Event]:
+        """The last events, the one that happened longest ago first; at most ``REMEMBERED``."""
+        return list(self._recent.values())
 
     def record(
         self, about: ObjectReference, type_: Literal["Normal", "Warning"], reason: str, message: str

@@ -1,16 +1,45 @@
 """Who this node is: the files that enrolment leaves behind, and reading them back."""
 
 import os
+import re
 from pathlib import Path
 
 import msgspec
 
-from edgeagent.api.errors import EdgeAgentError, PermanentError
+from edgeagent.api.errors import EdgeAgentError, InvalidObjectError, PermanentError
 from edgeagent.api.objects.base import KubernetesStruct
 from edgeagent.api.objects.decode import decode_json
+from edgeagent.api.objects.validate import validate_label
 from edgeagent.wire.anchor import TrustAnchor
 from edgeagent.wire.canonical import canonical_json
 from edgeagent.wire.join import BrokerAddress, JoinFile, check_join
+
+NOT_ENROLLED = "NotEnrolled"
+"""The reason of the error, and of the condition ``Connected``, of a node that is in no cluster."""
+HOW_TO_ENROLL = (
+    "On the hub, run `edgehub node add NAME`, copy the join file here, and run"
+    " `edgeagent enroll --join-file FILE`"
+)
+
+
+def lone_name(configured: str, hostname: str) -> str:
+    """The name of a node that is in no cluster: ``configured``, or else made of its host name.
+
+    The kubelet takes the host name in lower case; here a node's name is one DNS label, so a domain is left
+    out, and what may not be in a label becomes ``-``. PermanentError where nothing is left of it.
+    """
+    if configured:
+        try:
+            validate_label(configured, "agent.node_name")
+        except InvalidObjectError as error:
+            raise PermanentError(str(error)) from None
+        return configured
+    name = re.sub(r"[^a-z0-9-]", "-", hostname.lower().partition(".")[0], flags=re.ASCII)[:63].strip("-")
+    if not name:
+        raise PermanentError(
+            f"the host name {hostname!r} cannot name a node: set node_name in [agent]", reason=NOT_ENROLLED
+        )
+    return name
 
 
 class NodeIdentity(KubernetesStruct, frozen=True):
@@ -37,15 +66,23 @@ class IdentityDir:
         """Whether this node has been enrolled."""
         return self._identity.exists()
 
+    def load_if_enrolled(self) -> NodeIdentity | None:
+        """The identity, None where there is none; PermanentError where there is one that cannot be used."""
+        try:
+            return self.load()
+        except PermanentError as error:
+            if error.reason == NOT_ENROLLED:
+                return None
+            raise
+
     def load(self) -> NodeIdentity:
         """The identity; PermanentError says what to do where there is none."""
         try:
             return decode_json(self._identity.read_bytes(), NodeIdentity)
         except FileNotFoundError:
             raise PermanentError(
-                f"this node is not enrolled ({self._identity} does not exist). On the hub, run `edgehub node "
-                f"add NAME`, copy the join file here, and run `edgeagent enroll --join-file FILE`",
-                reason="NotEnrolled",
+                f"this node is not enrolled ({self._identity} does not exist). {HOW_TO_ENROLL}",
+                reason=NOT_ENROLLED,
             ) from None
         except OSError as error:
             raise PermanentError(f"{self._identity} cannot be read: {error.strerror}") from None

@@ -140,6 +140,14 @@ class LocalApi:
                 return Answer(200, canonical_json(self._reads.node()))
             case ["api", "v1", "pods"]:
                 return _listing(self._reads.pods())
+            case ["api", "v1", "events"]:
+                return _listing(self._reads.events())
+            case ["api", "v1", "namespaces", namespace, "events"]:
+                return _listing(self._reads.events(namespace))
+            case ["api", "v1", "namespaces", namespace, "events", name]:
+                for event in self._reads.events(namespace, name):
+                    return Answer(200, canonical_json(event))
+                return failure(404, "NotFound", f'events "{name}" not found')
             case ["api", "v1", "namespaces", namespace, "pods"]:
                 return _listing([pod for pod in self._reads.pods() if pod.metadata.namespace == namespace])
             case ["api", "v1", "namespaces", namespace, "pods", name]:

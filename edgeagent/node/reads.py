@@ -11,6 +11,7 @@ import msgspec
 
 from edgeagent.api.objects.base import ObjectMeta
 from edgeagent.api.objects.decode import decode_json
+from edgeagent.api.objects.event import Event
 from edgeagent.api.objects.node import Node, NodeStatus
 from edgeagent.api.objects.pod import Pod
 from edgeagent.node.pods.containers import runs_of
@@ -22,12 +23,20 @@ LOG_LIMIT = 1_000_000
 
 
 class NodeReads:
-    """Reads pods, the node and logs. ``pods`` is None where no runtime plugin could be loaded."""
+    """Reads pods, the node, events and logs. ``pods`` is None where no runtime plugin could be loaded."""
 
-    def __init__(self, *, name: str, pods: PodManager | None, status: Callable[[], NodeStatus]) -> None:
+    def __init__(
+        self,
+        *,
+        name: str,
+        pods: PodManager | None,
+        status: Callable[[], NodeStatus],
+        events: Callable[[], list[Event]] = list,
+    ) -> None:
         self._name = name
         self._pods = pods
         self._status = status
+        self._events = events
 
     def node(self) -> Node:
         """The node itself, as an object."""
@@ -38,6 +47,14 @@ class NodeReads:
         if self._pods is None:
             return []
         return [self._pods.with_status(pod, status) for pod, status in self._pods.statuses()]
+
+    def events(self, namespace: str = "", name: str = "") -> list[Event]:
+        """The last events, oldest first; an empty namespace or name stands for every one."""
+        return [
+            event
+            for event in self._events()
+            if namespace in ("", event.metadata.namespace) and name in ("", event.metadata.name)
+        ]
 
     async def logs_call(self, params: msgspec.Raw, limit: int) -> LogsResult:
         """The remote call ``logs``. Base64 and the reply around it leave two thirds of ``limit``."""

@@ -17,7 +17,7 @@ from urllib.parse import quote
 import msgspec
 
 from edgeagent.api.errors import TemporaryError
-from edgeagent_podman.spec import ErrorModel
+from edgeagent_podman.answers import Answer
 
 if TYPE_CHECKING:
     from podman.api.client import APIClient, APIResponse
@@ -88,28 +88,6 @@ class _Pool(uds.UDSConnectionPool):
     ConnectionCls = _Connection
 
 
-class Answer(msgspec.Struct, frozen=True):
-    """What Podman answered: any status, the whole body, and the version from its header."""
-
-    status: int
-    body: bytes
-    version: str = ""
-
-    @property
-    def ok(self) -> bool:
-        """Whether the status is one of success, or "nothing to do"."""
-        return self.status < 400
-
-    def error(self) -> ErrorModel:
-        """The error that the body tells of; its first text where it is not in Podman's form."""
-        try:
-            model = msgspec.json.decode(self.body, type=ErrorModel)
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-            model = ErrorModel()
-        text = self.body[:200].decode("utf-8", "replace").strip()
-        return model if model.message else ErrorModel(model.cause, model.cause or text or "no reason given")
-
-
 class PodmanClient:
     """Requests to the libpod API on a unix socket, from any thread.
 
@@ -144,6 +122,10 @@ class PodmanClient:
         return self._ask(
             _Request("POST", path, params or {}, timeout or self._timeout, body, headers or {}), repeat=repeat
         )
+
+    def target(self, path: str) -> str:
+        """``path`` as it stands in a request, for one that is made elsewhere."""
+        return f"/v{API_VERSION}/libpod/{path}"
 
     def decode(self, body: bytes, kind: type[T]) -> T:
         """An answer's body, or a line of it, as ``kind``."""

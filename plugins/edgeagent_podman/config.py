@@ -24,6 +24,9 @@ class PodmanConfig(PluginConfig, frozen=True):
     """For one image pull as a whole."""
     exit_timeout: Seconds = 5.0
     """Between the end of a container's main process and Podman knowing its exit code."""
-    log_size_bytes: Annotated[int, msgspec.Meta(ge=4096)] = 10 * 1024 * 1024
-    """A container's log file starts anew when it reaches this size."""
+    log_size_bytes: Annotated[int, msgspec.Meta(ge=4096)] = 50 * 1024 * 1024
+    """The hard cap of a container's log file, at which its monitor starts it anew and what was in it is lost.
+
+    The last resort where nobody rotates the logs in time: keep it well above the size they are rotated at.
+    """
     insecure_registries: list[str] = []

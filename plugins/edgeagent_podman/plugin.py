@@ -29,6 +29,6 @@ def edgeagent_config_schema() -> type[PluginConfig]:
 @hookimpl
 def edgeagent_container_runtime(ctx: PluginContext) -> ContainerRuntime:
     """The runtime, with podman-py imported: this runs in the lane's own process, when a call is near."""
-    runtime = PodmanRuntime(cast(PodmanConfig, ctx.config))
+    runtime = PodmanRuntime(cast(PodmanConfig, ctx.config), pause_root=ctx.state_dir / "pause")
     runtime.prepare()
     return runtime

@@ -1,6 +1,5 @@
 """PodmanRuntime: the ContainerRuntime protocol on Podman's REST API."""
 
-import base64
 import json
 import logging
 import re
@@ -8,7 +7,6 @@ import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 import msgspec
 
@@ -17,29 +15,38 @@ from edgeagent.api.runtime import (
     LABEL_POD_UID,
     ContainerConfig,
     ContainerRecord,
+    ContainerSecurity,
+    ExecResult,
     Image,
+    ImageRecord,
     PullCredentials,
     RuntimeInfo,
 )
-from edgeagent_podman import spec
+from edgeagent_podman import logs, oom, spec
+from edgeagent_podman.accounts import Accounts
+from edgeagent_podman.answers import Answer, failure, gone, not_running, segment
 from edgeagent_podman.config import PodmanConfig
+from edgeagent_podman.execution import Executor
+from edgeagent_podman.images import Images
+from edgeagent_podman.pause import PauseRoot
 
 if TYPE_CHECKING:
-    from edgeagent_podman.client import Answer, PodmanClient
+    from edgeagent_podman.client import PodmanClient
 
 logger = logging.getLogger(__name__)
 
 # Podman answers 500 to nearly everything that goes wrong. The innermost error's text, which it gives as
 # the cause, is what tells one thing from another; these are constants of its source.
 _IMAGE_UNKNOWN = "image not known"
-_BAD_REFERENCE = "invalid reference format"
-_NAME_IN_USE = "that name is already in use"
-_BAD_CONFIG = ("invalid configuration", "invalid argument")
+_BAD_CONFIG = ("invalid configuration", "invalid argument", "unknown capability")
+_NO_APPARMOR = "Apparmor is not enabled"
 _NOT_EXECUTABLE = ("OCI runtime attempted to invoke a command that was not found", "OCI permission denied")
 _WRONG_FORMAT = "exec format error"
 
 _ENDING = re.compile(r"/proc/\d+/\S+: no such (process|file)")
 _ENDING_PAUSES = (0.01, 0.03, 0.1, 0.3)
+
+_OF_PODS = json.dumps({"label": [LABEL_POD_UID]})
 
 _FIRST_PAUSE = 0.002
 _LONGEST_PAUSE = 0.05
@@ -49,14 +56,19 @@ _MAX_FRESH = 1024
 class PodmanRuntime:
     """Containers on the Podman behind one socket. Connects when first called; any thread may call."""
 
-    def __init__(self, config: PodmanConfig) -> None:
+    def __init__(self, config: PodmanConfig, pause_root: Path) -> None:
+        """``pause_root`` is a folder of this plugin alone; it is made when the first pause container is."""
         self._config = config
+        self._images = Images(lambda: self._client, config)
+        self._accounts = Accounts(lambda: self._client)
+        self._pause_root = PauseRoot(pause_root)
         self._lock = threading.Lock()
         self._connected: PodmanClient | None = None
         # Ids of containers created here and never asked to start: these alone are started unseen.
         self._fresh: set[str] = set()
         # What stands before and after the id in the path of a log file; the list does not give the path.
         self._log_path: tuple[str, str] | None = None
+        self._storage_path: str | None = None
 
     def prepare(self) -> None:
         """Import what takes long to import, ahead of the first call. Asks Podman nothing."""
@@ -76,15 +88,14 @@ class PodmanRuntime:
         """Podman's name and version, from the header of a ping: ``/version`` runs programs and takes long."""
         answer = self._client.get("_ping")
         if not answer.ok or not answer.version:
-            raise self._failure("answer a ping", answer)
+            raise failure("answer a ping", answer)
         return RuntimeInfo(name="podman", version=answer.version)
 
     def list_containers(self) -> list[ContainerRecord]:
         """All containers of pods, in one request and one more for each that has ended."""
-        filters = json.dumps({"label": [LABEL_POD_UID]})
-        answer = self._client.get("containers/json", {"all": "true", "filters": filters})
+        answer = self._client.get("containers/json", {"all": "true", "filters": _OF_PODS})
         if not answer.ok:
-            raise self._failure("list containers", answer)
+            raise failure("list containers", answer)
         records = []
         for item in self._client.decode(answer.body, list[spec.ListItem]):
             if spec.needs_inspect(item) or self._log_path is None:
@@ -98,49 +109,47 @@ class PodmanRuntime:
 
     def find_image(self, reference: str) -> Image | None:
         """The image, as Podman resolves ``reference`` among those it holds."""
-        answer = self._client.get(f"images/{_segment(reference, 'image')}/json")
-        if answer.ok:
-            return Image(id=self._client.decode(answer.body, spec.ImageData).id, reference=reference)
-        if answer.error().cause == _BAD_REFERENCE:
-            raise _bad_reference(reference)
-        if answer.status == 404:
-            return None
-        raise self._failure(f"look for image {reference}", answer)
+        return self._images.find(reference)
 
     def pull_image(self, reference: str, credentials: PullCredentials | None) -> Image:
         """Pull from the registry, whether the image is here or not."""
-        # Not quiet, Podman reports each blob once and is silent for as long as it takes: no better a sign
-        # of life. Quiet, it gives up the pull when this side hangs up.
-        params = {"reference": reference, "quiet": "true"}
-        if any(reference.startswith(f"{host.rstrip('/')}/") for host in self._config.insecure_registries):
-            params["tlsVerify"] = "false"
-        headers = {}
-        if credentials is not None:
-            plain = json.dumps({"username": credentials.username, "password": credentials.password})
-            headers["X-Registry-Auth"] = base64.urlsafe_b64encode(plain.encode()).decode()
-        answer = self._client.post("images/pull", params, headers=headers, timeout=self._config.pull_timeout)
+        return self._images.pull(reference, credentials)
+
+    def list_images(self) -> list[ImageRecord]:
+        """All images, in one request; ``created_at`` is when they were built, Podman knows no other time."""
+        return self._images.list()
+
+    def remove_image(self, image_id: str) -> None:
+        """Remove an image with all its names."""
+        self._images.remove(image_id)
+
+    def storage_path(self) -> str:
+        """The folder of images and writable layers; asked once, since Podman's answer takes its time."""
+        if self._storage_path is None:
+            answer = self._client.get("info")
+            if not answer.ok:
+                raise failure("tell about itself", answer)
+            self._storage_path = self._client.decode(answer.body, spec.Info).store.graph_root
+        return self._storage_path
+
+    def container_sizes(self) -> dict[str, int]:
+        """The writable layers of all containers of pods, in one request; Podman walks through each."""
+        params = {"all": "true", "size": "true", "filters": _OF_PODS}
+        answer = self._client.get("containers/json", params)
         if not answer.ok:
-            raise _pull_error(reference, answer.error().message)
-        image_id = ""
-        for line in answer.body.splitlines():
-            if line.strip():
-                report = self._client.decode(line, spec.PullReport)
-                if report.error:
-                    raise _pull_error(reference, report.error)
-                image_id = report.id or image_id
-        if not image_id:
-            raise _pull_error(reference, "Podman's answer names no image")
-        return Image(id=image_id, reference=reference)
+            raise failure("measure containers", answer)
+        items = self._client.decode(answer.body, list[spec.SizedItem])
+        return {item.id: max(0, item.size.rw_size) for item in items if item.size is not None}
 
     def create_container(self, config: ContainerConfig) -> ContainerRecord:
         """Create; what the record of a new container lacks (image id, log path) is in that of its start."""
-        body = msgspec.json.encode(spec.to_spec(config, self._config.log_size_bytes))
+        body = msgspec.json.encode(self._spec(config))
         answer = self._client.post("containers/create", body=body)
         if not answer.ok:
             existing = self._inspect(config.name)
             if existing is not None and existing.name == config.name:  # else it was an id's beginning
                 return existing
-            if answer.error().cause == _NAME_IN_USE:
+            if answer.error().cause == spec.NAME_IN_USE:
                 # Power was lost between Podman's storage and its database: only the storage has the name.
                 logger.warning("removing what is left of a container %s that Podman lost", config.name)
                 self.remove_container(config.name)
@@ -171,28 +180,28 @@ class PodmanRuntime:
             record = self._existing(container_id)
             if record.state != "created":
                 return record
-        path = f"containers/{_segment(container_id, 'container')}/start"
+        path = f"containers/{segment(container_id, 'container')}/start"
         answer = self._client.post(path, repeat=False)
         if not answer.ok:
             error = answer.error()
             if error.cause in _NOT_EXECUTABLE or _WRONG_FORMAT in error.message.lower():
                 raise PermanentError(error.message, reason="StartError")
             if answer.status == 404:
-                raise _gone(container_id)
-            raise self._failure(f"start container {container_id[:12]}", answer)
+                raise gone(container_id)
+            raise failure(f"start container {container_id[:12]}", answer)
         return self._existing(container_id)
 
     def stop_container(self, container_id: str, grace_seconds: int) -> ContainerRecord:
         """Stop, and wait for it; Podman kills what outlives the grace period."""
         grace = max(0, grace_seconds)
         answer = self._client.post(
-            f"containers/{_segment(container_id, 'container')}/stop",
+            f"containers/{segment(container_id, 'container')}/stop",
             {"timeout": str(grace)},
             timeout=grace + self._config.request_timeout,
         )
         record = self._inspect(container_id) or _unknown(container_id)
         if record.state == "running":
-            raise self._failure(f"stop container {container_id[:12]}", answer)
+            raise failure(f"stop container {container_id[:12]}", answer)
         return record
 
     def wait_container(self, container_id: str) -> ContainerRecord:
@@ -211,18 +220,69 @@ class PodmanRuntime:
             time.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
 
+    def exec_container(self, container_id: str, command: list[str], timeout_seconds: float) -> ExecResult:
+        """Run a command in a session of Podman's, of which nothing stays; out of time, it is killed."""
+        return Executor(self._client, self._config).run(container_id, command, timeout_seconds)
+
+    def reopen_log(self, container_id: str) -> None:
+        """Tell the container's monitor, through a FIFO in its folder, and wait for the new file."""
+        found = self._look(container_id)
+        if found is None:
+            raise gone(container_id)
+        record = spec.record_of_inspect(found)
+        if record.state != "running" or not found.oci_config_path or not record.log_path:
+            raise not_running(container_id)
+        bundle = Path(found.oci_config_path).parent
+        logs.reopen(container_id, bundle, Path(record.log_path), self._config.exit_timeout)
+
     def remove_container(self, container_id: str) -> None:
         """Remove by force, with the anonymous volumes; a running one is killed at once."""
         # "v" is documented, "volumes" is what Podman 4 and 5 read.
         params = {"force": "true", "v": "true", "volumes": "true", "timeout": "0"}
-        answer = self._client.delete(f"containers/{_segment(container_id, 'container')}", params)
+        answer = self._client.delete(f"containers/{segment(container_id, 'container')}", params)
         self._fresh.discard(container_id)
         if not answer.ok and answer.status != 404:
-            raise self._failure(f"remove container {container_id[:12]}", answer)
+            raise failure(f"remove container {container_id[:12]}", answer)
+
+    def _spec(self, config: ContainerConfig) -> spec.SpecGenerator:
+        """The request for a new container, with what only this node knows filled in."""
+        if not config.pause:
+            config = msgspec.structs.replace(config, security=self._with_groups(config))
+        made = spec.to_spec(config, self._config.log_size_bytes, lowest_score=oom.lowest_score())
+        if config.pause:
+            return msgspec.structs.replace(made, rootfs=str(self._pause_root.ready()))
+        return made
+
+    def _with_groups(self, config: ContainerConfig) -> ContainerSecurity:
+        """The container's security, with what Podman does not know of the image's groups."""
+        security = config.security
+        uid, group_is_named, _ = security.user.partition(":")
+        of_image = security.strict_groups and not security.user
+        merged = bool(group_is_named) and uid.isdigit() and not security.strict_groups
+        if not of_image and not merged:
+            return security
+        image = self.find_image(config.image)
+        if image is None:
+            raise _no_image(config)
+        if of_image:
+            return msgspec.structs.replace(security, user=image.user or "0")
+        groups = security.supplemental_groups
+        more = self._accounts.groups(image.id, int(uid), config.name)
+        return msgspec.structs.replace(security, supplemental_groups=list(dict.fromkeys([*groups, *more])))
 
     def _inspect(self, id_or_name: str) -> ContainerRecord | None:
         """The record of one container, None where there is none."""
-        path = f"containers/{_segment(id_or_name, 'container')}/json"
+        found = self._look(id_or_name)
+        if found is None:
+            return None
+        record = spec.record_of_inspect(found)
+        before, known, after = record.log_path.partition(record.id)
+        if known and record.id not in after:
+            self._log_path = (before, after)
+        return record
+
+    def _look(self, id_or_name: str) -> spec.Inspect | None:
+        path = f"containers/{segment(id_or_name, 'container')}/json"
         answer = self._client.get(path)
         for pause in _ENDING_PAUSES:
             if answer.ok or not _ENDING.search(answer.error().message):
@@ -233,17 +293,13 @@ class PodmanRuntime:
         if answer.status == 404:
             return None
         if not answer.ok:
-            raise self._failure(f"inspect container {id_or_name[:12]}", answer)
-        record = spec.record_of_inspect(self._client.decode(answer.body, spec.Inspect))
-        before, found, after = record.log_path.partition(record.id)
-        if found and record.id not in after:
-            self._log_path = (before, after)
-        return record
+            raise failure(f"inspect container {id_or_name[:12]}", answer)
+        return self._client.decode(answer.body, spec.Inspect)
 
     def _existing(self, container_id: str) -> ContainerRecord:
         record = self._inspect(container_id)
         if record is None:
-            raise _gone(container_id)
+            raise gone(container_id)
         return record
 
     def _without_monitor(self, record: ContainerRecord) -> ContainerRecord:
@@ -261,18 +317,15 @@ class PodmanRuntime:
             finished_at=time.time(),
         )
 
-    def _create_error(self, config: ContainerConfig, answer: "Answer") -> Exception:
+    def _create_error(self, config: ContainerConfig, answer: Answer) -> Exception:
         error = answer.error()
         reason = "CreateContainerError"
         if error.cause == _IMAGE_UNKNOWN:
-            return PermanentError(f"image {config.image} is not on this node", reason="ImageNotPresent")
-        if answer.status < 500 or error.cause in _BAD_CONFIG or error.cause.startswith("json: "):
+            return _no_image(config)
+        bad = error.cause in _BAD_CONFIG or error.cause.startswith("json: ") or _NO_APPARMOR in error.message
+        if answer.status < 500 or bad:
             return PermanentError(f"Podman refuses container {config.name}: {error.message}", reason=reason)
         return TemporaryError(f"could not create container {config.name}: {error.message}", reason=reason)
-
-    def _failure(self, what: str, answer: "Answer") -> TemporaryError:
-        problem = f"Podman on {self._config.socket} could not {what}: {answer.error().message}"
-        return TemporaryError(f"{problem} (status {answer.status})", reason="RuntimeError")
 
 
 def _lives(pid: int) -> bool:
@@ -284,26 +337,9 @@ def _lives(pid: int) -> bool:
     return state not in "ZX"
 
 
-def _segment(text: str, what: str) -> str:
-    """``text`` as one segment of a path."""
-    if not text:
-        raise PermanentError(f"no {what} was named", reason="InvalidArgument")
-    return quote(text, safe="")
-
-
 def _unknown(container_id: str) -> ContainerRecord:
     return ContainerRecord(id=container_id, name="", image="", labels={}, state="unknown")
 
 
-def _gone(container_id: str) -> PermanentError:
-    return PermanentError(f"there is no container {container_id[:12]} any more", reason="ContainerNotFound")
-
-
-def _bad_reference(reference: str) -> PermanentError:
-    return PermanentError(f"{reference[:200]!r} is not an image reference", reason="InvalidImageName")
-
-
-def _pull_error(reference: str, message: str) -> Exception:
-    if message.endswith(_BAD_REFERENCE):
-        return _bad_reference(reference)
-    return TemporaryError(f"could not pull {reference}: {message}", reason="ErrImagePull")
+def _no_image(config: ContainerConfig) -> PermanentError:
+    return PermanentError(f"image {config.image} is not on this node", reason="ImageNotPresent")

@@ -9,7 +9,9 @@ from typing import Literal
 
 import msgspec
 
-from edgeagent.api.runtime import ContainerConfig, ContainerRecord
+from edgeagent.api.runtime import ContainerConfig, ContainerRecord, ContainerSecurity, Mount
+from edgeagent_podman import pause, security
+from edgeagent_podman.signals import signal_number
 
 CPU_PERIOD_US = 100_000
 MIN_QUOTA_US = 1000
@@ -19,6 +21,9 @@ MAX_SHARES = 262_144
 EXIT_CODE_LOST = 255
 """For a container whose end nobody saw, as kubelet reports it after a reboot."""
 END_UNSEEN = "ended unseen: the machine went down, or the container's monitor (conmon) was killed"
+
+NAME_IN_USE = "that name is already in use"
+"""The innermost error where a container's name is taken."""
 
 State = Literal["created", "running", "exited", "unknown"]
 _STATES: dict[str, State] = {
@@ -35,7 +40,7 @@ _STATES: dict[str, State] = {
 
 
 class Namespace(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How a container gets a namespace: ``host``, ``private``, or ``path`` with a value."""
+    """How a container gets a namespace: ``host``, ``private``, or ``path`` or ``container`` with a value."""
 
     nsmode: str
     value: str = ""
@@ -56,11 +61,27 @@ class Cpu(msgspec.Struct, frozen=True):
     period: int | msgspec.UnsetType = msgspec.UNSET
 
 
+class Pids(msgspec.Struct, frozen=True):
+    """How many processes and threads there may be."""
+
+    limit: int
+
+
 class Resources(msgspec.Struct, frozen=True):
     """``LinuxResources`` of the OCI runtime specification."""
 
     cpu: Cpu
     memory: Memory | msgspec.UnsetType = msgspec.UNSET
+    pids: Pids | msgspec.UnsetType = msgspec.UNSET
+
+
+class BindMount(msgspec.Struct, frozen=True):
+    """``Mount`` of the OCI runtime specification."""
+
+    destination: str
+    source: str
+    options: list[str]
+    type: str = "bind"
 
 
 class LogConfiguration(msgspec.Struct, frozen=True):
@@ -76,17 +97,27 @@ class HealthConfig(msgspec.Struct, frozen=True, rename="pascal"):
     test: list[str]
 
 
-class SpecGenerator(msgspec.Struct, frozen=True, kw_only=True):
+class SpecGenerator(security.SecurityOptions, frozen=True, kw_only=True, omit_defaults=False):
     """The body of ``POST /libpod/containers/create``, as far as it is used."""
 
     name: str
-    image: str
     labels: dict[str, str]
     env: dict[str, str]
     netns: Namespace
     resource_limits: Resources
     log_configuration: LogConfiguration
+    ipcns: Namespace
+    pidns: Namespace
     stop_timeout: int
+    oom_score_adj: int
+    image: str | msgspec.UnsetType = msgspec.UNSET
+    rootfs: str | msgspec.UnsetType = msgspec.UNSET
+    mounts: list[BindMount] = []
+    sysctl: dict[str, str] = {}
+    stop_signal: int | msgspec.UnsetType = msgspec.UNSET
+    # Podman writes these files itself where nothing else is said.
+    use_image_hosts: bool = False
+    use_image_resolve_conf: bool = False
     utsns: Namespace | msgspec.UnsetType = msgspec.UNSET
     hostname: str | msgspec.UnsetType = msgspec.UNSET
     entrypoint: list[str] | msgspec.UnsetType = msgspec.UNSET
@@ -105,6 +136,8 @@ class SpecGenerator(msgspec.Struct, frozen=True, kw_only=True):
     env_host: bool = False
     httpproxy: bool = False
     sdnotify_mode: str = msgspec.field(default="ignore", name="sdnotifyMode")
+    # A command named init gets no folders and no signal of its own.
+    systemd: str = "false"
     # An image's VOLUMEs live and die with the container.
     image_volume_mode: str = "anonymous"
 
@@ -114,33 +147,83 @@ def cpu_shares(config: ContainerConfig) -> int:
     return min(max(MIN_SHARES, int((config.cpu_request or config.cpu_limit) * 1024)), MAX_SHARES)
 
 
-def to_spec(config: ContainerConfig, log_size: int) -> SpecGenerator:
-    """What Podman is asked to create."""
-    cpu = Cpu(cpu_shares(config))
-    if config.cpu_limit > 0:
-        quota = max(MIN_QUOTA_US, round(config.cpu_limit * CPU_PERIOD_US))
-        cpu = Cpu(cpu.shares, quota, CPU_PERIOD_US)
-    limit = config.memory_limit
+def to_spec(config: ContainerConfig, log_size: int, *, lowest_score: int = -1000) -> SpecGenerator:
+    """What Podman is asked to create; for a pause container, ``rootfs`` is still to be filled in.
+
+    ``lowest_score`` bounds ``oom_score_adj``. PermanentError where the stop signal is none.
+    """
     host = config.network == "host"
     # With a name of its own a container needs its own UTS namespace; on the host's network and without
     # one it goes by the host's name, as pods with hostNetwork do.
     own_name = bool(config.hostname) or not host
+    options = security.to_options(_PAUSE_SECURITY if config.pause else config.security)
+    destinations = {mount.destination for mount in config.mounts}
     # Podman drops the image's arguments where an entry point is given, as Kubernetes has it.
+    entry_point = pause.COMMAND if config.pause else config.command
     return SpecGenerator(
+        **msgspec.structs.asdict(options),
         name=config.name,
-        image=config.image,
+        image=msgspec.UNSET if config.pause else config.image,
         labels=config.labels,
         env=config.env,
         netns=Namespace("host") if host else Namespace("path", config.network),
+        # Podman lets others join the IPC namespace of a container only where it is said to be shareable.
+        ipcns=_namespace(config.ipc_namespace, "shareable" if config.pause else "private"),
+        pidns=_namespace(config.pid_namespace, "private"),
         utsns=Namespace("private" if own_name else "host"),
         hostname=config.hostname or msgspec.UNSET,
-        entrypoint=config.command or msgspec.UNSET,
+        entrypoint=entry_point or msgspec.UNSET,
         command=config.args or msgspec.UNSET,
         work_dir=config.working_dir or msgspec.UNSET,
-        resource_limits=Resources(cpu, Memory(limit, limit) if limit > 0 else msgspec.UNSET),
+        mounts=[_bind_mount(mount) for mount in config.mounts],
+        use_image_hosts=config.pause or "/etc/hosts" in destinations,
+        use_image_resolve_conf=config.pause or "/etc/resolv.conf" in destinations,
+        sysctl=config.sysctls,
+        stdin=config.stdin,
+        terminal=config.tty,
+        resource_limits=_resources(config),
+        oom_score_adj=max(config.oom_score_adj, lowest_score),
         log_configuration=LogConfiguration("k8s-file", log_size),
         stop_timeout=max(0, config.stop_timeout),
+        stop_signal=signal_number(config.stop_signal) if config.stop_signal else msgspec.UNSET,
     )
+
+
+_PAUSE_SECURITY = ContainerSecurity(
+    drop_capabilities=[security.ALL], no_new_privileges=True, read_only_root=True
+)
+
+
+def _resources(config: ContainerConfig) -> Resources:
+    cpu = Cpu(cpu_shares(config))
+    if config.cpu_limit > 0:
+        quota = max(MIN_QUOTA_US, round(config.cpu_limit * CPU_PERIOD_US))
+        cpu = Cpu(cpu.shares, quota, CPU_PERIOD_US)
+    memory, pids = config.memory_limit, config.pids_limit
+    return Resources(
+        cpu,
+        Memory(memory, memory) if memory > 0 else msgspec.UNSET,
+        Pids(pids) if pids > 0 else msgspec.UNSET,
+    )
+
+
+def _namespace(wanted: str, private: str) -> Namespace:
+    """``private`` is Podman's word for a namespace of the container's own."""
+    match wanted.partition(":"):
+        case ("private", "", ""):
+            return Namespace(private)
+        case ("host", "", ""):
+            return Namespace("host")
+        case ("container", ":", container_id):
+            return Namespace("container", container_id)
+        case _:
+            return Namespace("path", wanted)
+
+
+def _bind_mount(mount: Mount) -> BindMount:
+    propagation = "rprivate" if mount.propagation == "private" else mount.propagation
+    access = "ro" if mount.read_only else "rw"
+    return BindMount(mount.destination, mount.source, ["rbind", access, propagation])
 
 
 class Created(msgspec.Struct, frozen=True, rename="pascal"):
@@ -154,6 +237,39 @@ class ImageData(msgspec.Struct, frozen=True, rename="pascal"):
     """An image's inspect, as far as it is used."""
 
     id: str
+    user: str = ""
+    repo_tags: list[str] | None = None
+
+
+class ImageItem(msgspec.Struct, frozen=True, rename="pascal"):
+    """An image in a list; ``created`` in seconds, and when it was built: Podman knows no other time."""
+
+    id: str
+    repo_tags: list[str] | None = None
+    repo_digests: list[str] | None = None
+    size: int = 0
+    created: int = 0
+
+
+class _Store(msgspec.Struct, frozen=True, rename="camel"):
+    graph_root: str
+
+
+class Info(msgspec.Struct, frozen=True):
+    """What Podman says of itself, as far as it is used."""
+
+    store: _Store
+
+
+class _Size(msgspec.Struct, frozen=True, rename="camel"):
+    rw_size: int = 0
+
+
+class SizedItem(msgspec.Struct, frozen=True, rename="pascal"):
+    """A container in a list with sizes."""
+
+    id: str
+    size: _Size | None = None
 
 
 class PullReport(msgspec.Struct, frozen=True):
@@ -203,6 +319,7 @@ class Inspect(msgspec.Struct, frozen=True, rename="pascal"):
     created: str = ""
     config: _Config | None = None
     host_config: _HostConfig | None = None
+    oci_config_path: str = msgspec.field(default="", name="OCIConfigPath")
 
 
 class ListItem(msgspec.Struct, frozen=True, rename="pascal"):

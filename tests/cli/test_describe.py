@@ -155,14 +155,18 @@ Containers:
     Environment:
       MODE:      fast
       PASSWORD:  <set to the key 'k' in secret 's'>  Optional: false
+    Mounts:      <none>
   side:
     Image:        x
     Port:         <none>
     Host Port:    <none>
     Environment:  <none>
+    Mounts:       <none>
 Conditions:
-  Type   Status  Reason              Message
-  Ready  False   ContainersNotReady
+  Type      Status  Reason              Message
+  Ready     False   ContainersNotReady
+Volumes:    <none>
+QoS Class:  <unknown>
 Events:
   Type     Reason   Age               From       Message
   ----     ------   ----              ----       -------
@@ -183,7 +187,7 @@ def test_a_pod_that_is_going() -> None:
     )
     text = told(msgspec.structs.replace(a_pod(), metadata=meta))
     assert "Status:                    Terminating\nTermination Grace Period:  30s\n" in text
-    assert text.endswith("Events:  <none>\n")
+    assert text.endswith("Events:     <none>\n")
     meta = msgspec.structs.replace(meta, deletion_timestamp=ago(20))
     assert "Terminating (lasts 20s)" in told(msgspec.structs.replace(a_pod(), metadata=meta))
 

@@ -1,8 +1,6 @@
 """The technician's program where no agent runs: enrolment, clear errors, what would be loaded."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -67,17 +65,6 @@ def test_what_is_no_join_file_is_refused_by_name(
     assert str(bad) in error
     assert problem in error
     assert not (tmp_path / "state" / "identity" / "identity.json").exists()
-
-
-def test_running_before_enrolment_says_what_to_do(config: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "edgeagent.cli.edgeagent", "--config", str(config), "run"],
-        capture_output=True, text=True, timeout=30, check=False,
-    )  # fmt: skip
-    assert done.returncode == 1
-    assert "not enrolled" in done.stderr
-    assert "edgehub node add" in done.stderr
-    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("command", [["status"], ["get", "pods"], ["logs", "web"]])

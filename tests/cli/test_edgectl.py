@@ -125,6 +125,43 @@ def test_a_dry_run_at_the_client_asks_nobody(ctl: Ctl, tmp_path: Path) -> None:
     assert re.fullmatch(r"error: .*/hello\.yaml: document 2: spec\.containers\[0\]\.[a-z]+: .*\n", done.err)
 
 
+REFUSED = """\
+apiVersion: v1
+kind: Pod
+metadata: {name: hello}
+spec:
+  nodeName: n1
+  hostUsers: false
+  affinity: {}
+  volumes: [{name: data, nfs: {server: a, path: /}}]
+  containers:
+  - {name: web, image: busybox, resources: {limits: {"gpu\\e[2J": 1}}}
+"""
+
+
+def test_applying_a_pod_that_a_node_will_refuse_warns(ctl: Ctl, tmp_path: Path) -> None:
+    file = tmp_path / "hello.yaml"
+    file.write_text(f"{HELLO}---\n{REFUSED.replace('name: hello', 'name: other')}")
+    done = ctl("apply", "-f", file, "--dry-run=client")
+    assert (done.code, done.out.splitlines()) == (
+        0,
+        [f"{name} created (dry run)" for name in ("configmap/settings", "pod/hello", "pod/other")],
+    )
+    start, end = f"Warning: {file}: document 3: spec.", "; the node will not run this pod"
+    assert done.err.splitlines() == [
+        f"{start}volumes[0].nfs: not supported by edgeagent{end}",
+        f"{start}hostUsers: user namespaces are not supported, only true{end}",
+        f"{start}containers[0].resources.limits.gpu\\x1b[2J: only cpu, memory, ephemeral-storage"
+        f" are supported{end}",
+    ]
+
+
+def test_nobody_is_warned_of_what_runs(ctl: Ctl, tmp_path: Path) -> None:
+    file = tmp_path / "hello.yaml"
+    file.write_text(HELLO)
+    assert ctl("apply", "-f", file, "--dry-run=client").err == ""
+
+
 def test_standard_input(ctl: Ctl, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(HELLO.encode())))
     assert ctl("apply", "-f", "-", "--dry-run=client").out.count("created (dry run)") == 2

@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeagent.api.objects.config import ConfigMap, Secret
-from edgeagent.api.objects.pod import Pod
+from edgeagent.api.objects.pod import Pod, PodStatus
 from edgeagent.cli.manifests import MAX_FILE_BYTES, ManifestError, read_manifests
-from edgeagent.cli.yamlio import MAX_DEPTH, YamlError, dump, read_documents
+from edgeagent.cli.normalise import normalise
+from edgeagent.wire.jsonio import MAX_DEPTH, DocumentError
+from edgeagent.wire.yamlio import dump, read_documents
 
 CONFIG_MAP = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: NAME}\n"
 POD = """\
@@ -177,6 +179,114 @@ def test_what_is_refused_names_its_place(refused: Callable[[str], str], text: st
         assert problem in message
 
 
+PLAIN = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), inner, max_size=4)
+    ),
+    max_leaves=20,
+)
+
+FROM_KUBECTL = """\
+apiVersion: v1
+kind: Pod
+metadata:
+  name: hello
+  generateName: hello-
+  namespace: null
+  creationTimestamp: null
+  selfLink: /api/v1/namespaces/default/pods/hello
+  uid: 3f1c
+  resourceVersion: "42"
+  generation: 1
+  labels: {app: hello}
+  annotations: null
+  managedFields: [{manager: kubectl, operation: Update}]
+  ownerReferences: [{apiVersion: apps/v1, kind: ReplicaSet, name: hello, uid: 77aa}]
+spec:
+  nodeName: n1
+  securityContext: {}
+  volumes: null
+  tolerations: [{key: a, operator: Exists, effect: null}]
+  containers:
+  - name: web
+    image: busybox
+    command: null
+    resources: {limits: null}
+    livenessProbe: {tcpSocket: {port: 80, host: null}, exec: null}
+status: {phase: Running, qosClass: BestEffort, containerStatuses: [{name: web, newerField: 1}]}
+"""
+
+
+def read(text: str) -> Pod:
+    (manifest,) = read_manifests(["-"], stdin=io.BytesIO(text.encode()))
+    assert isinstance(manifest.object, Pod)
+    return manifest.object
+
+
+def test_what_kubectl_prints_can_be_applied() -> None:
+    made = read(FROM_KUBECTL)
+    assert (made.metadata.name, made.metadata.namespace) == ("hello", "default")
+    assert (made.metadata.labels, made.metadata.annotations) == ({"app": "hello"}, {})
+    assert (made.metadata.uid, made.metadata.resource_version) == ("3f1c", "42")
+    (container,) = made.spec.containers
+    assert (container.command, container.resources.limits, made.spec.volumes) == ([], {}, [])
+    assert container.liveness_probe is not None
+    assert container.liveness_probe.exec is None
+    assert made.status == PodStatus()
+    listed = {"apiVersion": "v1", "kind": "List", "metadata": None, "items": [yaml.safe_load(FROM_KUBECTL)]}
+    assert read(json.dumps(listed)) == made
+
+
+def test_a_field_that_is_null_is_one_that_is_absent(refused: Callable[[str], str]) -> None:
+    assert read(POD + "    args: null\n  restartPolicy: ~\n") == read(POD)
+    assert "spec.containers: required field is missing" in refused(
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: null}\n"
+    )
+    assert "spec: required field is missing" in refused("{apiVersion: v1, kind: Pod, metadata: {name: a}}")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (POD + "    args: [a, null]\n", "spec.containers[0].args[1]: expected str, got null"),
+        (POD + "    resources: {limits: {cpu: null}}\n", "spec.containers[0].resources.limits.cpu: expected"),
+        (POD.replace("name: hello", "{name: a, labels: {b: null}}"), "metadata.labels.b: expected str"),
+        (config_map("a", "data: {b: null}"), "data.b: expected str, got null"),
+        (config_map("a", "status: {}"), "status: unknown field"),
+        (POD.replace("name: hello", "{name: a, finalizers: [x]}"), "metadata.finalizers: not supported"),
+        (POD.replace("name: hello", "{generateName: a-}"), "metadata.generateName: cannot be applied"),
+        (POD.replace("name: hello", "{name: a, clusterName: b}"), "metadata.clusterName: unknown field"),
+    ],
+)
+def test_what_would_be_lost_is_refused_instead(
+    refused: Callable[[str], str], text: str, problem: str
+) -> None:
+    assert problem in refused(text.replace("metadata:\n  {", "metadata: {"))
+
+
+def test_no_finalizers_are_no_problem() -> None:
+    text = POD.replace("  name: hello", "  name: hello\n  finalizers: []\n  generateName: null")
+    assert read(text) == read(POD)
+
+
+@given(PLAIN)
+def test_normalising_twice_is_normalising_once(data: Any) -> None:
+    once = normalise({"kind": "Pod", "spec": data})
+    assert normalise(once) == once
+
+
+def test_normalising_leaves_what_it_was_given_as_it_was() -> None:
+    given_data = yaml.safe_load(FROM_KUBECTL)
+    normalise(given_data)
+    assert given_data == yaml.safe_load(FROM_KUBECTL)
+
+
 def test_half_a_surrogate_pair_is_refused(refused: Callable[[str], str]) -> None:
     text = json.dumps(yaml.safe_load(config_map("a")) | {"data": {"x": "\ud800"}})
     assert refused(text) == "x.yaml: document 1: holds text that is no Unicode (half of a surrogate pair)"
@@ -202,18 +312,18 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("opening", ["[", "{a: ", "- ", '{"a": ', "&a ["])
 @pytest.mark.parametrize("depth", [MAX_DEPTH + 1, 100_000])
 def test_nested_too_deep(opening: str, depth: int) -> None:
-    with pytest.raises(YamlError, match=r"nested (more than \d+|too) deep"):
+    with pytest.raises(DocumentError, match=r"nested (more than \d+|too) deep"):
         list(read_documents((opening * depth).encode()))
 
 
 def test_aliases_that_unfold_too_far_are_refused_before_they_do() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 30)]
-    with pytest.raises(YamlError, match=r"a\d+: more than \d+ values once its aliases are unfolded"):
+    with pytest.raises(DocumentError, match=r"a\d+: more than \d+ values once its aliases are unfolded"):
         list(read_documents("\n".join(lines).encode()))
     merges = ["a0: &a0 {x: 1}"]
     merges += [f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 9)}]}}" for i in range(1, 30)]
-    with pytest.raises(YamlError, match="unfolded"):
+    with pytest.raises(DocumentError, match="unfolded"):
         list(read_documents("\n".join(merges).encode()))
 
 
@@ -267,20 +377,6 @@ def test_secrets_hold_base64(tmp_path: Path) -> None:
         read_manifests([str(file)])
 
 
-PLAIN = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**63), 2**63)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
-    lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), inner, max_size=4)
-    ),
-    max_leaves=20,
-)
-
-
 @given(PLAIN.filter(lambda data: data is not None), st.booleans())
 def test_what_is_dumped_is_read_back(data: Any, ascii_only: bool) -> None:
     assert [d.data for d in read_documents(dump(data, ascii_only=ascii_only).encode())] == [data]
@@ -316,4 +412,4 @@ def test_any_config_map_is_read_or_refused(name: str, data: Any, labels: Any) ->
         assert problem.startswith("<stdin>: document 1: ")
     else:
         assert isinstance(found[0].object, ConfigMap)
-        assert found[0].object.data == data
+        assert found[0].object.data == (data if data is not None else {})

@@ -27,9 +27,9 @@ from edgeagent.cli.output import (
     human_duration,
     name_of,
     print_objects,
-    summarise_pod,
     wants_colour,
 )
+from edgeagent.cli.podsummary import summarise_pod
 
 NOW = 1_700_000_000.0
 
@@ -183,6 +183,103 @@ def test_a_duration_is_never_too_long_and_loses_little(seconds: int) -> None:
 def test_pod_status_is_kubectls(made: Pod, shown: tuple[str, str]) -> None:
     summary = summarise_pod(made)
     assert (f"{summary.ready}/{summary.total}", summary.status) == shown
+
+
+INIT = {"name": "setup", "image": "x"}
+SIDECAR = {"name": "proxy", "image": "x", "restartPolicy": "Always"}
+DONE = container("setup", terminated={"exitCode": 0, "reason": "Completed"})
+PROXY = {**container("proxy", ready=True, running={"startedAt": ago(10)}), "started": True}
+WAITING = container("c0", waiting={"reason": "PodInitializing"})
+INITIALIZED = [{"type": "Initialized", "status": "True"}]
+
+
+def with_inits(inits: list[Any], statuses: list[Any], containers: list[Any], **status: Any) -> Pod:
+    made = pod(status={"initContainerStatuses": statuses, "containerStatuses": containers, **status})
+    spec = msgspec.convert({**msgspec.to_builtins(made.spec), "initContainers": inits}, type(made.spec))
+    return msgspec.structs.replace(made, spec=spec)
+
+
+@pytest.mark.parametrize(
+    ("inits", "statuses", "containers", "shown"),
+    [
+        # https://kubernetes.io/docs/tasks/debug/debug-application/debug-init-containers/
+        ([INIT, INIT], [container("setup", running={"startedAt": ago(1)})], [WAITING], ("0/1", "Init:0/2")),
+        ([INIT, INIT], [DONE, container("setup")], [WAITING], ("0/1", "Init:1/2")),
+        (
+            [INIT, INIT],
+            [container("setup", waiting={"reason": "PodInitializing"})],
+            [WAITING],
+            ("0/1", "Init:0/2"),
+        ),
+        (
+            [INIT],
+            [container("setup", terminated={"exitCode": 1, "reason": "Error"})],
+            [WAITING],
+            ("0/1", "Init:Error"),
+        ),
+        ([INIT], [container("setup", terminated={"exitCode": 3})], [WAITING], ("0/1", "Init:ExitCode:3")),
+        (
+            [INIT],
+            [container("setup", waiting={"reason": "CrashLoopBackOff"})],
+            [WAITING],
+            ("0/1", "Init:CrashLoopBackOff"),
+        ),
+        (
+            [INIT],
+            [container("setup", waiting={"reason": "ErrImagePull"})],
+            [WAITING],
+            ("0/1", "Init:ErrImagePull"),
+        ),
+        ([INIT], [DONE], [WAITING], ("0/1", "PodInitializing")),
+        ([INIT], [DONE], [RUNNING], ("1/1", "Running")),
+        # A sidecar counts among the containers, and holds the others back until it has started.
+        ([SIDECAR], [PROXY], [RUNNING], ("2/2", "Running")),
+        ([SIDECAR], [{**PROXY, "ready": False}], [RUNNING], ("1/2", "Running")),
+        ([SIDECAR], [{**PROXY, "started": False, "ready": False}], [WAITING], ("0/2", "Init:0/1")),
+        ([SIDECAR, INIT], [PROXY, container("setup")], [WAITING], ("1/2", "Init:1/2")),
+    ],
+)
+def test_the_status_of_a_pod_with_init_containers_is_kubectls(
+    inits: list[Any], statuses: list[Any], containers: list[Any], shown: tuple[str, str]
+) -> None:
+    phase = "Running" if containers == [RUNNING] else "Pending"
+    summary = summarise_pod(with_inits(inits, statuses, containers, phase=phase))
+    assert (f"{summary.ready}/{summary.total}", summary.status) == shown
+
+
+def test_what_containers_say_counts_again_once_the_pod_was_initialized() -> None:
+    """A sidecar that is restarted does not make it look as if the pod initialized anew."""
+    restarting = container("proxy", waiting={"reason": "CrashLoopBackOff"})
+    made = with_inits([SIDECAR], [restarting], [RUNNING], phase="Running", conditions=INITIALIZED)
+    summary = summarise_pod(made)
+    assert (summary.ready, summary.total, summary.status) == (1, 2, "Init:CrashLoopBackOff")
+    ended = container(terminated={"exitCode": 1, "reason": "Error"})
+    made = with_inits([SIDECAR], [restarting], [ended], phase="Running", conditions=INITIALIZED)
+    assert summarise_pod(made).status == "Error"
+
+
+def test_restarts_are_those_of_the_init_containers_and_then_of_sidecars_and_containers() -> None:
+    first, second = {"exitCode": 1, "finishedAt": ago(90)}, {"exitCode": 1, "finishedAt": ago(30)}
+    setup = container("setup", restarts=4, last=second, running={"startedAt": ago(20)})
+    proxy = {**PROXY, "restartCount": 2, "lastState": {"terminated": first}}
+    summary = summarise_pod(with_inits([SIDECAR, INIT], [proxy, setup], [WAITING], phase="Pending"))
+    assert (summary.restarts, summary.last_restart) == (6, ago(30))
+    done = {**setup, "state": DONE["state"]}
+    web = container(ready=True, restarts=1, running={"startedAt": ago(10)})
+    summary = summarise_pod(with_inits([SIDECAR, INIT], [proxy, done], [web], phase="Running"))
+    assert (summary.restarts, summary.last_restart) == (3, ago(90))
+
+
+def test_an_evicted_pod_is_evicted_whatever_its_containers_ended_with() -> None:
+    ended = container(terminated={"exitCode": 137, "reason": "Error"})
+    made = pod(status={"phase": "Failed", "reason": "Evicted", "containerStatuses": [ended]})
+    assert summarise_pod(made).status == "Evicted"
+
+
+def test_a_pod_that_initializes_and_goes_is_terminating() -> None:
+    made = with_inits([INIT], [container("setup")], [WAITING], phase="Pending")
+    meta = msgspec.structs.replace(made.metadata, deletion_timestamp=ago(1))
+    assert summarise_pod(msgspec.structs.replace(made, metadata=meta)).status == "Terminating"
 
 
 def test_pods() -> None:
@@ -345,6 +442,8 @@ def test_colour_on_terminals_only_and_not_where_it_is_unwanted() -> None:
     status = {"phase": "Running", "containerStatuses": [container(waiting={"reason": "CrashLoopBackOff"})]}
     plain, toned = (printed([pod(status=status)], colour=colour) for colour in (False, True))
     assert "\x1b[31mCrashLoopBackOff\x1b[0m   0" in toned
+    initializing = with_inits([INIT], [container("setup")], [WAITING], phase="Pending")
+    assert "\x1b[33mInit:0/1\x1b[0m" in printed([initializing], colour=True)
     assert toned.replace("\x1b[31m", "").replace("\x1b[0m", "") == plain
 
 

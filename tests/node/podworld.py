@@ -30,6 +30,9 @@ from edgeagent.node.plugins.facades import AdmissionFacade, NetworkFacade, Runti
 from edgeagent.node.plugins.faults import error_of, failure_of
 from edgeagent.node.plugins.hosted import HostedPlugin
 from edgeagent.node.pods.manager import PodManager, Reports
+from edgeagent.node.pods.means import NodeFacts
+from edgeagent.node.pods.sandbox import Sandboxes
+from edgeagent.node.pods.volumes import Volumes
 from edgeagent.node.store.database import Database
 from edgeagent.node.store.desired import DesiredState
 from edgeagent.node.store.outbox import Outbox
@@ -231,6 +234,35 @@ class CheckedRuntime(FakeRuntime):
         return started
 
 
+class FakeMounter:
+    """Implements ``Mounter`` without mounting: a folder stands for what would be mounted there."""
+
+    def __init__(self) -> None:
+        self.mounted: list[Path] = []
+
+    async def mount_tmpfs(self, target: Path, options: str) -> None:
+        """Noted."""
+        del options
+        self.mounted.append(target)
+
+    async def bind(self, source: str, target: Path) -> None:
+        """Noted."""
+        del source
+        self.mounted.append(target)
+
+    async def unmount(self, target: Path) -> None:
+        """Noted no longer."""
+        self.mounted.remove(target)
+
+    async def mounts_below(self, folder: Path) -> list[Path]:
+        """What was noted, the last first."""
+        return [point for point in reversed(self.mounted) if point == folder or folder in point.parents]
+
+    async def run(self, argv: Sequence[str]) -> None:
+        """In place of programs: what ``unshare`` would leave."""
+        self.mounted += [Path(word.partition("=")[2]) for word in argv if word.startswith("--ipc=")]
+
+
 class PodWorld:
     """The world of one node, from its first boot on. Use as an asynchronous context manager."""
 
@@ -253,6 +285,7 @@ class PodWorld:
         self.plugin._targets.update(
             {RUNTIME: self.runtime, NETWORK: network, ADMISSION: admission, SECRETS: unsealer}
         )
+        self.mounter = FakeMounter()
         self.tell = True
         """Whether ends are told by themselves, as pidfds tell them."""
         self.generation = 0
@@ -294,6 +327,8 @@ class PodWorld:
         """The agent's manager begins to run."""
         plugin = cast(HostedPlugin, self.plugin)
         self.exits = FakeExits()
+        disk, memory = self._directory / "pods", self._directory / "run"
+        mounter = self.mounter
         self.manager = PodManager(
             clock=self.clock,
             runtime=RuntimeFacade(plugin),
@@ -308,6 +343,13 @@ class PodWorld:
             host_ip=lambda: HOST_IP,
             on_problem=lambda: self.problems.append(self.manager.problem),
             resync_seconds=RESYNC,
+            rng=random.Random(2),
+            node=NodeFacts(name=NODE, allocatable={"cpu": 4.0, "memory": 2.0**30}),
+            volumes=Volumes(disk=disk, memory=memory, host=self._directory, mounter=mounter),
+            sandboxes=Sandboxes(
+                disk=disk, run=memory, root=self._directory, mounter=mounter, runner=mounter.run
+            ),
+            folder=disk,
         )
         self._task = asyncio.get_running_loop().create_task(self.manager.run())
 

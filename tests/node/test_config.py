@@ -32,6 +32,35 @@ JOIN = JoinFile(
         ("[mqtt]\nkeepalive_seconds = 1.5\n", "mqtt.keepalive_seconds: expected"),
         ("[mqtt]\nkeepalive_seconds = 4\n", "mqtt.keepalive_seconds: expected"),
         ("[mqtt]\ntls = 'no'\n", "mqtt.tls: expected"),
+        ("[agent]\nreserve_size = '8 MB'\n", "agent.reserve_size: '8 MB' is not a quantity"),
+        ("[agent]\nreserve_size = 8\n", "agent.reserve_size: expected"),
+        ("[pods]\npids_limit = 0\n", "pods.pids_limit: must be"),
+        ("[pods]\npids_limit = -2\n", "pods.pids_limit: expected"),
+        ("[pods]\nmax_pods = -1\n", "pods.max_pods: expected"),
+        ("[pods]\nstatic_pod_path = 'manifests'\n", "pods.static_pod_path: expected"),
+        ("[pods]\nallowed_unsafe_sysctls = ['net/*']\n", r"pods.allowed_unsafe_sysctls\[0\]: expected"),
+        ("[images]\nhigh_threshold_percent = 101\n", "images.high_threshold_percent: expected"),
+        ("[images]\nlow_threshold_percent = 90\n", "images.low_threshold_percent: is above"),
+        ("[images]\nminimum_age = '2'\n", "images.minimum_age: '2' is not a duration"),
+        ("[images]\nmaximum_age = '1m'\n", "images.maximum_age: must be longer"),
+        ("[logs]\nmax_size = '1Ki'\n", "logs.max_size: must be"),
+        ("[logs]\nmax_size = 'much'\n", "logs.max_size: 'much' is not"),
+        ("[logs]\nmax_files = 1\n", "logs.max_files: expected"),
+        ("[eviction]\nhard = {memory.available = '5%'}\n", r"eviction.hard\[\*\]: expected"),
+        ("[eviction]\nhard = {'memory.free' = '5%'}\n", "eviction.hard: unknown signal 'memory.free'"),
+        ("[eviction]\nhard = {'pid.available' = '-1'}\n", 'eviction.hard."pid.available": must not'),
+        ("[eviction]\nhard = {'pid.available' = '200%'}\n", 'eviction.hard."pid.available": '),
+        (
+            "[eviction]\nsoft = {'pid.available' = '20%'}\n",
+            'eviction.soft_grace_period."pid.available": there is no duration',
+        ),
+        (
+            "[eviction]\nsoft_grace_period = {'pid.available' = '20s'}\n",
+            'eviction.soft_grace_period."pid.available": there is no threshold',
+        ),
+        ("[eviction]\nminimum_reclaim = {'pid' = '1'}\n", "eviction.minimum_reclaim: unknown signal"),
+        ("[eviction]\nmax_pod_grace_period = -1\n", "eviction.max_pod_grace_period: expected"),
+        ("[eviction]\npressure_transition_period = 'x'\n", "eviction.pressure_transition_period: 'x'"),
         ("plugins = 1\n", "plugins: expected"),
         ("[plugins]\npodman = 1\n", r"plugins.*: expected"),
         ("a = " + "[" * 5000, "config.toml: "),
@@ -63,6 +92,40 @@ def test_a_good_file(tmp_path: Path) -> None:
     config = load_config(path, required=True)
     assert (config.state_dir, config.plugins) == (Path("/x"), {"podman": {"socket": "s"}})
     assert config.mqtt == AgentConfig().mqtt
+
+
+def test_thresholds_as_a_file_gives_them(tmp_path: Path) -> None:
+    """Signals that are not named keep their defaults, and 0% or 100% turns one off, as in kubelet."""
+    path = tmp_path / "config.toml"
+    path.write_text(
+        "[eviction]\n"
+        'hard = {"memory.available" = "50Mi", "imagefs.available" = "0%", "pid.available" = "100%"}\n'
+        'soft = {"nodefs.available" = "15%"}\n'
+        'soft_grace_period = {"nodefs.available" = "1m30s"}\n'
+        'minimum_reclaim = {"nodefs.available" = "500Mi"}\n'
+    )
+    thresholds = load_config(path, required=True).eviction.thresholds()
+    assert [
+        (one.signal, one.amount.text, one.grace_seconds, one.minimum_reclaim.text) for one in thresholds
+    ] == [
+        ("memory.available", "50Mi", 0, "0"),
+        ("nodefs.available", "10%", 0, "500Mi"),
+        ("nodefs.inodesFree", "5%", 0, "0"),
+        ("imagefs.inodesFree", "5%", 0, "0"),
+        ("nodefs.available", "15%", 90, "500Mi"),
+    ]
+    assert [one.hard for one in thresholds] == [True] * 4 + [False]
+
+
+def test_the_defaults() -> None:
+    """https://kubernetes.io/docs/reference/config-api/kubelet-config.v1beta1/, where it has them."""
+    config = AgentConfig()
+    assert config.agent.reserve_bytes == 8 << 20
+    assert (config.images.minimum_age_seconds, config.images.maximum_age_seconds) == (120, 0)
+    assert (config.images.high_threshold_percent, config.images.low_threshold_percent) == (85, 80)
+    assert (config.logs.max_bytes, config.logs.max_files) == (10 << 20, 5)
+    assert (config.pods.max_pods, config.pods.pids_limit) == (110, -1)
+    assert config.eviction.transition_seconds == 300
 
 
 def test_a_join_file_becomes_an_identity_that_only_its_owner_reads(tmp_path: Path) -> None:

@@ -116,6 +116,66 @@ def test_a_huge_line_and_a_huge_file(tmp_path: Path) -> None:
     assert result.truncated, "the beginning was not looked at"
 
 
+def write_rotated(path: Path, files: list[list[Entry]]) -> None:
+    """The oldest first; the last is the current one."""
+    for number, entries in enumerate(reversed(files)):
+        (path.with_name(f"{path.name}.{number}") if number else path).write_bytes(file_of(entries))
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    files=st.lists(st.lists(st.tuples(st.sampled_from("FFP"), TEXT), max_size=6), min_size=1, max_size=5),
+    tail=st.none() | st.integers(0, 8),
+    limit=st.integers(0, 300),
+    gap=st.integers(1, 6),
+)
+@example(files=[[("P", b"a")], [], [("F", b"b")]], tail=1, limit=100, gap=6)
+def test_rotated_files_are_as_one(
+    tmp_path_factory: pytest.TempPathFactory, files: list[list[Entry]], tail: int | None, limit: int, gap: int
+) -> None:
+    """Also where a line began before a rotation, and where a crash left a number out."""
+    path = tmp_path_factory.mktemp("logs") / "ctr.log"
+    write_rotated(path, files)
+    for number in range(len(files) - 1, gap - 1, -1):
+        path.with_name(f"ctr.log.{number}").rename(path.with_name(f"ctr.log.{number + 1}"))
+    result = read_log(path, tail_lines=tail, timestamps=False, limit=limit)
+    whole = forwards([entry for entries in files for entry in entries], tail)
+    assert whole.endswith(result.text)
+    assert len(result.text) == min(limit, len(whole))
+    assert result.truncated == (limit < len(whole))
+
+
+def test_the_bound_holds_for_all_files_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "log"
+    write_rotated(path, [[("F", b"x" * 100)] * 10 for _ in range(5)])
+    size = path.stat().st_size
+    for room, lines in ((5 * size, 50), (2 * size, 20), (2 * size - 1, 19), (size // 2, 4)):
+        monkeypatch.setattr(logs, "MAX_SCAN_BYTES", room)
+        result = read_log(path, tail_lines=None, timestamps=False, limit=1_000_000)
+        assert (len(result.text), result.truncated) == (101 * lines, lines < 50)
+
+
+def test_other_files_beside_the_log_are_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "ctr.log"
+    path.write_bytes(file_of([("F", b"mine")]))
+    for name in (
+        "ctr.log.old",
+        "ctr.log.",
+        "ctr.log.-1",
+        "ctr.log.\u0661x",
+        "xctr.log.1",
+        "ctr.log.99999999999",
+    ):
+        (tmp_path / name).write_bytes(file_of([("F", b"other")]))
+    assert read_log(path, tail_lines=None, timestamps=False, limit=1000).text == b"mine\n"
+
+
+def test_a_log_that_has_just_been_renamed(tmp_path: Path) -> None:
+    path = tmp_path / "ctr.log"
+    path.with_name("ctr.log.1").write_bytes(file_of([("F", b"one")]))
+    assert read_log(path, tail_lines=None, timestamps=False, limit=1000).text == b"one\n"
+
+
 def test_no_log(tmp_path: Path) -> None:
     with pytest.raises(LogError) as absent:
         read_log(tmp_path / "absent", tail_lines=None, timestamps=False, limit=10)

@@ -319,7 +319,7 @@ def test_a_bug_in_one_pod_leaves_the_others_alone(
 ) -> None:
     async def scenario() -> None:
         async with PodWorld(tmp_path) as world:
-            monkeypatch.setattr(world.manager, "_find_config_map", _bug)
+            monkeypatch.setattr(world.manager._desired, "find", _bug)
             variable = msgspec.convert(
                 {"name": "V", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "value"}}}, EnvVar
             )

@@ -262,7 +262,7 @@ def test_pods_that_end_for_good(tmp_path: Path, policy: str, code: int, phase: s
                 assert state is not None
                 assert (state.exit_code, state.reason) == (code, "Error" if code else "Completed")
                 assert world.condition("job").status == "False"
-                expected = "PodCompleted" if phase == "Succeeded" else "ContainersNotReady"
+                expected = "PodCompleted" if phase == "Succeeded" else "PodFailed"
                 assert world.condition("job").reason == expected
                 assert world.container("job").restart_count == 0
                 await world.restart()

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import msgspec
 
+from edgeagent.api.errors import TemporaryError
 from edgeagent.api.runtime import LABEL_POD_UID, ContainerConfig, ContainerRecord
+from edgeagent_podman.config import PodmanConfig
 from edgeagent_podman.runtime import PodmanRuntime
+from tests.support.podman import PodmanService
 from tests.support.waiting import wait_for
 
 IMAGE = "localhost/busybox:1"
@@ -18,6 +21,13 @@ Make = Callable[..., ContainerRecord]
 """Creates a container of a command and changes to a usual config."""
 
 _numbers = itertools.count()
+_END = "end-of-output"
+
+
+def runtime_on(podman: PodmanService, **settings: object) -> PodmanRuntime:
+    """The runtime on this Podman, with changes to the usual settings."""
+    usual = PodmanConfig(socket=str(podman.socket))
+    return PodmanRuntime(msgspec.structs.replace(usual, **settings), podman.directory / "pause")
 
 
 def config(*command: str, **changes: object) -> ContainerConfig:
@@ -54,3 +64,27 @@ def log_text(record: ContainerRecord) -> str:
     """The container's output, from its log in CRI's format."""
     lines = wait_for(lambda: Path(record.log_path).read_text().splitlines(), what="a log line")
     return "\n".join(line.split(" ", 3)[3] for line in lines)
+
+
+def run(runtime: PodmanRuntime, script: str, **changes: object) -> str:
+    """What a shell in a container of its own printed, which must have succeeded."""
+    whole = f"{script}\ncode=$?; echo {_END}; exit $code"
+    record = ended(runtime, runtime.create_container(config("sh", "-c", whole, **changes)))
+    # The exit code may be known a moment before the output is in the log.
+    wait_for(lambda: _END in log_text(record), what="all output")
+    text = log_text(record).replace("\r", "")
+    assert record.exit_code == 0, text
+    return text.removesuffix(_END).rstrip("\n")
+
+
+def remove(runtime: PodmanRuntime, container_id: str) -> None:
+    """Remove a container as the core does, which asks again where Podman could not do it yet."""
+
+    def removed() -> bool:
+        try:
+            runtime.remove_container(container_id)
+        except TemporaryError:
+            return False
+        return True
+
+    wait_for(removed, what="the container removed")

@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import os
 import re
 import socket
 import threading
@@ -149,7 +150,8 @@ def runtime(directory: Path) -> PodmanRuntime:
             request_timeout=TIMEOUT,
             pull_timeout=TIMEOUT,
             exit_timeout=0.2,
-        )
+        ),
+        directory / "pause",
     )
 
 
@@ -164,10 +166,18 @@ CALLS: Sequence[Callable[[PodmanRuntime], object]] = (
     lambda runtime: runtime.stop_container(ID, 0),
     lambda runtime: runtime.wait_container(ID),
     lambda runtime: runtime.remove_container(ID),
+    lambda runtime: runtime.exec_container(ID, ["true"], 1),
+    lambda runtime: runtime.reopen_log(ID),
+    lambda runtime: runtime.list_images(),
+    lambda runtime: runtime.remove_image(ID),
+    lambda runtime: runtime.storage_path(),
+    lambda runtime: runtime.container_sizes(),
 )
-every_call = pytest.mark.parametrize(
-    "call", CALLS, ids=["info", "list", "find", "pull", "create", "start", "stop", "wait", "remove"]
+NAMES = (
+    *("info", "list", "find", "pull", "create", "start", "stop", "wait", "remove"),
+    *("exec", "reopen", "images", "rmi", "storage", "sizes"),
 )
+every_call = pytest.mark.parametrize("call", CALLS, ids=NAMES)
 
 
 @every_call
@@ -346,8 +356,9 @@ def test_a_pull_error_in_either_form(runtime: PodmanRuntime, fake: FakePodman, a
 
 
 def test_credentials_travel_in_the_header_alone(runtime: PodmanRuntime, fake: FakePodman) -> None:
-    fake.answer(http(200, {"id": ID}))
-    assert runtime.pull_image("a:1", PullCredentials(username="ü", password="p?>~")).id == ID
+    fake.answer(http(200, {"id": ID}), http(200, {"Id": ID, "User": "web"}))
+    pulled = runtime.pull_image("a:1", PullCredentials(username="ü", password="p?>~"))
+    assert (pulled.id, pulled.reference, pulled.user) == (ID, "a:1", "web")
     line, *headers = fake.requests[0].decode().split("\r\n")
     assert line.startswith("POST /v4.3.0/libpod/images/pull?reference=a%3A1&quiet=true ")
     (sent,) = [header.split(": ")[1] for header in headers if header.startswith("X-Registry-Auth")]
@@ -379,3 +390,67 @@ def test_a_process_that_ends_under_an_inspection_is_looked_at_again(
     fake.answer(ending, ending, http(200, container("exited")))
     assert runtime.wait_container("c1").state == "exited"
     assert len(fake.requests) == 3
+
+
+SESSION = "cd" * 32
+STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.docker.raw-stream\r\n\r\n"
+
+
+def test_an_exec_session_is_removed_where_podman_can(runtime: PodmanRuntime, fake: FakePodman) -> None:
+    """Podman 4.9 and later, which the tests with a real one do not have."""
+    fake.answer(
+        http(201, {"Id": SESSION}),
+        raw(STREAM + b"\1\0\0\0\0\0\0\2hi"),
+        http(200, {"Running": False, "ExitCode": 3}),
+        http(200, b""),
+    )
+    result = runtime.exec_container(ID, ["x"], 5)
+    assert (result.exit_code, result.output) == (3, b"hi")
+    paths = [request.split()[1].decode().partition("/libpod/")[2] for request in fake.requests]
+    assert paths == [
+        f"containers/{ID}/exec",
+        f"exec/{SESSION}/start",
+        f"exec/{SESSION}/json",
+        f"exec/{SESSION}/remove",
+    ]
+    assert fake.requests[-1].endswith(b'{"Force":true}')
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        raw(STREAM + b"not in frames"),
+        raw(b"SSH-2.0\r\n\r\n"),
+        raw(b"HTTP/1.1 200"),
+        hang_up,
+        raw(b"x" * 20_000),
+    ],
+)
+def test_a_stream_that_is_none(runtime: PodmanRuntime, fake: FakePodman, answer: Handler) -> None:
+    fake.answer(http(201, {"Id": SESSION}), answer, http(200, {"CanRemove": True}))
+    with pytest.raises(TemporaryError) as caught:
+        runtime.exec_container(ID, ["x"], 5)
+    assert caught.value.reason == "RuntimeUnavailable"
+    assert b"/remove" in fake.requests[-1]
+
+
+def test_a_session_whose_process_is_elsewhere_is_left_alone(runtime: PodmanRuntime, fake: FakePodman) -> None:
+    """A command out of time is killed only where it is in the container's cgroup."""
+
+    def begin(connection: socket.socket, request: bytes) -> None:
+        connection.sendall(STREAM)
+        silent(connection, request)
+
+    fake.answer(http(201, {"Id": SESSION}), begin, http(200, {"Running": True, "Pid": os.getpid()}))
+    assert runtime.exec_container(ID, ["x"], 0.1).timed_out
+
+
+@pytest.mark.parametrize("answer", [error(409, "x"), error(500, "container state improper"), error(404, "x")])
+def test_a_container_that_ended_before_its_command(
+    runtime: PodmanRuntime, fake: FakePodman, answer: Handler
+) -> None:
+    for handlers in ([answer], [http(201, {"Id": SESSION}), answer, http(200, b"")]):
+        fake.answer(*handlers)
+        with pytest.raises(TemporaryError) as caught:
+            runtime.exec_container(ID, ["x"], 5)
+        assert caught.value.reason == "ContainerNotRunning"

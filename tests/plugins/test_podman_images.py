@@ -11,9 +11,8 @@ import pytest
 
 from edgeagent.api.errors import PermanentError, TemporaryError
 from edgeagent.api.runtime import PullCredentials
-from edgeagent_podman.config import PodmanConfig
 from edgeagent_podman.runtime import PodmanRuntime
-from tests.plugins.containers import IMAGE, Make, ended, log_text
+from tests.plugins.containers import IMAGE, Make, ended, log_text, runtime_on
 from tests.support.podman import PodmanService
 from tests.support.registry import Registry
 
@@ -57,7 +56,7 @@ def test_an_insecure_registry_is_one_that_is_named(
 ) -> None:
     """The plain HTTP of the test's registry is in registries.conf too, so the request itself is looked at."""
     asked: list[bytes] = []
-    ours = PodmanRuntime(PodmanConfig(socket=str(podman.socket), insecure_registries=[registry.address]))
+    ours = runtime_on(podman, insecure_registries=[registry.address])
     original = ours._client.post
 
     def post(path: str, params: dict[str, str], **rest: object) -> object:
@@ -83,7 +82,7 @@ def test_a_registry_that_does_not_answer(runtime: PodmanRuntime) -> None:
 
 def test_a_pull_that_takes_too_long_is_given_up(podman: PodmanService) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        impatient = PodmanRuntime(PodmanConfig(socket=str(podman.socket), pull_timeout=1))
+        impatient = runtime_on(podman, pull_timeout=1)
         begun = time.monotonic()
         with pytest.raises(TemporaryError, match="within 1 s"):
             impatient.pull_image(f"127.0.0.1:{silent.getsockname()[1]}/edge/app:1", None)

@@ -14,9 +14,8 @@ import pytest
 
 from edgeagent.api.errors import PermanentError, TemporaryError
 from edgeagent.api.runtime import LABEL_POD_UID
-from edgeagent_podman.config import PodmanConfig
 from edgeagent_podman.runtime import PodmanRuntime
-from tests.plugins.containers import IMAGE, Make, config, ended, log_text, wait_dead
+from tests.plugins.containers import IMAGE, Make, config, ended, log_text, remove, runtime_on, wait_dead
 from tests.support.podman import PodmanService
 from tests.support.waiting import wait_for
 
@@ -36,7 +35,8 @@ def test_a_container_lives_and_is_removed(
     assert runtime.list_containers()[0].state == "created"
     running = runtime.start_container(created.id)
     assert running.state == "running"
-    assert Path(f"/proc/{running.pid}/cmdline").read_bytes() == b"sleep\x00100\x00"
+    command = Path(f"/proc/{running.pid}/cmdline")
+    wait_for(lambda: command.read_bytes() == b"sleep\x00100\x00", what="the command in place of the runtime")
     assert before - 0.1 <= running.created_at <= running.started_at <= time.time() + 0.1
     assert (running.id, running.name, running.labels) == (created.id, created.name, {LABEL_POD_UID: "u"})
     assert (running.image, running.finished_at) == (IMAGE, 0)
@@ -149,7 +149,7 @@ def test_the_grace_period_is_given_and_then_ends(runtime: PodmanRuntime, create:
 
 
 def test_the_grace_period_may_exceed_the_request_timeout(podman: PodmanService) -> None:
-    impatient = PodmanRuntime(PodmanConfig(socket=str(podman.socket), request_timeout=2))
+    impatient = runtime_on(podman, request_timeout=2)
     deaf = impatient.start_container(
         impatient.create_container(config("sh", "-c", "trap '' TERM; while :; do sleep 0.1; done")).id
     )
@@ -189,10 +189,7 @@ def test_the_list_agrees_with_the_records(
     running = runtime.start_container(create("sleep", "100").id)
     stopped = ended(runtime, create("sh", "-c", "exit 4"))
     created = create("true")
-    listed = {
-        record.id: record
-        for record in PodmanRuntime(PodmanConfig(socket=str(podman.socket))).list_containers()
-    }
+    listed = {record.id: record for record in runtime_on(podman).list_containers()}
     assert set(listed) == {running.id, stopped.id, created.id}
     for seen in (listed, {record.id: record for record in runtime.list_containers()}):
         assert seen[stopped.id] == stopped
@@ -247,7 +244,7 @@ def test_limits_reach_the_cgroup(runtime: PodmanRuntime, podman: PodmanService, 
 
 
 def test_the_log_file_stays_within_its_size(podman: PodmanService) -> None:
-    small = PodmanRuntime(PodmanConfig(socket=str(podman.socket), log_size_bytes=8192))
+    small = runtime_on(podman, log_size_bytes=8192)
     script = "i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); done"
     record = ended(small, small.create_container(config("sh", "-c", script)))
     text = Path(record.log_path).read_text()
@@ -256,7 +253,7 @@ def test_the_log_file_stays_within_its_size(podman: PodmanService) -> None:
 
 
 def test_a_monitor_that_was_killed_took_the_exit_code_with_it(podman: PodmanService) -> None:
-    runtime = PodmanRuntime(PodmanConfig(socket=str(podman.socket), exit_timeout=1))
+    runtime = runtime_on(podman, exit_timeout=1)
     running = runtime.start_container(runtime.create_container(config("sleep", "100")).id)
     with pytest.raises(TemporaryError, match="still runs"):
         runtime.wait_container(running.id)
@@ -267,14 +264,7 @@ def test_a_monitor_that_was_killed_took_the_exit_code_with_it(podman: PodmanServ
     assert (record.state, record.exit_code) == ("exited", 255)
     assert "conmon" in record.error
 
-    def removed() -> bool:
-        try:
-            runtime.remove_container(running.id)
-        except TemporaryError:  # Podman finds out only now, and says so once
-            return False
-        return True
-
-    wait_for(removed, what="the container removed")
+    remove(runtime, running.id)  # Podman finds out only now, and says so once
     assert runtime.list_containers() == []
 
 
@@ -298,7 +288,7 @@ def test_after_a_power_cut_what_ran_has_ended_and_not_in_success(
     assert seen[never.id].state == "created"
     assert runtime.start_container(running.id).state == "exited", "it is not run a second time"
     for record in seen.values():
-        runtime.remove_container(record.id)
+        remove(runtime, record.id)  # no mount survives a real power cut; here Podman trips over them
     assert runtime.list_containers() == []
 
 
@@ -334,7 +324,7 @@ def test_four_workers_at_once(runtime: PodmanRuntime) -> None:
 
 
 def test_a_frozen_service_times_out(podman: PodmanService) -> None:
-    impatient = PodmanRuntime(PodmanConfig(socket=str(podman.socket), request_timeout=0.5))
+    impatient = runtime_on(podman, request_timeout=0.5)
     podman.process.freeze()
     begun = time.monotonic()
     with pytest.raises(TemporaryError, match=r"within 0.5 s") as caught:

@@ -1,11 +1,13 @@
 """ContainerConfig to Podman's create request, and Podman's JSON to records: pure functions."""
 
+from typing import Literal
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeagent.api.runtime import ContainerConfig, ContainerRecord
+from edgeagent.api.runtime import ContainerConfig, ContainerRecord, ContainerSecurity, Mount
 from edgeagent_podman import spec
 
 LOG_SIZE = 1 << 20
@@ -42,6 +44,35 @@ configs = st.builds(
     memory_limit=st.integers(0, 1 << 45),
     network=st.just("host") | st.text(min_size=1, max_size=30).map("/run/netns/{}".format),
     stop_timeout=st.integers(-5, 10**6),
+    mounts=st.lists(
+        st.builds(
+            Mount,
+            source=st.text(max_size=10),
+            destination=st.text(max_size=10) | st.sampled_from(["/etc/hosts", "/etc/resolv.conf"]),
+            read_only=st.booleans(),
+            propagation=st.sampled_from(["private", "rslave", "rshared"]),
+        ),
+        max_size=3,
+    ),
+    security=st.builds(
+        ContainerSecurity,
+        user=st.sampled_from(["", "1", "1:2"]),
+        supplemental_groups=st.lists(st.integers(0, 2**31), max_size=3),
+        strict_groups=st.booleans(),
+        privileged=st.booleans(),
+        add_capabilities=st.lists(st.sampled_from(["ALL", "CHOWN"]), max_size=2),
+        drop_capabilities=st.lists(st.sampled_from(["ALL", "CHOWN"]), max_size=2),
+        unmasked_proc=st.booleans(),
+    ),
+    sysctls=st.dictionaries(st.text(max_size=10), st.text(max_size=10), max_size=2),
+    ipc_namespace=st.sampled_from(["private", "host", "/proc/1/ns/ipc", "container:abc"]),
+    pid_namespace=st.sampled_from(["private", "host", "/proc/1/ns/pid", "container:abc"]),
+    pids_limit=st.integers(0, 1 << 22),
+    oom_score_adj=st.integers(-1000, 1000),
+    stdin=st.booleans(),
+    tty=st.booleans(),
+    stop_signal=st.sampled_from(["", "SIGTERM", "SIGRTMIN+3"]),
+    pause=st.booleans(),
 )
 
 
@@ -61,6 +92,11 @@ def test_every_config_gives_what_podman_and_the_kernel_take(any_config: Containe
     assert raw["utsns"]["nsmode"] == "private" or "hostname" not in raw
     assert ("value" in raw["netns"]) == (raw["netns"]["nsmode"] == "path")
     assert raw["stop_timeout"] >= 0
+    assert ("image" in raw) != any_config.pause
+    assert ("pids" in raw["resource_limits"]) == (any_config.pids_limit > 0)
+    assert ("stop_signal" in raw) == bool(any_config.stop_signal)
+    for kind in ("ipcns", "pidns"):
+        assert ("value" in raw[kind]) == (raw[kind]["nsmode"] in ("path", "container"))
 
 
 @pytest.mark.parametrize(
@@ -201,3 +237,57 @@ def test_a_list_is_enough_for_what_runs_or_never_ran() -> None:
 )
 def test_an_end_needs_the_inspect(state: str, started: int) -> None:
     assert spec.needs_inspect(spec.ListItem(id=ID, names=["web"], state=state, started_at=started))
+
+
+@pytest.mark.parametrize(
+    ("read_only", "propagation", "options"),
+    [
+        (False, "private", ["rbind", "rw", "rprivate"]),
+        (True, "rslave", ["rbind", "ro", "rslave"]),
+        (False, "rshared", ["rbind", "rw", "rshared"]),
+    ],
+)
+def test_a_mount_is_a_bind_of_all_below_it(
+    read_only: bool, propagation: Literal["private", "rslave", "rshared"], options: list[str]
+) -> None:
+    mount = Mount(source="/a", destination="/b", read_only=read_only, propagation=propagation)
+    assert body(mounts=[mount])["mounts"] == [
+        {"destination": "/b", "type": "bind", "source": "/a", "options": options}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "made"),
+    [
+        ("private", {"nsmode": "private"}),
+        ("host", {"nsmode": "host"}),
+        ("/proc/7/ns/pid", {"nsmode": "path", "value": "/proc/7/ns/pid"}),
+        ("/run/odd:name", {"nsmode": "path", "value": "/run/odd:name"}),
+        ("container:abc", {"nsmode": "container", "value": "abc"}),
+    ],
+)
+def test_namespaces(wanted: str, made: dict[str, str]) -> None:
+    assert body(pid_namespace=wanted)["pidns"] == body(ipc_namespace=wanted)["ipcns"] == made
+
+
+def test_files_that_are_mounted_are_not_written_by_podman() -> None:
+    def managed(*destinations: str) -> tuple[object, object]:
+        made = body(mounts=[Mount(source="/x", destination=destination) for destination in destinations])
+        return made["use_image_hosts"], made["use_image_resolve_conf"]
+
+    assert managed("/etc") == (False, False)
+    assert managed("/etc/hosts") == (True, False)
+    assert managed("/etc/hosts", "/etc/resolv.conf") == (True, True)
+
+
+def test_a_pause_container_may_do_nothing_whatever_it_is_told() -> None:
+    made = body(pause=True, command=["sh"], security=ContainerSecurity(privileged=True, user="5"))
+    assert made["entrypoint"] == ["/catatonit", "-P"]
+    assert (made["privileged"], made["cap_drop"], made["read_only_filesystem"]) == (False, ["ALL"], True)
+    assert made["ipcns"] == {"nsmode": "shareable"}
+
+
+def test_an_oom_score_is_as_low_as_it_may_be() -> None:
+    low = spec.to_spec(config(oom_score_adj=-997), LOG_SIZE, lowest_score=-5)
+    high = spec.to_spec(config(oom_score_adj=1000), LOG_SIZE, lowest_score=-5)
+    assert (low.oom_score_adj, high.oom_score_adj) == (-5, 1000)

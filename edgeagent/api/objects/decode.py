@@ -15,9 +15,9 @@ from edgeagent.api.objects.validate import (
     validate_config_map,
     validate_label,
     validate_name,
-    validate_pod,
     validate_secret,
 )
+from edgeagent.api.objects.validate_pod import validate_pod
 
 KubernetesObject = Pod | ConfigMap | Secret | SealedSecret | Node | Event
 

@@ -1,129 +1,155 @@
-"""The rules for objects that types alone cannot state, in Kubernetes' own terms.
+"""The rules for names, keys, paths and amounts that types alone cannot state, and for ConfigMap and Secret.
 
 https://kubernetes.io/docs/concepts/overview/working-with-objects/names/
+The rules for pods are in ``validate_pod`` and its neighbours.
 """
 
 import re
+import socket
 from collections.abc import Iterable
 
 from edgeagent.api.errors import InvalidObjectError
 from edgeagent.api.objects.config import ConfigMap, Secret
-from edgeagent.api.objects.container import Container, EnvVar, ResourceRequirements
-from edgeagent.api.objects.pod import Pod
-from edgeagent.api.quantity import parse_quantity
+from edgeagent.api.quantity import nano_quantity
+
+MAX_INT32 = 2**31 - 1
 
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", re.ASCII)
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", re.ASCII)
 _DATA_KEY = re.compile(r"[-._a-zA-Z0-9]+", re.ASCII)
-MAX_GRACE_SECONDS = 2**31 - 1
+_PORT_NAME = re.compile(r"(?=.*[a-z])[a-z0-9]+(-[a-z0-9]+)*", re.ASCII)
+_QUALIFIED = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?", re.ASCII)
+_VARIABLE = re.compile(r"[ -<>-~]+", re.ASCII)
+
+
+def require(holds: bool, path: str, problem: str) -> None:
+    """InvalidObjectError at ``path`` unless the rule holds."""
+    if not holds:
+        raise InvalidObjectError(path, problem)
 
 
 def validate_name(name: str, path: str) -> None:
     """A DNS-1123 subdomain of at most 253 characters, which is what names most objects."""
-    if not name:
-        raise InvalidObjectError(path, "required field is missing")
-    if len(name) > 253 or not _SUBDOMAIN.fullmatch(name):
-        raise InvalidObjectError(
-            path,
-            f"{name[:80]!r} must be lower-case letters, digits, '-' or '.',"
-            " and start and end with a letter or digit",
-        )
+    require(bool(name), path, "required field is missing")
+    require(
+        len(name) <= 253 and _SUBDOMAIN.fullmatch(name) is not None,
+        path,
+        f"{name[:80]!r} must be lower-case letters, digits, '-' or '.',"
+        " and start and end with a letter or digit",
+    )
 
 
 def validate_label(name: str, path: str) -> None:
     """A DNS-1123 label of at most 63 characters: container names, namespaces, node names."""
-    if not name:
-        raise InvalidObjectError(path, "required field is missing")
-    if len(name) > 63 or not _LABEL.fullmatch(name):
-        raise InvalidObjectError(
+    require(bool(name), path, "required field is missing")
+    require(
+        len(name) <= 63 and _LABEL.fullmatch(name) is not None,
+        path,
+        f"{name[:80]!r} must be lower-case letters, digits or '-', at most 63,"
+        " and start and end with a letter or digit",
+    )
+
+
+def validate_qualified_name(name: str, path: str) -> None:
+    """The key of a label: a name of at most 63 characters, with ``<subdomain>/`` before it or not."""
+    prefix, slash, last = name.rpartition("/")
+    if slash:
+        validate_name(prefix, path)
+    require(
+        len(last) <= 63 and _QUALIFIED.fullmatch(last) is not None,
+        path,
+        f"{name[:80]!r} must be letters, digits, '-', '_' or '.', at most 63,"
+        " and start and end with a letter or digit",
+    )
+
+
+def validate_variable_name(name: str, path: str) -> None:
+    """The name of an environment variable: printable ASCII without ``=``."""
+    require(
+        _VARIABLE.fullmatch(name) is not None, path, "must be a variable name of printable ASCII without '='"
+    )
+
+
+def validate_key(key: str, path: str) -> None:
+    """A key of a ConfigMap or Secret, which is a file name."""
+    require(
+        len(key) <= 253 and _DATA_KEY.fullmatch(key) is not None and key not in (".", ".."),
+        path,
+        "a key must be letters, digits, '-', '_' or '.'",
+    )
+
+
+def validate_port(port: int | str, path: str) -> None:
+    """A port number, or the name of a port (IANA_SVC_NAME)."""
+    if isinstance(port, str):
+        require(
+            len(port) <= 15 and _PORT_NAME.fullmatch(port) is not None,
             path,
-            f"{name[:80]!r} must be lower-case letters, digits or '-', at most 63,"
-            " and start and end with a letter or digit",
+            f"{port[:40]!r} must be lower-case letters (at least one), digits or single '-' between them,"
+            " at most 15",
         )
+    else:
+        require(1 <= port <= 65535, path, "must be between 1 and 65535")
 
 
-def validate_pod(pod: Pod) -> None:
-    """Raises InvalidObjectError at the first rule that ``pod`` breaks."""
-    spec = pod.spec
-    if spec.node_name:
-        validate_label(spec.node_name, "spec.nodeName")
-    if not spec.containers:
-        raise InvalidObjectError("spec.containers", "at least one container is required")
-    if not 0 <= spec.termination_grace_period_seconds <= MAX_GRACE_SECONDS:
-        raise InvalidObjectError(
-            "spec.terminationGracePeriodSeconds", f"must be between 0 and {MAX_GRACE_SECONDS}"
-        )
-    _unique([c.name for c in spec.containers], "spec.containers", "name")
-    for index, container in enumerate(spec.containers):
-        _validate_container(container, f"spec.containers[{index}]", host_network=spec.host_network)
+def validate_ip(text: str, path: str) -> None:
+    """An IPv4 or IPv6 address."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, text)
+        except (OSError, ValueError):
+            continue
+        return
+    raise InvalidObjectError(path, f"{text[:80]!r} is not an IP address")
 
 
-def _validate_container(container: Container, path: str, *, host_network: bool) -> None:
-    validate_label(container.name, f"{path}.name")
-    if not container.image.strip() or any(c.isspace() for c in container.image):
-        raise InvalidObjectError(f"{path}.image", "must be an image reference without spaces")
-    if container.working_dir and not container.working_dir.startswith("/"):
-        raise InvalidObjectError(f"{path}.workingDir", "must be an absolute path")
-    for index, port in enumerate(container.ports):
-        for name, number in (("containerPort", port.container_port), ("hostPort", port.host_port or 1)):
-            if not 1 <= number <= 65535:
-                raise InvalidObjectError(f"{path}.ports[{index}].{name}", "must be between 1 and 65535")
-        if port.host_port and host_network and port.host_port != port.container_port:
-            raise InvalidObjectError(
-                f"{path}.ports[{index}].hostPort", "must equal containerPort where spec.hostNetwork is true"
-            )
-    for index, variable in enumerate(container.env):
-        _validate_env(variable, f"{path}.env[{index}]")
-    for index, source in enumerate(container.env_from):
-        if (source.config_map_ref is None) == (source.secret_ref is None):
-            raise InvalidObjectError(f"{path}.envFrom[{index}]", "set one of configMapRef and secretRef")
-    _validate_resources(container.resources, f"{path}.resources")
+def validate_range(number: int | None, low: int, high: int, path: str) -> None:
+    """A number from ``low`` to ``high``; None passes."""
+    require(number is None or low <= number <= high, path, f"must be between {low} and {high}")
 
 
-def _validate_env(variable: EnvVar, path: str) -> None:
-    if not variable.name or "=" in variable.name or "\0" in variable.name:
-        raise InvalidObjectError(f"{path}.name", "must be a variable name without '='")
-    if (source := variable.value_from) is not None:
-        if variable.value:
-            raise InvalidObjectError(f"{path}.valueFrom", "may not be set together with value")
-        if (source.config_map_key_ref is None) == (source.secret_key_ref is None):
-            raise InvalidObjectError(f"{path}.valueFrom", "set one of configMapKeyRef and secretKeyRef")
+def validate_no_backsteps(text: str, path: str) -> None:
+    """A path without ``..`` as a part of it."""
+    require(".." not in text.split("/"), path, "must not contain '..'")
+    require("\0" not in text, path, "must not contain a NUL")
 
 
-def _validate_resources(resources: ResourceRequirements, path: str) -> None:
-    amounts: dict[str, dict[str, float]] = {}
-    for side, values in (("limits", resources.limits), ("requests", resources.requests)):
-        for name, text in values.items():
-            try:
-                amounts.setdefault(name, {})[side] = parse_quantity(text)
-            except ValueError as error:
-                raise InvalidObjectError(f"{path}.{side}.{name}", str(error)) from None
-    for name, sides in amounts.items():
-        if sides.get("requests", 0) > sides.get("limits", float("inf")):
-            raise InvalidObjectError(f"{path}.requests.{name}", "must not be more than the limit")
+def validate_relative_path(text: str, path: str) -> None:
+    """A path that leads further down: neither absolute nor with ``..``."""
+    require(not text.startswith("/"), path, "must be a relative path")
+    validate_no_backsteps(text, path)
+
+
+def validate_quantity(text: str | int | float, path: str) -> int:
+    """A quantity that is not negative; in billionths."""
+    try:
+        return nano_quantity(text)
+    except ValueError as error:
+        raise InvalidObjectError(path, str(error)) from None
+
+
+def validate_unique(names: Iterable[str], path: str, field: str) -> None:
+    """No name is there twice; ``path`` is the list's, ``field`` the name's in each of its items."""
+    seen: set[str] = set()
+    for index, name in enumerate(names):
+        require(name not in seen, f"{path}[{index}].{field}", f"{name[:80]!r} is there twice")
+        seen.add(name)
 
 
 def validate_config_map(config_map: ConfigMap) -> None:
     """Keys are file names; a key stands in ``data`` or ``binaryData``, not in both."""
-    _data_keys(config_map.data, "data")
-    _data_keys(config_map.binary_data, "binaryData")
+    _validate_keys(config_map.data, "data")
+    _validate_keys(config_map.binary_data, "binaryData")
     if twice := sorted(config_map.data.keys() & config_map.binary_data.keys()):
         raise InvalidObjectError(f"binaryData.{twice[0]}", "the key stands in data too")
 
 
 def validate_secret(secret: Secret) -> None:
     """Keys are file names."""
-    _data_keys(secret.data, "data")
-    _data_keys(secret.string_data, "stringData")
+    _validate_keys(secret.data, "data")
+    _validate_keys(secret.string_data, "stringData")
 
 
-def _data_keys(keys: Iterable[str], path: str) -> None:
+def _validate_keys(keys: Iterable[str], path: str) -> None:
     for key in keys:
-        if len(key) > 253 or not _DATA_KEY.fullmatch(key) or key in (".", ".."):
-            raise InvalidObjectError(f"{path}.{key[:80]}", "a key must be letters, digits, '-', '_' or '.'")
-
-
-def _unique(names: list[str], path: str, field: str) -> None:
-    for index, name in enumerate(names):
-        if name in names[:index]:
-            raise InvalidObjectError(f"{path}[{index}].{field}", f"{name!r} is there twice")
+        validate_key(key, f"{path}.{key[:80]}")

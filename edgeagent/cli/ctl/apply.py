@@ -2,9 +2,12 @@
 
 import argparse
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from edgeagent.cli.ctl.errors import CommandError
+from edgeagent.api.objects.pod import Pod
+from edgeagent.api.objects.unsupported import unsupported
+from edgeagent.cli.ctl.errors import CommandError, complain
 from edgeagent.cli.ctl.files import read_files
 from edgeagent.cli.ctl.session import server_error, with_hub
 from edgeagent.cli.output import escape, name_of
@@ -17,11 +20,19 @@ if TYPE_CHECKING:
 def run(options: argparse.Namespace) -> int:
     """Create or change what the files hold."""
     manifests = read_files(options)
+    _warn(manifests)
     if options.dry_run == "client":
         for manifest in manifests:
             print(f"{name_of(manifest.object)} created (dry run)")
         return 0
     return with_hub(options, lambda hub: _apply_to(hub, manifests, dry_run=options.dry_run == "server"))
+
+
+def _warn(manifests: "Sequence[Manifest]") -> None:
+    """Tell, in kubectl's manner, what will keep a pod from being run."""
+    for manifest in manifests:
+        for problem in unsupported(manifest.object) if isinstance(manifest.object, Pod) else ():
+            complain(escape(f"Warning: {manifest.source}: {problem}; the node will not run this pod"))
 
 
 async def _apply_to(hub: "HubClient", manifests: "list[Manifest]", *, dry_run: bool) -> int:

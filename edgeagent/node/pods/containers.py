@@ -4,13 +4,13 @@ https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#restart-policy
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import msgspec
 
 from edgeagent.api.clock import parse_rfc3339, rfc3339
-from edgeagent.api.objects.container import Container
+from edgeagent.api.objects.container import Container, RestartPolicy
 from edgeagent.api.objects.pod import ContainerStateTerminated, PodSpec
+from edgeagent.api.objects.support import fields_of
 from edgeagent.api.runtime import LABEL_ATTEMPT, LABEL_CONTAINER, LABEL_SPEC_HASH, ContainerRecord
 from edgeagent.node.store.pods import ContainerHistory
 from edgeagent.wire.canonical import canonical_json, digest
@@ -56,12 +56,33 @@ class Leave:
 
 
 Decision = Create | Start | Replace | WaitUntil | Leave
-RestartPolicy = Literal["Always", "OnFailure", "Never"]
 
 
 def spec_hash(container: Container, spec: PodSpec) -> str:
-    """What tells whether a container must be replaced: everything of the spec that its creation uses."""
-    return digest(canonical_json([container, spec.host_network]))[:16]
+    """What tells whether a container must be replaced: everything of the spec that its creation uses.
+
+    What is not set leaves no trace, so that a newer edgeagent with more fields replaces nothing.
+    """
+    mounted = {mount.name for mount in container.volume_mounts}
+    around = msgspec.structs.replace(
+        spec,
+        containers=[],
+        init_containers=[],
+        volumes=[volume for volume in spec.volumes if volume.name in mounted],
+        **{name: getattr(_NOTHING, name) for name in _NOT_CONTAINERS},
+    )
+    parts: list[object] = [container, spec.host_network]
+    return digest(canonical_json(parts if around == _NOTHING else [*parts, around]))[:16]
+
+
+_NOTHING = PodSpec(containers=[])
+_NOT_CONTAINERS = (
+    "node_name", "restart_policy", "termination_grace_period_seconds", "active_deadline_seconds",
+    "host_network", "image_pull_secrets", "priority", "priority_class_name", "service_account_name", "os",
+    "host_users",
+    *(field.name for field in fields_of(PodSpec) if field.support != "works"),
+)  # fmt: skip
+"""The fields of a PodSpec that change nothing in a container that has been made."""
 
 
 def attempt_of(record: ContainerRecord) -> int:
@@ -92,7 +113,7 @@ def decide(
 ) -> Decision:
     """The next step for a container whose newest run is ``current``, once its end has been noted."""
     if current is None:
-        if history.last is not None and not _restarts(policy, history.last.exit_code):
+        if history.last is not None and not restarts(policy, history):
             return Leave(finished=True)
         return _again(history, now)
     changed = current.labels.get(LABEL_SPEC_HASH) != wanted_hash
@@ -102,7 +123,7 @@ def decide(
         return Start() if current.state == "created" else Leave(finished=False)
     if changed:
         return Create(max(history.restart_count, attempt_of(current)) + 1)
-    if history.last is not None and not _restarts(policy, history.last.exit_code):
+    if history.last is not None and not restarts(policy, history):
         return Leave(finished=True)
     if _backs_off(history, now):
         return WaitUntil(history.restart_at)
@@ -128,8 +149,10 @@ def back_off_seconds(history: ContainerHistory) -> float:
     return min(BACKOFF_CEILING_SECONDS, BACKOFF_FIRST_SECONDS * 2.0 ** min(history.crashes - 2, 20))
 
 
-def _restarts(policy: RestartPolicy, exit_code: int) -> bool:
-    return policy == "Always" or (policy == "OnFailure" and exit_code != 0)
+def restarts(policy: RestartPolicy, history: ContainerHistory) -> bool:
+    """Whether a container that has ended is run again."""
+    failed = history.last is not None and history.last.exit_code != 0
+    return history.again or policy == "Always" or (policy == "OnFailure" and failed)
 
 
 def note_end(current: ContainerRecord, history: ContainerHistory, now: float) -> ContainerHistory:

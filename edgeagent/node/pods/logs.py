@@ -1,10 +1,13 @@
 """Reading a container's log file: its last lines, joined and stripped of the runtime's prefix.
 
-The format is CRI's: ``<RFC 3339 time> <stdout|stderr> <P|F> <text>``, where P marks a part of a line.
+The format is CRI's: ``<RFC 3339 time> <stdout|stderr> <P|F> <text>``, where P marks a part of a line. Before
+the file come the rotated ones, ``<log>.1`` the newest (``edgeagent.node.pressure.logs`` makes them).
 """
 
+import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from pathlib import Path
 
 from edgeagent.api.errors import PermanentError
@@ -13,6 +16,8 @@ from edgeagent.wire.rpc import LogsResult
 BLOCK = 65536
 MAX_SCAN_BYTES = 16_000_000
 """How far back a log is searched for the lines asked for."""
+MAX_ROTATED = 100
+"""How many rotated files are looked for: as many as the configuration allows."""
 
 
 class LogError(PermanentError):
@@ -23,13 +28,16 @@ class LogError(PermanentError):
 
 
 def read_log(path: Path, *, tail_lines: int | None, timestamps: bool, limit: int) -> LogsResult:
-    """The last ``tail_lines`` lines (None: all), at most ``limit`` bytes of them; the end is what is kept."""
+    """The last ``tail_lines`` lines (None: all), at most ``limit`` bytes of them; the end is what is kept.
+
+    Rotated files are read too, as far as is needed. LogError where there is no log.
+    """
     kept = _Kept(limit)
     try:
-        with open(path, "rb") as file:
-            _collect(file.fileno(), kept, tail_lines, timestamps)
-    except FileNotFoundError:
-        raise LogError("NotFound", "the container has no log file (yet, or any more)") from None
+        with closing(_files_backwards(path)) as files:
+            if (newest := next(files, None)) is None:
+                raise LogError("NotFound", "the container has no log file (yet, or any more)")
+            _collect(_records_of_all(itertools.chain((newest,), files)), kept, tail_lines, timestamps)
     except OSError as error:
         raise LogError("InternalError", f"the log cannot be read: {error.strerror}") from None
     return LogsResult(text=b"".join(reversed(kept.pieces)), truncated=kept.truncated)
@@ -52,11 +60,11 @@ class _Kept:
             self.pieces.append(text)
 
 
-def _collect(descriptor: int, kept: _Kept, tail_lines: int | None, timestamps: bool) -> None:
+def _collect(records: Iterator[bytes | None], kept: _Kept, tail_lines: int | None, timestamps: bool) -> None:
     if tail_lines == 0:
         return
     lines, began = 0, b""  # the time of the oldest piece so far, which a line shows once
-    for record in _records_backwards(descriptor):
+    for record in records:
         if record is None:
             kept.truncated = True
             return
@@ -84,10 +92,50 @@ def _parsed(record: bytes) -> tuple[bytes, bytes, bool]:
     return time, text, tag != b"P"
 
 
-def _records_backwards(descriptor: int) -> Iterator[bytes | None]:
+def _files_backwards(path: Path) -> Generator[int, None, None]:
+    """A descriptor of each file of the log, the newest first, each open until the next is asked for.
+
+    While it is being read the log may be rotated, so that a file turns up again under its next name.
+    """
+    seen: set[tuple[int, int]] = set()
+    prefix = path.name + "."
+    try:
+        names = os.listdir(path.parent)
+    except FileNotFoundError:
+        return
+    ends = [name[len(prefix) :] for name in names if name.startswith(prefix)]
+    numbers = [int(end) for end in ends if end.isdecimal() and len(end) <= len(str(MAX_ROTATED))]
+    oldest = min(max(numbers, default=0), MAX_ROTATED)
+    # One more than there was: what is the oldest may by then have been renamed.
+    for file in (path, *(path.with_name(f"{prefix}{number}") for number in range(1, oldest + 2))):
+        try:
+            descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        try:
+            found = os.fstat(descriptor)
+            if (found.st_dev, found.st_ino) not in seen:
+                seen.add((found.st_dev, found.st_ino))
+                yield descriptor
+        finally:
+            os.close(descriptor)
+
+
+def _records_of_all(files: Iterator[int]) -> Iterator[bytes | None]:
+    """The records of all files as those of one; the bound of the search is for all together."""
+    room = MAX_SCAN_BYTES
+    for descriptor in files:
+        size = os.fstat(descriptor).st_size
+        yield from _records_backwards(descriptor, size, room)
+        if size > room:
+            return
+        room -= size
+
+
+def _records_backwards(descriptor: int, size: int, room: int) -> Iterator[bytes | None]:
     """The records, the last first, without their ends; None where the search stops before the first."""
-    position = os.fstat(descriptor).st_size
-    stop = max(0, position - MAX_SCAN_BYTES)
+    position = size
+    stop = max(0, position - room)
     parts: list[bytes] = []
     while position > stop:
         start = max(stop, position - BLOCK)

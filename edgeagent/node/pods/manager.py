@@ -2,20 +2,33 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+import random
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 
 from edgeagent.api.clock import Clock
 from edgeagent.api.errors import EdgeAgentError, PermanentError, TemporaryError
 from edgeagent.api.objects.config import ConfigMap, SealedSecret, Secret
+from edgeagent.api.objects.decode import KubernetesObject
 from edgeagent.api.objects.pod import Pod, PodStatus
-from edgeagent.api.runtime import LABEL_POD_NAME, LABEL_POD_NAMESPACE, LABEL_POD_UID, ContainerRecord
+from edgeagent.api.runtime import (
+    LABEL_POD_NAME,
+    LABEL_POD_NAMESPACE,
+    LABEL_POD_UID,
+    LABEL_STATIC,
+    ContainerRecord,
+)
 from edgeagent.node.events import EventRecorder
 from edgeagent.node.plugins.facades import AdmissionFacade, NetworkFacade, RuntimeFacade, UnsealerFacade
 from edgeagent.node.pods.exits import Exits
-from edgeagent.node.pods.means import Means
+from edgeagent.node.pods.lookup import Lookup
+from edgeagent.node.pods.means import Limits, Means, NodeFacts
+from edgeagent.node.pods.sandbox import Sandboxes
+from edgeagent.node.pods.volumes import Volumes
+from edgeagent.node.pods.wanted import WantedObjects, refers_to
 from edgeagent.node.pods.worker import PodWorker
 from edgeagent.node.store.desired import Change, DesiredState
 from edgeagent.node.store.pods import PodRecord, PodRecords
@@ -26,6 +39,7 @@ STEPS_AT_ONCE = 16
 """How many quick calls on the runtime may be under way; the others wait, so that no lane is flooded."""
 PULLS_AT_ONCE = 2
 STOPS_AT_ONCE = 8
+EXECS_AT_ONCE = 4
 """Pulls and stops take their time, and must leave room in the lane for everybody else."""
 LIST_RETRY_SECONDS = 2.0
 LIST_RETRY_CEILING_SECONDS = 60.0
@@ -58,12 +72,18 @@ class PodManager:
         host_ip: Callable[[], str],
         on_problem: Callable[[], None],
         resync_seconds: float,
+        rng: random.Random,
+        node: NodeFacts,
+        volumes: Volumes,
+        sandboxes: Sandboxes,
+        folder: Path,
     ) -> None:
         self._runtime = runtime
         self._clock = clock
         self._admissions = admissions
         self._unsealer = unsealer
-        self._desired = desired
+        self._desired = WantedObjects(desired)
+        self._volumes = volumes
         self._records = records
         self._reports = reports
         self._on_problem = on_problem
@@ -81,22 +101,30 @@ class PodManager:
         self.problem: tuple[str, str] | None = None
         self._means = Means(
             clock=clock,
+            rng=rng,
+            node=node,
             runtime=runtime,
             network=network,
+            volumes=volumes,
+            sandboxes=sandboxes,
+            folder=folder,
             events=events,
-            steps=asyncio.Semaphore(STEPS_AT_ONCE),
-            pulls=asyncio.Semaphore(PULLS_AT_ONCE),
-            stops=asyncio.Semaphore(STOPS_AT_ONCE),
-            asks=asyncio.Semaphore(STEPS_AT_ONCE),
-            wanted=self.wanted,
+            limits=Limits(
+                steps=asyncio.Semaphore(STEPS_AT_ONCE),
+                pulls=asyncio.Semaphore(PULLS_AT_ONCE),
+                stops=asyncio.Semaphore(STOPS_AT_ONCE),
+                execs=asyncio.Semaphore(EXECS_AT_ONCE),
+                asks=asyncio.Semaphore(STEPS_AT_ONCE),
+            ),
+            wanted=self._desired.pod,
+            static=self._desired.is_static,
             admit=self._admit,
-            find_config_map=lambda namespace: lambda name: self._find_config_map(namespace, name),
-            find_secret=lambda namespace: lambda name: self._find_secret(namespace, name),
+            lookup=self._lookup,
             containers=self.containers_of,
             observed=self._observe,
             vanished=self._vanish,
             ended=lambda uid: self._ended.get(uid, set()),
-            confirmed=lambda: desired.confirmed,
+            confirmed=lambda: desired.confirmed,  # a static pod is always as its file says
             record=records.by_uid.get,
             keep=self._keep,
             report=self._report,
@@ -191,24 +219,44 @@ class PodManager:
         """Desired state has a new generation."""
         for uid in change.changed | change.removed:
             self._admitted.pop(uid, None)
+        self._follow(change)
+
+    def static_changed(self, objects: Mapping[str, KubernetesObject]) -> None:
+        """The node's own folder holds just these objects, by uid; pods missing from them are taken down."""
+        change = self._desired.set_static(objects)
+        for uid in change.changed | change.removed:
+            self._admitted.pop(uid, None)
+        self._follow(change)
+
+    def _follow(self, change: Change) -> None:
+        self._desired.index()
+        moved = change.added | change.changed | change.removed
         for uid, worker in self._workers.items():
             worker.retry_now(changed=uid in change.changed)
+            if (pod := self._desired.pod(uid)) is not None and refers_to(pod, self._desired.names(moved)):
+                worker.refresh()
         if self._listed:
-            self._wake_all(change.added | change.changed | change.removed)
+            self._wake_all(moved)
 
     def _wake_all(self, which: Collection[str] | None = None) -> None:
         """A worker for every pod there is any trace of, or for those of ``which``.
 
         Nothing is taken for deleted without an index, nor for the sake of one out of an old snapshot.
         """
-        wanted = {uid for uid, found in self._desired.objects.items() if isinstance(found, Pod)}
-        traces: set[str] = set()
-        if self._desired.confirmed and self._desired.generation:
-            remembered = {uid for uid, record in self._records.by_uid.items() if not record.gone}
-            traces = (self._containers.keys() | remembered) - self._desired.unreadable.keys()
-        for uid in wanted | traces:
+        for uid in self._desired.pods().keys() | self._traces():
             if which is None or uid in which or uid not in self._workers:
                 self._wake(uid)
+
+    def _traces(self) -> set[str]:
+        """The pods that are desired no longer, of which something is left."""
+        traces = {uid: self._is_static(uid) for uid in self._containers}
+        for uid, record in self._records.by_uid.items():
+            if not record.gone:
+                traces[uid] = record.static
+        return {uid for uid, static in traces.items() if self._desired.may_remove(uid, static=static)}
+
+    def _is_static(self, uid: str) -> bool:
+        return any(LABEL_STATIC in container.labels for container in self._containers[uid].values())
 
     def _wake(self, uid: str) -> None:
         if self._ending:
@@ -239,8 +287,17 @@ class PodManager:
 
     def wanted(self, uid: str) -> Pod | None:
         """The pod as desired state has it, or None."""
-        found = self._desired.objects.get(uid)
-        return found if isinstance(found, Pod) else None
+        return self._desired.pod(uid)
+
+    def evict(self, uid: str, message: str, grace: float | None) -> None:
+        """End a pod because the node cannot bear it: ``Failed``, reason ``Evicted``."""
+        if (worker := self._workers.get(uid)) is not None:
+            worker.evict("Evicted", message, grace)
+
+    def relieved(self) -> None:
+        """The node is under pressure no longer: the pods that were evicted are run again."""
+        for worker in self._workers.values():
+            worker.come_back("Evicted")
 
     def containers_of(self, uid: str) -> list[ContainerRecord]:
         """What the runtime was last seen to hold of a pod."""
@@ -248,11 +305,7 @@ class PodManager:
 
     def statuses(self) -> list[tuple[Pod, PodStatus]]:
         """Every desired pod with its status, by namespace and name; ``Unknown`` until it was looked at."""
-        pairs = [
-            (found, self._status_of(uid))
-            for uid, found in self._desired.objects.items()
-            if isinstance(found, Pod)
-        ]
+        pairs = [(found, self._status_of(uid)) for uid, found in self._desired.pods().items()]
         return sorted(pairs, key=lambda pair: (pair[0].metadata.namespace, pair[0].metadata.name))
 
     def _status_of(self, uid: str) -> PodStatus:
@@ -288,7 +341,7 @@ class PodManager:
 
     async def _admit(self, pod: Pod) -> Pod:
         """The pod as the admission plugins let it run. PermanentError names rules and fields."""
-        digest = self._desired.entries[pod.metadata.uid].digest
+        digest = self._desired.digest(pod.metadata.uid)
         cached = self._admitted.get(pod.metadata.uid)
         if cached is not None and cached[0] == digest:
             return cached[1]
@@ -302,24 +355,26 @@ class PodManager:
         self._admitted[pod.metadata.uid] = (digest, admitted)
         return admitted
 
-    def _find_config_map(self, namespace: str, name: str) -> ConfigMap | None:
-        for found in self._desired.objects.values():
-            meta = found.metadata
-            if isinstance(found, ConfigMap) and (meta.namespace, meta.name) == (namespace, name):
-                return found
-        return None
+    def _lookup(self, pod: Pod) -> Lookup:
+        namespace, static = pod.metadata.namespace, self._desired.is_static(pod.metadata.uid)
 
-    async def _find_secret(self, namespace: str, name: str) -> Secret | None:
-        for found in self._desired.objects.values():
-            meta = found.metadata
-            if isinstance(found, SealedSecret) and (meta.namespace, meta.name) == (namespace, name):
-                if self._unsealer is None:
-                    raise PermanentError(
-                        f"secret {name!r} cannot be opened: no plugin for secrets is loaded",
-                        reason="CreateContainerConfigError",
-                    )
-                return await self._unsealer.unseal(found)
-        return None
+        def config_map(name: str) -> ConfigMap | None:
+            found = self._desired.find("ConfigMap", namespace, name, static=static)
+            return found if isinstance(found, ConfigMap) else None
+
+        async def secret(name: str) -> Secret | None:
+            found = self._desired.find("Secret", namespace, name, static=static)
+            return await self._unseal(found) if isinstance(found, SealedSecret) else _secret(found)
+
+        return Lookup(config_map, secret)
+
+    async def _unseal(self, sealed: SealedSecret) -> Secret:
+        if self._unsealer is None:
+            raise PermanentError(
+                f"secret {sealed.metadata.name!r} cannot be opened: no plugin for secrets is loaded",
+                reason="CreateContainerConfigError",
+            )
+        return await self._unsealer.unseal(sealed)
 
     def _keep(self, record: PodRecord) -> None:
         try:
@@ -362,7 +417,7 @@ class PodManager:
             labels = next(iter(containers.values())).labels
             if (labels.get(LABEL_POD_NAMESPACE), labels.get(LABEL_POD_NAME)) == key:
                 others.add(uid)
-        return not others <= self._desired.objects.keys()
+        return not others <= self._desired.pods().keys()
 
     def with_status(self, pod: Pod, status: PodStatus) -> Pod:
         """The pod as a reader sees it."""
@@ -374,3 +429,7 @@ class PodManager:
             if (pod.metadata.namespace, pod.metadata.name) == (namespace, name):
                 return self.with_status(pod, status)
         return None
+
+
+def _secret(found: KubernetesObject | None) -> Secret | None:
+    return found if isinstance(found, Secret) else None

@@ -1,8 +1,10 @@
 """What the workers of a node's pods work with: the manager fills it in, and holds what is behind it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from edgeagent.api.clock import Clock
 from edgeagent.api.errors import EdgeAgentError
@@ -10,8 +12,41 @@ from edgeagent.api.objects.pod import Pod, PodStatus
 from edgeagent.api.runtime import ContainerRecord
 from edgeagent.node.events import EventRecorder
 from edgeagent.node.plugins.facades import NetworkFacade, RuntimeFacade
-from edgeagent.node.pods.environment import FindConfigMap, FindSecret
+from edgeagent.node.pods.lookup import Lookup
+from edgeagent.node.pods.sandbox import Sandboxes
+from edgeagent.node.pods.volumes import Volumes
 from edgeagent.node.store.pods import PodRecord
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """The node as its pods see it. ``allocatable``: resources in base units; ``profiles``: seccomp's folder.
+
+    ``pids_limit`` holds for each container, 0 for none.
+    """
+
+    name: str = ""
+    allocatable: Mapping[str, float] = field(default_factory=dict)
+    pids_limit: int = 0
+    unsafe_sysctls: Sequence[str] = ()
+    profiles: Path = Path("/var/lib/edgeagent/seccomp")
+
+    @property
+    def memory(self) -> int:
+        """Bytes of memory."""
+        return int(self.allocatable.get("memory", 0))
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How many calls of a kind may be under way at once, over all pods."""
+
+    steps: asyncio.Semaphore
+    pulls: asyncio.Semaphore
+    stops: asyncio.Semaphore
+    execs: asyncio.Semaphore
+    asks: asyncio.Semaphore
+    """Questions to the other plugins, which have lanes of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,23 +54,26 @@ class Means:
     """What a worker works with; the same for all pods of a node."""
 
     clock: Clock
+    rng: random.Random
+    node: NodeFacts
     runtime: RuntimeFacade
     network: NetworkFacade | None
+    volumes: Volumes
+    sandboxes: Sandboxes
+    folder: Path
+    """Where what belongs to pods lies on disk, a folder for each uid."""
     events: EventRecorder
-    steps: asyncio.Semaphore
-    pulls: asyncio.Semaphore
-    stops: asyncio.Semaphore
+    limits: Limits
     wanted: Callable[[str], Pod | None]
+    static: Callable[[str], bool]
+    """Whether the pod comes from the node's own folder."""
     admit: Callable[[Pod], Awaitable[Pod]]
-    find_config_map: Callable[[str], FindConfigMap]
-    find_secret: Callable[[str], FindSecret]
+    lookup: Callable[[Pod], Lookup]
     containers: Callable[[str], list[ContainerRecord]]
     observed: Callable[[ContainerRecord], None]
     vanished: Callable[[ContainerRecord], None]
     ended: Callable[[str], set[str]]
     """Ids of a pod's containers whose process has ended and whose exit code is still to be asked for."""
-    asks: asyncio.Semaphore
-    """Bounds the questions to the other plugins, which have lanes of their own."""
     confirmed: Callable[[], bool]
     """Whether desired state is the newest accepted, or a copy of it that may be old."""
     record: Callable[[str], PodRecord | None]

@@ -3,14 +3,13 @@
 https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
 from edgeagent.api.clock import rfc3339
 from edgeagent.api.objects.base import Condition
-from edgeagent.api.objects.container import Container
 from edgeagent.api.objects.pod import (
     ContainerStateRunning,
     ContainerStateUnion,
@@ -21,7 +20,9 @@ from edgeagent.api.objects.pod import (
     PodStatus,
 )
 from edgeagent.api.runtime import ContainerRecord
-from edgeagent.node.pods.containers import attempt_of, back_off_seconds, has_ended, runs_of
+from edgeagent.node.pods.containers import attempt_of, back_off_seconds, has_ended, restarts, runs_of
+from edgeagent.node.pods.plan import Slot, slots
+from edgeagent.node.pods.qos import qos_class
 from edgeagent.node.store.pods import ContainerHistory, PodRecord
 
 
@@ -33,18 +34,25 @@ class Problem:
     message: str
 
 
+Judge = Callable[[Slot, ContainerRecord | None, ContainerHistory], bool]
+
+
 @dataclass(frozen=True, slots=True)
 class Observation:
     """What a status is computed from. ``waiting`` by container name; ``refused`` concerns the whole pod.
 
-    ``trouble`` is told beside it, and changes no container's state.
+    ``unprepared`` is what no container can be made without; ``trouble`` is told beside it, and changes no
+    container's state. ``started`` and ``ready`` judge a running container.
     """
 
     pod: Pod
     record: PodRecord
     containers: Sequence[ContainerRecord]
+    started: Judge
+    ready: Judge
     waiting: Mapping[str, Problem] = field(default_factory=dict)
     refused: Problem | None = None
+    unprepared: Problem | None = None
     trouble: Problem | None = None
     host_ip: str = ""
     pod_ips: Sequence[str] = ()
@@ -53,60 +61,57 @@ class Observation:
 
 def pod_status(seen: Observation, previous: PodStatus, now: float) -> PodStatus:
     """The status now; conditions keep their transition times where ``previous`` says the same."""
-    statuses = [_container_status(container, seen, now) for container in seen.pod.spec.containers]
-    phase = seen.record.phase or _phase(seen.pod, statuses)
-    ready = bool(statuses) and all(status.ready for status in statuses)
-    ips = list(seen.pod_ips) or ([seen.host_ip] if seen.host_ip and seen.pod.spec.host_network else [])
-    said = seen.refused or seen.trouble
+    places = list(slots(seen.pod.spec))
+    statuses = {slot.name: _container_status(slot, seen, now) for slot in places}
+    inits = [statuses[slot.name] for slot in places if slot.role != "main"]
+    mains = [statuses[slot.name] for slot in places if slot.role == "main"]
+    serving = [statuses[slot.name] for slot in places if slot.role != "init"]
+    phase = seen.record.phase or _phase(mains, initialized=seen.record.initialized)
+    ready = bool(serving) and all(status.ready for status in serving)
+    said = seen.refused or (
+        Problem(seen.record.reason, seen.record.message) if seen.record.reason else seen.trouble
+    )
     return PodStatus(
         phase=phase,  # type: ignore[arg-type]
-        conditions=_conditions(phase, ready, statuses, previous.conditions, now),
+        conditions=_conditions(seen, phase, ready, serving, previous.conditions, now),
         reason=said.reason if said else "",
         message=said.message if said else "",
         host_ip=seen.host_ip,
-        pod_ip=ips[0] if ips else "",
-        pod_ips=[PodIP(ip=ip) for ip in ips],
+        pod_ip=seen.pod_ips[0] if seen.pod_ips else "",
+        pod_ips=[PodIP(ip=ip) for ip in seen.pod_ips],
         start_time=rfc3339(seen.record.start_time) if seen.record.start_time else "",
-        container_statuses=statuses,
+        qos_class=qos_class(seen.pod),
+        init_container_statuses=inits,
+        container_statuses=mains,
         observed_generation=seen.pod.metadata.generation,
     )
 
 
-def final_phase(pod: Pod, histories: Mapping[str, ContainerHistory]) -> str:
-    """``Succeeded`` or ``Failed`` once every container has ended for good, else empty."""
-    ends = [histories[c.name].last for c in pod.spec.containers if c.name in histories]
-    codes = [end.exit_code for end in ends if end is not None]
-    if pod.spec.restart_policy == "Always" or len(codes) < len(pod.spec.containers):
-        return ""
-    if pod.spec.restart_policy == "OnFailure":
-        return "" if any(codes) else "Succeeded"
-    return "Failed" if any(codes) else "Succeeded"
-
-
-def _phase(pod: Pod, statuses: Sequence[ContainerStatus]) -> str:
+def _phase(mains: Sequence[ContainerStatus], *, initialized: bool) -> str:
     """Running once every container has been made and at least one has run; until then Pending."""
-    if statuses and all(s.state.running or s.state.terminated or s.last_state.terminated for s in statuses):
-        return "Running"
-    return "Pending"
+    begun = all(s.state.running or s.state.terminated or s.last_state.terminated for s in mains)
+    return "Running" if initialized and mains and begun else "Pending"
 
 
-def _container_status(container: Container, seen: Observation, now: float) -> ContainerStatus:
-    runs = runs_of(container.name, list(seen.containers))
+def _container_status(slot: Slot, seen: Observation, now: float) -> ContainerStatus:
+    runs = runs_of(slot.name, list(seen.containers))
     current = runs[0] if runs else None
-    history = _shown(seen.record.containers.get(container.name, ContainerHistory()), seen.runtime_name)
-    problem = seen.waiting.get(container.name) or seen.refused
-    state = _state(container.name, current, history, problem, seen.pod, now)
+    past = seen.record.containers.get(slot.name, ContainerHistory())
+    history = _shown(past, seen.runtime_name)
+    state = _state(slot, current, history, seen, now)
     last = ContainerStateUnion()
     if history.last is not None and state.terminated != history.last:
         last = ContainerStateUnion(terminated=history.last)
+    runs_now = state.running is not None
+    done = slot.role == "init" and state.terminated is not None and state.terminated.exit_code == 0
     return ContainerStatus(
-        name=container.name,
+        name=slot.name,
         state=state,
         last_state=last,
-        ready=state.running is not None,
-        started=state.running is not None,
+        ready=done or (runs_now and seen.ready(slot, current, past)),
+        started=runs_now and seen.started(slot, current, past),
         restart_count=max(history.restart_count, attempt_of(current) if current else 0),
-        image=container.image,
+        image=slot.container.image,
         image_id=current.image_id if current else "",
         container_id=f"{seen.runtime_name}://{current.id}" if current else "",
     )
@@ -121,53 +126,65 @@ def _shown(history: ContainerHistory, runtime_name: str) -> ContainerHistory:
 
 
 def _state(
-    name: str,
-    current: ContainerRecord | None,
-    history: ContainerHistory,
-    problem: Problem | None,
-    pod: Pod,
-    now: float,
+    slot: Slot, current: ContainerRecord | None, history: ContainerHistory, seen: Observation, now: float
 ) -> ContainerStateUnion:
     if current is not None and current.state == "running":
+        lifecycle = slot.container.lifecycle
+        if lifecycle is not None and lifecycle.post_start is not None and history.hooked_id != current.id:
+            # Kubernetes: not Running until the postStart hook has ended.
+            return _waiting("ContainerCreating", "")
         started = rfc3339(current.started_at) if current.started_at else ""
         return ContainerStateUnion(running=ContainerStateRunning(started_at=started))
-    if problem is not None:
-        return ContainerStateUnion(
-            waiting=ContainerStateWaiting(reason=problem.reason, message=problem.message)
-        )
+    if (problem := seen.waiting.get(slot.name) or seen.refused) is not None:
+        return _waiting(problem.reason, problem.message)
     over = current is None or has_ended(current, history)
-    if history.last is not None and over:
-        if history.restart_at > now and final_phase(pod, {}) == "" and _will_restart(pod, history):
-            meta, delay = pod.metadata, back_off_seconds(history)
-            which = f"container={name} pod={meta.name}_{meta.namespace}({meta.uid})"
-            message = f"back-off {delay:.0f}s restarting failed {which}"
-            return ContainerStateUnion(
-                waiting=ContainerStateWaiting(reason="CrashLoopBackOff", message=message)
-            )
+    if history.last is not None and over and not (history.again and slot.role == "init"):
+        if history.restart_at > now and not seen.record.phase and restarts(slot.policy, history):
+            meta, delay = seen.pod.metadata, back_off_seconds(history)
+            which = f"container={slot.name} pod={meta.name}_{meta.namespace}({meta.uid})"
+            return _waiting("CrashLoopBackOff", f"back-off {delay:.0f}s restarting failed {which}")
         return ContainerStateUnion(terminated=history.last)
-    return ContainerStateUnion(waiting=ContainerStateWaiting(reason="ContainerCreating"))
+    if seen.pod.spec.init_containers and not seen.record.initialized:
+        return _waiting("PodInitializing", seen.unprepared.message if seen.unprepared else "")
+    return _waiting("ContainerCreating", seen.unprepared.message if seen.unprepared else "")
 
 
-def _will_restart(pod: Pod, history: ContainerHistory) -> bool:
-    policy = pod.spec.restart_policy
-    failed = history.last is not None and history.last.exit_code != 0
-    return policy == "Always" or (policy == "OnFailure" and failed)
+def _waiting(reason: str, message: str) -> ContainerStateUnion:
+    return ContainerStateUnion(waiting=ContainerStateWaiting(reason=reason, message=message))
 
 
 def _conditions(
-    phase: str, ready: bool, statuses: Sequence[ContainerStatus], previous: Sequence[Condition], now: float
+    seen: Observation,
+    phase: str,
+    ready: bool,
+    serving: Sequence[ContainerStatus],
+    previous: Sequence[Condition],
+    now: float,
 ) -> list[Condition]:
-    unready = [status.name for status in statuses if not status.ready]
+    unready = " ".join(status.name for status in serving if not status.ready)
     if phase == "Succeeded":
         not_ready = ("PodCompleted", "")
+    elif phase == "Failed":
+        not_ready = ("PodFailed", "")
     else:
-        not_ready = ("ContainersNotReady", f"containers with unready status: [{' '.join(unready)}]")
+        not_ready = ("ContainersNotReady", f"containers with unready status: [{unready}]")
+    places = list(slots(seen.pod.spec))
+    inits = " ".join(slot.name for slot in places if slot.role != "main")
+    initialized = seen.record.initialized or not inits or phase == "Succeeded"
+    incomplete = f"containers with incomplete status: [{inits}]"
     wanted = [
-        ("Initialized", True, "", ""),
+        (
+            "Initialized",
+            initialized,
+            "ContainersNotInitialized",
+            incomplete,
+        ),
         ("Ready", ready, *not_ready),
         ("ContainersReady", ready, *not_ready),
         ("PodScheduled", True, "", ""),
     ]
+    if seen.refused is not None:
+        wanted.append(("Accepted", False, seen.refused.reason, seen.refused.message))
     before = {condition.type: condition for condition in previous}
     conditions = []
     for type_, good, reason, message in wanted:

@@ -7,7 +7,7 @@ import msgspec
 from edgeagent.api.errors import InvalidObjectError
 from edgeagent.api.objects.base import KubernetesStruct
 from edgeagent.api.objects.decode import decode_json
-from edgeagent.api.objects.pod import ContainerStateTerminated
+from edgeagent.api.objects.pod import ContainerStateTerminated, PodSpec
 from edgeagent.node.store.database import Database
 from edgeagent.wire.canonical import canonical_json
 
@@ -19,6 +19,8 @@ class ContainerHistory(KubernetesStruct, frozen=True):
 
     ``crashes`` counts the restarts in the current back-off series; ``restart_at`` (seconds since the
     epoch) is when the next run may begin; ``pulled_hash`` the spec whose image was last pulled.
+    ``hooked_id``, ``passed_id`` and ``ready_id`` are the last runs whose postStart hook ended well, that
+    passed their startup probe, and that were seen ready. ``again``: to be run once more, however it ended.
     """
 
     restart_count: int = 0
@@ -28,11 +30,19 @@ class ContainerHistory(KubernetesStruct, frozen=True):
     crashes: int = 0
     restart_at: float = 0
     pulled_hash: str = ""
+    hooked_id: str = ""
+    passed_id: str = ""
+    ready_id: str = ""
+    again: bool = False
 
 
 class PodRecord(KubernetesStruct, frozen=True):
     """One pod's past. ``phase`` is set once it has ended for good (``Succeeded`` or ``Failed``).
 
+    ``reason`` and ``message`` say why, where the node itself ended it. ``initialized``: its init containers
+    are done; ``restarted``: the machine was restarted since, so they are to be run anew. ``static``: the pod
+    comes from the node's own folder. ``spec`` is kept where stopping the pod needs more than its containers:
+    an order, or preStop hooks.
     ``gone``: nothing of the pod is left on the node; the record waits until the hub has been told.
     """
 
@@ -42,6 +52,12 @@ class PodRecord(KubernetesStruct, frozen=True):
     grace_seconds: int = 30
     start_time: float = 0
     phase: str = ""
+    reason: str = ""
+    message: str = ""
+    initialized: bool = False
+    restarted: bool = False
+    static: bool = False
+    spec: PodSpec | None = None
     host_network: bool = True
     gone: bool = False
     containers: dict[str, ContainerHistory] = {}
@@ -79,7 +95,7 @@ class PodRecords:
                 name: msgspec.structs.replace(history, crashes=0, restart_at=0.0)
                 for name, history in record.containers.items()
             }
-            self.put(msgspec.structs.replace(record, containers=histories))
+            self.put(msgspec.structs.replace(record, containers=histories, restarted=True))
 
     def remove(self, uid: str) -> None:
         """Forget a pod."""

@@ -1,5 +1,8 @@
 """YAML and JSON text to plain data and back, bounded: the one user of PyYAML.
 
+Node and operator must read a manifest alike, so they read it here. The node does so in a child process
+(``edgeagent.node.static.child``), and the agent itself never imports this module.
+
 Reads what Kubernetes tools read, which is YAML's JSON-like part: mappings with text keys, sequences, text,
 numbers, booleans and null. Dates stay text, ``1:30`` is no number, a key that stands twice is refused, and
 a document that would unfold beyond ``MAX_VALUES`` by its aliases is refused before it is unfolded.
@@ -13,12 +16,8 @@ from typing import Any
 
 import yaml
 
-from edgeagent.api.errors import EdgeAgentError
+from edgeagent.wire.jsonio import MAX_DEPTH, MAX_VALUES, DocumentError, read_json
 
-MAX_DEPTH = 64
-"""How deep mappings and sequences may be nested."""
-MAX_VALUES = 100_000
-"""How many values one document may hold, each alias counted as all that it stands for."""
 MAX_DOCUMENTS = 1000
 """How many documents one text may hold."""
 
@@ -31,15 +30,6 @@ _FLOAT = re.compile(
     r"^(?:[-+]?(?:[0-9][0-9_]*)\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[-+]?\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?"
     r"|[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
 )
-
-
-class YamlError(EdgeAgentError):
-    """The text is not what it should be. ``document`` counts from 1; 0 where the whole text is meant."""
-
-    def __init__(self, document: int, problem: str) -> None:
-        super().__init__(f"document {document}: {problem}" if document else problem)
-        self.document = document
-        self.problem = problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +68,14 @@ _ManifestLoader.add_constructor(_STANDARD + "int", _construct_int)
 
 
 def read_documents(text: bytes) -> Iterator[Document]:
-    """The documents of ``text`` that are not empty, one by one; raises YamlError."""
+    """The documents of ``text`` that are not empty, one by one; raises DocumentError."""
     try:
         decoded = text.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise YamlError(0, f"not UTF-8 text (byte {error.start})") from None
+        raise DocumentError(0, f"not UTF-8 text (byte {error.start})") from None
     if decoded.lstrip().startswith("{"):
         try:
-            data = _read_json(decoded)
+            data = read_json(decoded)
         except json.JSONDecodeError as error:
             json_problem: str | None = f"line {error.lineno}, column {error.colno}: {error.msg} (JSON)"
         else:
@@ -106,7 +96,7 @@ def read_documents(text: bytes) -> Iterator[Document]:
                 _check_node(node, number)
                 data = loader.construct_document(node)
             except (yaml.YAMLError, ValueError, LookupError, RecursionError) as error:
-                raise YamlError(number, _problem(error)) from None
+                raise DocumentError(number, _problem(error)) from None
             if data is not None:
                 yield Document(number, data)
     finally:
@@ -123,18 +113,20 @@ def _check_shape(text: str, json_problem: str | None) -> None:
             if isinstance(event, yaml.DocumentStartEvent):
                 number, depth, values = number + 1, 0, 0
                 if number > MAX_DOCUMENTS:
-                    raise YamlError(number, f"more than {MAX_DOCUMENTS} documents")
+                    raise DocumentError(number, f"more than {MAX_DOCUMENTS} documents")
             elif isinstance(event, yaml.CollectionStartEvent):
                 depth += 1
                 if depth > MAX_DEPTH:
-                    raise YamlError(number, f"{_place(event.start_mark)}nested more than {MAX_DEPTH} deep")
+                    raise DocumentError(
+                        number, f"{_place(event.start_mark)}nested more than {MAX_DEPTH} deep"
+                    )
             elif isinstance(event, yaml.CollectionEndEvent):
                 depth -= 1
             values += isinstance(event, yaml.NodeEvent)
             if values > MAX_VALUES:
-                raise YamlError(number, f"more than {MAX_VALUES} values")
+                raise DocumentError(number, f"more than {MAX_VALUES} values")
     except yaml.YAMLError as error:
-        raise YamlError(max(number, 1), json_problem or _problem(error)) from None
+        raise DocumentError(max(number, 1), json_problem or _problem(error)) from None
     finally:
         loader.dispose()
 
@@ -146,13 +138,15 @@ def _check_node(root: Any, number: int) -> None:
 
     def size(node: Any, path: str, depth: int) -> int:
         if id(node) in open_nodes:
-            raise YamlError(
+            raise DocumentError(
                 number, f"{_place(node.start_mark)}{_at(path)}an alias refers to what it is part of"
             )
         if (known := sizes.get(id(node))) is not None:
             return known
         if depth > MAX_DEPTH:
-            raise YamlError(number, f"{_place(node.start_mark)}{_at(path)}nested more than {MAX_DEPTH} deep")
+            raise DocumentError(
+                number, f"{_place(node.start_mark)}{_at(path)}nested more than {MAX_DEPTH} deep"
+            )
         open_nodes.add(id(node))
         total = 1
         if isinstance(node, yaml.MappingNode):
@@ -161,7 +155,7 @@ def _check_node(root: Any, number: int) -> None:
             for key, value in node.value:
                 name = _key(key, path, number)
                 if name in seen:
-                    raise YamlError(
+                    raise DocumentError(
                         number,
                         f"{_place(key.start_mark)}{_at(path)}duplicate key {name!r} "
                         f"(first on line {seen[name].line + 1})",
@@ -175,7 +169,9 @@ def _check_node(root: Any, number: int) -> None:
         elif node.tag not in _SCALARS:
             raise _foreign(node, path, number)
         if total > MAX_VALUES:
-            raise YamlError(number, f"{_at(path)}more than {MAX_VALUES} values once its aliases are unfolded")
+            raise DocumentError(
+                number, f"{_at(path)}more than {MAX_VALUES} values once its aliases are unfolded"
+            )
         open_nodes.discard(id(node))
         sizes[id(node)] = total
         return total
@@ -190,7 +186,7 @@ def _key(key: Any, path: str, number: int) -> str:
         return str(key.value)
     kind = key.tag.removeprefix(_STANDARD) if key.tag in _SCALARS else "collection"
     shown = f" ({key.value[:40]!r}, to be put in quotes)" if isinstance(key.value, str) else ""
-    raise YamlError(number, f"{_place(key.start_mark)}{_at(path)}a key must be str, got {kind}{shown}")
+    raise DocumentError(number, f"{_place(key.start_mark)}{_at(path)}a key must be str, got {kind}{shown}")
 
 
 def _check_tag(node: Any, name: str, path: str, number: int) -> None:
@@ -198,9 +194,9 @@ def _check_tag(node: Any, name: str, path: str, number: int) -> None:
         raise _foreign(node, path, number)
 
 
-def _foreign(node: Any, path: str, number: int) -> YamlError:
+def _foreign(node: Any, path: str, number: int) -> DocumentError:
     tag = str(node.tag).replace(_STANDARD, "!!")[:80]
-    return YamlError(number, f"{_place(node.start_mark)}{_at(path)}the tag {tag!r} has no place here")
+    return DocumentError(number, f"{_place(node.start_mark)}{_at(path)}the tag {tag!r} has no place here")
 
 
 def _at(path: str) -> str:
@@ -220,50 +216,6 @@ def _problem(error: Exception) -> str:
     if isinstance(error, yaml.reader.ReaderError):
         return f"the character at position {error.position} is not allowed in YAML"
     return " ".join(str(error).split())
-
-
-def _read_json(text: str) -> object:
-    try:
-        data = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
-    except RecursionError:
-        raise YamlError(1, "nested too deeply") from None
-    except json.JSONDecodeError:
-        raise
-    except ValueError as error:  # a number of more digits than Python converts
-        raise YamlError(1, str(error)) from None
-    _check_data(data)
-    return data
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise YamlError(1, f"duplicate key {next(n for i, n in enumerate(names) if n in names[:i])!r}")
-    return made
-
-
-def _no_constant(name: str) -> object:
-    raise YamlError(1, f"{name} is no JSON number")
-
-
-def _check_data(data: object) -> None:
-    level = [data]
-    count = 0
-    for depth in range(MAX_DEPTH + 2):
-        if not level:
-            return
-        count += len(level)
-        if count > MAX_VALUES:
-            raise YamlError(1, f"more than {MAX_VALUES} values")
-        if depth > MAX_DEPTH:
-            raise YamlError(1, f"nested more than {MAX_DEPTH} deep")
-        level = [
-            value
-            for item in level
-            if isinstance(item, dict | list)
-            for value in (item.values() if isinstance(item, dict) else item)
-        ]
 
 
 class _ManifestDumper(_Dumper):  # type: ignore[misc]

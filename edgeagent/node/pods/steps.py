@@ -1,0 +1,253 @@
+"""The steps of one container: made, started, hooked, stopped, removed. Each can be taken again."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace as changed
+
+import msgspec
+
+from edgeagent.api.errors import EdgeAgentError, PermanentError
+from edgeagent.api.objects.pod import Pod
+from edgeagent.api.objects.probe import LifecycleHandler
+from edgeagent.api.runtime import LABEL_SPEC_HASH, ContainerRecord, ExecResult, Image, Mount
+from edgeagent.node.pods import containers as decisions
+from edgeagent.node.pods.config import Surroundings, container_config, pause_config
+from edgeagent.node.pods.environment import resolve_environment
+from edgeagent.node.pods.images import pull, pull_credentials, pull_policy, require_present
+from edgeagent.node.pods.plan import Slot
+from edgeagent.node.pods.podstate import PAUSE, PodState
+from edgeagent.node.pods.probes import ProbeTarget, perform
+from edgeagent.node.pods.sandbox import container_mounts
+from edgeagent.node.pods.security import container_security, needs_image
+from edgeagent.node.pods.termination import prepare_message, remove_messages, termination_mount
+
+POST_START_SECONDS = 24 * 3600.0
+"""Kubernetes sets no limit; a hook that hangs for a day is taken for one that failed."""
+LEAST_GRACE_SECONDS = 2
+"""What a container is left with to end in, where its preStop hook took all of the grace period."""
+
+
+class Steps:
+    """The steps for the containers of one pod. ``idle`` names those whose step may be cut off now."""
+
+    def __init__(self, state: PodState) -> None:
+        self._state = state
+        self._means = state.means
+        self.idle: set[str] = set()
+
+    @contextlib.contextmanager
+    def _interruptible(self, name: str) -> Iterator[None]:
+        """What is under way changes nothing on the node that would be missed if it is not waited for."""
+        self.idle.add(name)
+        try:
+            yield
+        finally:
+            self.idle.discard(name)
+
+    async def create(
+        self, pod: Pod, slot: Slot, attempt: int, wanted: str, runs: Sequence[ContainerRecord]
+    ) -> None:
+        """Make run number ``attempt`` and start it."""
+        state, name = self._state, slot.name
+        is_changed = bool(runs) and runs[0].labels.get(LABEL_SPEC_HASH) != wanted
+        lookup = self._means.lookup(pod)
+        async with self._means.limits.asks:
+            environment = await resolve_environment(slot.container, state.facts(pod), lookup)
+        policy = pull_policy(slot.container)
+        if policy == "Always" and state.history(pod, name).pulled_hash != wanted:
+            await self._pull(pod, slot)
+        elif policy == "Never":
+            await require_present(self._means.runtime, slot.container)
+        image = await self._image(pod, slot)
+        around = changed(
+            self._surroundings(pod),
+            environment=environment,
+            security=container_security(pod, slot.container, image, self._means.node.profiles),
+            mounts=await self._mounts(pod, slot, attempt, environment),
+        )
+        config = container_config(pod, slot.container, around, attempt=attempt, wanted=wanted)
+        try:
+            async with self._means.limits.steps:
+                made = await self._means.runtime.create_container(config)
+        except PermanentError as error:
+            if error.reason != "ImageNotPresent" or policy == "Never":
+                raise
+            await self._pull(pod, slot)
+            async with self._means.limits.steps:
+                made = await self._means.runtime.create_container(config)
+        self._means.observed(made)
+        state.event(pod, "Normal", "Created", f"Created container {name}", name)
+        history = state.history(pod, name)
+        crashes = 0 if is_changed else history.crashes
+        state.remember(
+            pod,
+            name,
+            msgspec.structs.replace(
+                history, restart_count=attempt, pulled_hash=wanted, crashes=crashes, again=False
+            ),
+        )
+        await self.start(pod, slot, made)
+        # The run before this one stays for `logs --previous`; what is older goes.
+        with contextlib.suppress(EdgeAgentError):  # remove_strays comes back to it
+            for old in runs[1:]:
+                await self.remove(old)
+        remove_messages(self._means.folder, state.uid, name, keep=attempt)
+
+    def _surroundings(self, pod: Pod) -> Surroundings:
+        state = self._state
+        if state.sandbox is None:
+            raise PermanentError("the pod was not prepared", reason="CreateContainerError")
+        return Surroundings(
+            sandbox=state.sandbox,
+            attachment=state.attachment,
+            pause=state.pause.id if state.pause is not None else "",
+            static=self._means.static(state.uid),
+            pids_limit=self._means.node.pids_limit,
+            memory=self._means.node.memory,
+            unsafe_sysctls=self._means.node.unsafe_sysctls,
+        )
+
+    async def _mounts(self, pod: Pod, slot: Slot, attempt: int, environment: dict[str, str]) -> list[Mount]:
+        state, container = self._state, slot.container
+        assert state.sandbox is not None
+        mounts = await self._means.volumes.mounts(pod, container, environment)
+        message = prepare_message(self._means.folder, state.uid, slot.name, attempt)
+        return [*container_mounts(state.sandbox, container), *mounts, termination_mount(container, message)]
+
+    async def _image(self, pod: Pod, slot: Slot) -> Image | None:
+        """The image, where the security context has to know its user."""
+        if not needs_image(pod, slot.container):
+            return None
+        found = await self._means.runtime.find_image(slot.container.image)
+        if found is None:
+            await self._pull(pod, slot)
+            found = await self._means.runtime.find_image(slot.container.image)
+        return found
+
+    async def _pull(self, pod: Pod, slot: Slot) -> None:
+        state, container = self._state, slot.container
+        state.event(pod, "Normal", "Pulling", f"Pulling image {container.image}", container.name)
+        state.report(pod)  # it may take hours
+        credentials, missing = await pull_credentials(pod, container.image, self._means.lookup(pod))
+        for warning in missing:
+            state.event(pod, "Warning", "FailedToRetrieveImagePullSecret", warning)
+        with self._interruptible(container.name):
+            async with self._means.limits.pulls:
+                await pull(self._means.runtime, container, credentials)
+        state.event(pod, "Normal", "Pulled", f"Pulled image {container.image}", container.name)
+
+    async def start(self, pod: Pod, slot: Slot, current: ContainerRecord) -> None:
+        """Start a run that was made, and run its postStart hook."""
+        state, name = self._state, slot.name
+        try:
+            async with self._means.limits.steps:
+                started = await self._means.runtime.start_container(current.id)
+        except PermanentError as error:
+            history = decisions.note_start_error(
+                current, str(error), state.history(pod, name), self._means.clock.now()
+            )
+            state.retries.pop(name, None)
+            state.remember(pod, name, history)
+            state.event(pod, "Warning", "Failed", f"Error: {error}", name)
+            return
+        state.retries.pop(name, None)
+        history = msgspec.structs.replace(state.history(pod, name), started_id=started.id)
+        state.fresh.add(started.id)
+        state.remember(pod, name, history)
+        self._means.observed(started)
+        state.report(pod)
+        state.event(pod, "Normal", "Started", f"Started container {name}", name)
+        await self.post_start(pod, slot, started)
+
+    async def post_start(self, pod: Pod, slot: Slot, current: ContainerRecord) -> None:
+        """Run the postStart hook of a running container, if any; where it fails, stop the container."""
+        state, lifecycle = self._state, slot.container.lifecycle
+        if lifecycle is None or lifecycle.post_start is None:
+            return
+        with self._interruptible(slot.name):
+            problem = await self._hook(pod, slot, current, lifecycle.post_start, POST_START_SECONDS)
+        if problem is None:
+            history = msgspec.structs.replace(state.history(pod, slot.name), hooked_id=current.id)
+            state.remember(pod, slot.name, history)
+            return
+        state.event(pod, "Warning", "FailedPostStartHook", f"PostStartHook failed: {problem}", slot.name)
+        await self.stop(pod, slot, current, "FailedPostStartHook", pod.spec.termination_grace_period_seconds)
+
+    async def _hook(
+        self, pod: Pod, slot: Slot, current: ContainerRecord, handler: LifecycleHandler, seconds: float
+    ) -> str | None:
+        """Run a hook; why it failed, or None."""
+        target = self.target(pod, slot, current)
+        outcome = await perform(handler, target, seconds, sleep=self._means.clock.sleep)
+        return None if outcome.success else outcome.message
+
+    def target(self, pod: Pod, slot: Slot, current: ContainerRecord) -> ProbeTarget:
+        """Where the probes and hooks of a run find it."""
+
+        async def execute(command: list[str], seconds: float) -> ExecResult:
+            return await self._means.runtime.exec_container(current.id, command, seconds)
+
+        ips = self._state.ips(pod)
+        return ProbeTarget(container=slot.container, host=ips[0] if ips else "", exec=execute)
+
+    async def replace(self, pod: Pod, slot: Slot, current: ContainerRecord) -> None:
+        """Stop a run whose spec has changed; what follows makes the next."""
+        state = self._state
+        message = f"Container {slot.name} definition changed, will be restarted"
+        if current.state == "created":  # it never ran: nothing has ended
+            state.event(pod, "Normal", "Killing", message, slot.name)
+            await self.remove(current)
+            return
+        ended = await self.stop(pod, slot, current, message, pod.spec.termination_grace_period_seconds)
+        noted = decisions.note_stopped(ended, state.history(pod, slot.name), self._means.clock.now())
+        state.remember(pod, slot.name, noted)
+
+    async def stop(
+        self, pod: Pod | None, slot: Slot | None, current: ContainerRecord, why: str, grace: float
+    ) -> ContainerRecord:
+        """Run the preStop hook, then stop the container; both within ``grace`` seconds."""
+        state = self._state
+        name = slot.name if slot is not None else ""
+        if why and pod is not None:
+            state.event(pod, "Normal", "Killing", why, name)
+        lifecycle = slot.container.lifecycle if slot is not None else None
+        if pod and slot and lifecycle is not None and lifecycle.pre_stop is not None and grace > 0:
+            began = self._means.clock.monotonic()
+            problem = await self._hook(pod, slot, current, lifecycle.pre_stop, grace)
+            if problem is not None:
+                state.event(pod, "Warning", "FailedPreStopHook", f"PreStopHook failed: {problem}", name)
+            grace = max(LEAST_GRACE_SECONDS, grace - (self._means.clock.monotonic() - began))
+        async with self._means.limits.stops:
+            ended = await self._means.runtime.stop_container(current.id, round(grace))
+        ended = msgspec.structs.replace(ended, labels=current.labels)
+        self._means.observed(ended)
+        return ended
+
+    async def remove(self, container: ContainerRecord) -> None:
+        """Remove a container, by force if it runs."""
+        async with self._means.limits.steps:
+            await self._means.runtime.remove_container(container.id)
+        self._means.vanished(container)
+
+    async def ensure_pause(self, pod: Pod) -> None:
+        """See to it that the container that holds the process namespace runs, where the pod wants one."""
+        state = self._state
+        state.pause = None
+        runs = decisions.runs_of(PAUSE, self._means.containers(state.uid))
+        if state.sandbox is None or not state.sandbox.needs_pause:
+            for run in runs:
+                await self.remove(run)
+            return
+        if runs and runs[0].state == "running":
+            state.pause = runs[0]
+            return
+        attempt = decisions.attempt_of(runs[0]) + 1 if runs else 0
+        config = pause_config(pod, PAUSE, self._surroundings(pod), attempt=attempt)
+        async with self._means.limits.steps:
+            made = await self._means.runtime.create_container(config)
+            self._means.observed(made)
+            started = await self._means.runtime.start_container(made.id)
+        self._means.observed(started)
+        state.pause = started
+        for run in runs:
+            await self.remove(run)

@@ -1,0 +1,195 @@
+"""Making, refreshing, showing and removing the volumes of pods."""
+
+import asyncio
+import os
+import shutil
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from edgeagent.api.errors import PermanentError, TemporaryError
+from edgeagent.api.objects.container import Container
+from edgeagent.api.objects.pod import Pod
+from edgeagent.api.objects.volume import Volume, VolumeMount
+from edgeagent.api.quantity import parse_quantity
+from edgeagent.api.runtime import Mount
+from edgeagent.node.pods.expansion import expand_strict
+from edgeagent.node.pods.lookup import Lookup, PodFacts
+from edgeagent.node.pods.volumes.atomic import write_payload
+from edgeagent.node.pods.volumes.hostpath import check_host_path
+from edgeagent.node.pods.volumes.mounter import Mounter, file_system_of
+from edgeagent.node.pods.volumes.ownership import give_to_group
+from edgeagent.node.pods.volumes.payload import Payload, holds_secret, payload_of
+from edgeagent.node.pods.volumes.subpath import open_below
+from edgeagent.node.pods.volumes.usage import VolumeUsage, measure
+
+_PROPAGATION = {"HostToContainer": "rslave", "Bidirectional": "rshared"}
+_IN_MEMORY = frozenset({"tmpfs", "ramfs"})
+
+
+class Volumes:
+    """The volumes of all pods. Calls for one pod must not overlap.
+
+    ``disk`` is ``<state_dir>/pods``, ``memory`` is ``<run_dir>/pods``; ``host`` is where hostPath begins.
+    """
+
+    def __init__(self, *, disk: Path, memory: Path, host: Path, mounter: Mounter) -> None:
+        self._disk = disk
+        self._memory = memory
+        self._host = host
+        self._mounter = mounter
+
+    async def prepare(self, facts: PodFacts, lookup: Lookup) -> bool:
+        """Make what is missing and bring what is live up to date; says whether any file changed.
+
+        PermanentError or TemporaryError, mostly with reason ``FailedMount``, names volume and problem.
+        """
+        pod, changed = facts.pod, False
+        for volume in pod.spec.volumes:
+            with _explained(f'volume "{volume.name}"'):
+                payload = await payload_of(volume, facts, lookup)
+                if payload is not None:
+                    changed |= await self._show(pod, volume, payload)
+                elif volume.host_path is not None:
+                    check_host_path(volume.host_path, self._host)
+                else:
+                    await self._empty(pod, volume)
+        return changed
+
+    async def _show(self, pod: Pod, volume: Volume, payload: Payload) -> bool:
+        folder = self._folder(pod.metadata.uid, volume)
+        if not folder.is_dir():
+            folder.mkdir(parents=True, mode=0o755)
+        if holds_secret(volume) and file_system_of(folder) not in _IN_MEMORY:
+            await self._mounter.mount_tmpfs(folder, "mode=0755")
+        context = pod.spec.security_context
+        return write_payload(folder, payload, context.fs_group if context is not None else None)
+
+    async def _empty(self, pod: Pod, volume: Volume) -> None:
+        folder = self._folder(pod.metadata.uid, volume)
+        source = volume.empty_dir
+        if not folder.is_dir():
+            folder.mkdir(parents=True, mode=0o755)
+            folder.chmod(0o777)
+        elif source is None or source.medium != "Memory":
+            return
+        if source is not None and source.medium == "Memory":
+            if folder in await self._mounter.mounts_below(folder):
+                return
+            size = self._size(pod, volume)
+            await self._mounter.mount_tmpfs(folder, f"mode=0777,size={size}" if size else "mode=0777")
+        await asyncio.to_thread(give_to_group, folder, pod.spec.security_context)
+
+    def _size(self, pod: Pod, volume: Volume) -> int:
+        """How large an emptyDir in memory may grow: its own limit, else the pod's; 0: no limit."""
+        limits = [parse_quantity(c.resources.limits.get("memory", 0)) for c in pod.spec.containers]
+        together = sum(limits) if limits and all(limits) else 0.0
+        own = parse_quantity(volume.empty_dir.size_limit or 0) if volume.empty_dir is not None else 0.0
+        return int(min(own, together) if own and together else own or together)
+
+    def _folder(self, uid: str, volume: Volume) -> Path:
+        in_memory = holds_secret(volume) or (
+            volume.empty_dir is not None and volume.empty_dir.medium == "Memory"
+        )
+        return _safe(self._memory if in_memory else self._disk, uid) / "volumes" / volume.name
+
+    async def mounts(self, pod: Pod, container: Container, environment: Mapping[str, str]) -> list[Mount]:
+        """How ``container`` sees the pod's volumes; PermanentError (``CreateContainerConfigError``)."""
+        volumes = {volume.name: volume for volume in pod.spec.volumes}
+        return [
+            await self._mount(pod, container, volumes[mount.name], mount, number, environment)
+            for number, mount in enumerate(container.volume_mounts)
+        ]
+
+    async def _mount(
+        self,
+        pod: Pod,
+        container: Container,
+        volume: Volume,
+        mount: VolumeMount,
+        number: int,
+        environment: Mapping[str, str],
+    ) -> Mount:
+        uid = pod.metadata.uid
+        if volume.host_path is not None:
+            source = self._host / volume.host_path.path.lstrip("/")
+        else:
+            source = self._folder(uid, volume)
+        below = expand_strict(mount.sub_path_expr, environment) if mount.sub_path_expr else mount.sub_path
+        if below:
+            source = await self._bound(uid, source, below, f"{container.name}-{number}-{volume.name}")
+        made_of_files = not (volume.host_path or volume.empty_dir)
+        return Mount(
+            source=str(source),
+            destination=mount.mount_path,
+            read_only=mount.read_only or made_of_files,
+            propagation=_PROPAGATION.get(mount.mount_propagation, "private"),  # type: ignore[arg-type]
+        )
+
+    async def _bound(self, uid: str, volume: Path, below: str, name: str) -> Path:
+        """A mount point that shows the part ``below`` of a volume, whatever becomes of the way to it."""
+        files = volume / "..data"
+        base = files.resolve() if files.is_symlink() else volume
+        target = _safe(self._memory, uid) / "subpaths" / name
+        for point in await self._mounter.mounts_below(target):
+            await self._mounter.unmount(point)
+        descriptor = open_below(base, below)
+        try:
+            _make_mount_point(target, folder=stat.S_ISDIR(os.fstat(descriptor).st_mode))
+            await self._mounter.bind(f"/proc/{os.getpid()}/fd/{descriptor}", target)
+        finally:
+            os.close(descriptor)
+        return target
+
+    async def tear_down(self, uid: str) -> None:
+        """Unmount and remove all volumes of a pod; what is not there is no error."""
+        for base in (self._memory, self._disk):
+            folder = _safe(base, uid)
+            if not folder.is_dir():
+                continue
+            for part in ("subpaths", "volumes"):
+                if not (folder / part).is_dir():
+                    continue
+                for point in await self._mounter.mounts_below(folder / part):
+                    await self._mounter.unmount(point)
+                with _explained("the pod's volumes cannot be removed"):
+                    await asyncio.to_thread(shutil.rmtree, folder / part)
+            if not any(folder.iterdir()):
+                folder.rmdir()
+
+    def leftovers(self) -> set[str]:
+        """The uids of all pods that have anything here."""
+        bases = [base for base in (self._disk, self._memory) if base.is_dir()]
+        return {entry.name for base in bases for entry in base.iterdir() if entry.is_dir()}
+
+    async def usage(self, pod: Pod) -> VolumeUsage:
+        """What the pod's emptyDir volumes on disk hold."""
+        folders = {
+            volume.name: self._folder(pod.metadata.uid, volume)
+            for volume in pod.spec.volumes
+            if volume.empty_dir is not None and volume.empty_dir.medium != "Memory"
+        }
+        return await asyncio.to_thread(measure, folders) if folders else VolumeUsage()
+
+
+def _make_mount_point(target: Path, *, folder: bool) -> None:
+    if target.is_dir():
+        target.rmdir()
+    target.unlink(missing_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+    target.mkdir() if folder else target.touch()
+
+
+def _safe(base: Path, uid: str) -> Path:
+    if not uid or "/" in uid or uid.startswith("."):
+        raise PermanentError(f"{uid[:80]!r} cannot be a folder's name", reason="InvalidArgument")
+    return base / uid
+
+
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise TemporaryError(f"{what}: {error.strerror}", reason="FailedMount") from None

@@ -1,0 +1,102 @@
+"""What pressure needs to know of the pods that run, and how it has one evicted."""
+
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from edgeagent.api.objects.base import ObjectReference
+
+QosClass = Literal["Guaranteed", "Burstable", "BestEffort"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunningContainer:
+    """A container that runs. ``pid``: its main process on the host. ``log_path``: empty where it has no log.
+
+    ``requests``: in base units, as far as given. ``storage_limit``: of ephemeral storage, None for none.
+    """
+
+    name: str
+    id: str
+    pid: int
+    log_path: str = ""
+    requests: Mapping[str, float] = field(default_factory=dict)
+    storage_limit: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunningPod:
+    """A pod with at least one container running, in plain values.
+
+    ``critical``: never evicted (static, or of a system priority). ``requests`` are the whole pod's, in base
+    units, under ``memory`` and ``ephemeral-storage``. ``volume_limits``: the ``sizeLimit`` of each emptyDir
+    that has one, by volume name. ``storage_limit``: the pod's limit of ephemeral storage, None for none.
+    """
+
+    uid: str
+    namespace: str
+    name: str
+    containers: Sequence[RunningContainer]
+    priority: int = 0
+    qos: QosClass = "BestEffort"
+    critical: bool = False
+    grace_seconds: int = 30
+    requests: Mapping[str, float] = field(default_factory=dict)
+    volume_limits: Mapping[str, float] = field(default_factory=dict)
+    storage_limit: float | None = None
+
+    @property
+    def reference(self) -> ObjectReference:
+        """The pod as an event names it."""
+        return ObjectReference(kind="Pod", namespace=self.namespace, name=self.name, uid=self.uid)
+
+    @property
+    def has_storage_limits(self) -> bool:
+        """Whether its disk usage can be a reason of its own to evict it."""
+        limits = (self.storage_limit, *(container.storage_limit for container in self.containers))
+        return bool(self.volume_limits) or any(limit is not None for limit in limits)
+
+
+@dataclass(frozen=True, slots=True)
+class DiskUsage:
+    """What a pod has on disk, in bytes: emptyDir ``volumes`` by name, and ``containers`` by name (writable
+    layer and logs). ``memory_volumes`` are those of ``volumes`` that are memory, not disk. ``inodes`` in all.
+    """
+
+    volumes: Mapping[str, int] = field(default_factory=dict)
+    containers: Mapping[str, int] = field(default_factory=dict)
+    memory_volumes: frozenset[str] = frozenset()
+    inodes: int = 0
+
+    @property
+    def total(self) -> int:
+        """What evicting the pod gives back."""
+        on_disk = (size for name, size in self.volumes.items() if name not in self.memory_volumes)
+        return sum(on_disk) + sum(self.containers.values())
+
+
+class PodsUnderPressure(Protocol):
+    """The pod lifecycle, as pressure sees it. Called on the loop."""
+
+    def running(self) -> Sequence[RunningPod]:
+        """All pods with a running container. Called at every look: answers from memory."""
+
+    async def disk_usage(self, pods: Sequence[RunningPod]) -> Mapping[str, DiskUsage]:
+        """By uid, what these pods have on disk; those that cannot be measured are left out.
+
+        May raise TemporaryError or PermanentError.
+        """
+
+    def evict(self, uid: str, message: str, grace_seconds: int) -> Awaitable[None]:
+        """End the pod within ``grace_seconds`` (0: at once) and give back its volumes and writable layers.
+
+        Its phase becomes ``Failed``, the reason ``Evicted``, with ``message``. Done when the space is free.
+        To cancel it is to wait no longer. May be asked again for a pod that is being evicted.
+        """
+
+
+class Reclaimer(Protocol):
+    """Frees disk space without ending a container that runs."""
+
+    async def reclaim(self) -> None:
+        """Free what can be freed. May raise TemporaryError or PermanentError."""

@@ -1,0 +1,80 @@
+"""Reading the eviction signals: two lines of /proc and one statvfs(2) for each file system.
+
+``memory.available`` is the kernel's own MemAvailable, not kubelet's capacity less working set: it knows what
+can be reclaimed, costs one small file, and is there without the memory controller, which boards often boot
+without.
+"""
+
+import os
+from pathlib import Path
+
+from edgeagent.node.pressure.thresholds import Reading, Readings, Signal
+
+_SMALL_FILE_BYTES = 65536
+
+
+class SignalReader:
+    """Reads all signals at once. ``root``: where /proc is found. ``nodefs`` and ``imagefs``: folders on the
+    file systems with the agent's state and with the runtime's images; None while the latter is not known.
+    """
+
+    def __init__(self, *, root: Path, nodefs: Path, imagefs: Path | None = None) -> None:
+        self._proc = root / "proc"
+        self._nodefs = nodefs
+        self.imagefs = imagefs
+
+    def read(self) -> Readings:
+        """Every signal that this machine has, now."""
+        readings: dict[Signal, Reading] = {}
+        if memory := _memory(read_small(self._proc / "meminfo")):
+            readings["memory.available"] = memory
+        if pids := self._pids():
+            readings["pid.available"] = pids
+        self._add_disk(readings, self._nodefs, "nodefs.available", "nodefs.inodesFree")
+        if self.imagefs is not None:
+            self._add_disk(readings, self.imagefs, "imagefs.available", "imagefs.inodesFree")
+        return readings
+
+    def _pids(self) -> Reading | None:
+        limits = [
+            int(text) for name in ("pid_max", "threads-max")
+            if (text := read_small(self._proc / "sys/kernel" / name).strip()).isdigit()
+        ]  # fmt: skip
+        _, _, tasks = read_small(self._proc / "loadavg").partition("/")
+        count = tasks.partition(" ")[0]
+        if not limits or not count.isdigit():
+            return None
+        return Reading(available=max(0, min(limits) - int(count)), capacity=min(limits))
+
+    @staticmethod
+    def _add_disk(readings: dict[Signal, Reading], folder: Path, space: Signal, inodes: Signal) -> None:
+        try:
+            found = os.statvfs(folder)
+        except OSError:
+            return
+        if found.f_blocks:
+            # f_bavail: what root alone could use is not counted, as in df(1) and in kubelet.
+            readings[space] = Reading(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize)
+        if found.f_files:  # 0 on file systems that make inodes as they need them
+            readings[inodes] = Reading(found.f_ffree, found.f_files)
+
+
+def read_small(path: Path) -> str:
+    """The beginning of a file of the kernel's; empty where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(_SMALL_FILE_BYTES).decode("ascii", "replace")
+    except OSError:
+        return ""
+
+
+def _memory(text: str) -> Reading | None:
+    kibibytes = {}
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        amount = value.split()[:1]
+        if name in ("MemTotal", "MemAvailable") and amount and amount[0].isdigit():
+            kibibytes[name] = int(amount[0])
+    if len(kibibytes) < 2:
+        return None
+    return Reading(kibibytes["MemAvailable"] * 1024, kibibytes["MemTotal"] * 1024)

@@ -1,0 +1,66 @@
+"""YAML to JSON, in a process of its own: ``python -m edgeagent.node.static.child``.
+
+Standard input and output are JSON. In: file name → text. Out: file name → ``{"documents": [[number, data],
+…]}`` or ``{"error": text}``. What PyYAML takes of memory, and what a big document leaves behind in the
+allocator (17 MB for one of 1.4 MB), ends with the process; the agent keeps none of it.
+"""
+
+import sys
+from collections.abc import Mapping
+
+import msgspec
+
+from edgeagent.api.objects.decode import MAX_OBJECT_BYTES
+from edgeagent.wire.jsonio import DocumentError
+from edgeagent.wire.yamlio import read_documents
+
+
+def main() -> int:
+    """The program."""
+    texts = msgspec.json.decode(sys.stdin.buffer.read(), type=dict[str, str])
+    sys.stdout.buffer.write(msgspec.json.encode(convert(texts)))
+    return 0
+
+
+def convert(texts: Mapping[str, str]) -> dict[str, Mapping[str, object]]:
+    """What is written for these texts."""
+    return {name: _read(text.encode()) for name, text in texts.items()}
+
+
+def _read(text: bytes) -> Mapping[str, object]:
+    documents: list[tuple[int, msgspec.Raw]] = []
+    try:
+        for document in read_documents(text):
+            documents.append((document.number, _encoded(document.number, document.data)))
+    except DocumentError as error:
+        return {"error": str(error)}
+    return {"documents": documents}
+
+
+def _encoded(number: int, data: object) -> msgspec.Raw:
+    _check_unfolded(number, data)
+    try:
+        return msgspec.Raw(msgspec.json.encode(data))
+    except (ValueError, OverflowError) as error:  # half of a surrogate pair, a number of too many digits
+        raise DocumentError(number, f"holds what JSON cannot: {error}") from None
+
+
+def _check_unfolded(number: int, data: object) -> None:
+    """Refuse a document that a few long texts and many aliases would make larger than any object may be."""
+    size = 0
+    level = [data]
+    while level:
+        item = level.pop()
+        match item:
+            case dict():
+                level += [*item.keys(), *item.values()]
+            case list():
+                level += item
+            case str():
+                size += len(item)
+        if size > MAX_OBJECT_BYTES:
+            raise DocumentError(number, f"more than {MAX_OBJECT_BYTES} bytes once its aliases are unfolded")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,410 @@
+"""The manager as a whole: what it does, in which order, and what it leaves alone.
+
+https://kubernetes.io/docs/concepts/scheduling-eviction/node-pressure-eviction/
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from edgeagent.api.errors import TemporaryError
+from edgeagent.api.objects.base import ObjectReference
+from edgeagent.node.config import EvictionSection
+from edgeagent.node.pressure.cgroups import CgroupUsage
+from edgeagent.node.pressure.conditions import PressureCondition
+from edgeagent.node.pressure.logs import LogRotator
+from edgeagent.node.pressure.manager import PressureManager, PressureParts
+from edgeagent.node.pressure.pods import DiskUsage, RunningContainer, RunningPod
+from edgeagent.node.pressure.psi import MemoryStalls
+from edgeagent.node.pressure.thresholds import Reading, Readings, Signal
+from edgeagent.testing.clock import ManualClock
+
+MI = 1 << 20
+ROOMY: dict[Signal, Reading] = {
+    "memory.available": Reading(8000 * MI, 8192 * MI),
+    "nodefs.available": Reading(90_000 * MI, 100_000 * MI),
+    "nodefs.inodesFree": Reading(9e6, 1e7),
+    "pid.available": Reading(4_000_000, 4_194_304),
+}
+
+
+@dataclass
+class Node:
+    """A machine whose signals are as they are set, and whose pods give back what they use when evicted."""
+
+    clock: ManualClock = field(default_factory=ManualClock)
+    readings: dict[Signal, Reading] = field(default_factory=lambda: dict(ROOMY))
+    pods: dict[str, RunningPod] = field(default_factory=dict)
+    memory: dict[str, int] = field(default_factory=dict)
+    pids: dict[str, int] = field(default_factory=dict)
+    disk: dict[str, DiskUsage] = field(default_factory=dict)
+    evicted: list[tuple[str, int]] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+    shown: list[set[str]] = field(default_factory=list)
+    reclaimed: list[str] = field(default_factory=list)
+    frees: dict[str, int] = field(default_factory=dict)
+    relieved: int = 0
+    looks: int = 0
+    measured: int = 0
+    restored: int = 0
+    hangs: bool = False
+    fails: bool = False
+    stall: Callable[[], None] = lambda: None
+
+    def add(self, uid: str, **more: object) -> None:
+        """Run a pod of one container."""
+        container = RunningContainer("main", f"id-{uid}", 1)
+        values = {"uid": uid, "namespace": "default", "name": uid, "containers": [container], **more}
+        self.pods[uid] = RunningPod(**values)  # type: ignore[arg-type]
+
+    def set(self, signal: Signal, available: float) -> None:
+        """Let so much be available."""
+        self.readings[signal] = Reading(available, self.readings[signal].capacity)
+
+    def free(self, signal: Signal, amount: float) -> None:
+        """Let so much more be available."""
+        self.set(signal, self.readings[signal].available + amount)
+
+    def signals(self) -> Readings:
+        """Read them."""
+        self.looks += 1
+        return dict(self.readings)
+
+    def measure(self, container: RunningContainer) -> CgroupUsage:
+        """Read a cgroup."""
+        uid = container.id.removeprefix("id-")
+        return CgroupUsage(self.memory.get(uid), self.pids.get(uid))
+
+    def running(self) -> Sequence[RunningPod]:
+        """List the pods."""
+        return list(self.pods.values())
+
+    async def disk_usage(self, pods: Sequence[RunningPod]) -> Mapping[str, DiskUsage]:
+        """Walk the folders."""
+        self.measured += 1
+        return {pod.uid: self.disk[pod.uid] for pod in pods if pod.uid in self.disk}
+
+    async def evict(self, uid: str, message: str, grace_seconds: int) -> None:
+        """End the pod; all that it used is free."""
+        self.evicted.append((uid, grace_seconds))
+        self.messages.append(message)
+        if self.hangs:
+            await self.clock.sleep(1e6)
+        if self.fails:
+            raise TemporaryError("the runtime does not answer")
+        del self.pods[uid]
+        self.free("memory.available", self.memory.pop(uid, 0))
+        self.free("nodefs.available", self.disk.pop(uid, DiskUsage()).total)
+
+    def record(self, about: ObjectReference, type_: str, reason: str, message: str) -> None:
+        """Take an event."""
+        self.said.append(f"{about.kind} {reason}")
+
+    def restore(self) -> bool:
+        """Count."""
+        self.restored += 1
+        return True
+
+    def on_conditions(self, conditions: Sequence[PressureCondition]) -> None:
+        """Note what is true."""
+        self.shown.append({one.type for one in conditions if one.status})
+
+    def on_relief(self) -> None:
+        """Count."""
+        self.relieved += 1
+
+    def stalls(self, on_stall: Callable[[], None]) -> MemoryStalls:
+        """Tell nothing by itself."""
+        self.stall = on_stall
+
+        def no_kernel() -> int:
+            raise FileNotFoundError(2, "No such file or directory")
+
+        return MemoryStalls(no_kernel, on_stall)
+
+
+class Step:
+    """A reclaimer that frees disk space."""
+
+    def __init__(self, node: Node, name: str, frees: int) -> None:
+        self._node, self._name, self._frees = node, name, frees
+
+    async def reclaim(self) -> None:
+        """Free it, once."""
+        self._node.reclaimed.append(self._name)
+        self._node.free("nodefs.available", self._frees)
+        self._frees = 0
+
+
+class Rotator(LogRotator):
+    """Has no logs to rotate, and notes when the rotated ones go."""
+
+    def __init__(self, node: Node) -> None:
+        async def reopen(container_id: str) -> None:
+            raise AssertionError
+
+        super().__init__(reopen, max_bytes=1, max_files=2)
+        self._node = node
+
+    def drop_rotated(self, pods: object) -> None:
+        """Note it."""
+        self._node.reclaimed.append("logs")
+
+
+Scenario = Callable[[Node, PressureManager], Awaitable[None]]
+
+
+def play(
+    scenario: Scenario, node: Node, config: EvictionSection | None = None, steps: Sequence[Step] = ()
+) -> None:
+    async def whole() -> None:
+        parts = PressureParts(
+            clock=node.clock, signals=node.signals, measure=node.measure, pods=node, logs=Rotator(node),
+            images=None, reclaimers=steps, reserve=node, events=node,
+            node=ObjectReference(kind="Node", name="n1"), on_conditions=node.on_conditions,
+            on_relief=node.on_relief, stalls=node.stalls,
+        )  # fmt: skip
+        manager = PressureManager(config or EvictionSection(), parts)
+        running = asyncio.create_task(manager.run())
+        await node.clock.settle()
+        try:
+            await scenario(node, manager)
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(whole())
+
+
+def test_an_idle_node_is_looked_at_every_five_minutes() -> None:
+    async def scenario(node: Node, manager: PressureManager) -> None:
+        node.readings["memory.available"] = Reading(80_000 * MI, 81_920 * MI)
+        await node.clock.advance(300)
+        before = node.looks
+        await node.clock.advance(3000)
+        assert node.looks - before == 10
+        assert (node.evicted, node.said, node.shown) == ([], [], [])
+        assert [one.status for one in manager.conditions] == [False] * 3
+
+    play(scenario, Node())
+
+
+def test_memory_pressure_evicts_one_pod_at_a_look_until_there_is_enough() -> None:
+    node = Node()
+    for number, uid in enumerate("abc"):
+        node.add(uid, priority=number)
+        node.memory[uid] = 60 * MI
+    node.set("memory.available", 10 * MI)
+
+    async def scenario(node: Node, manager: PressureManager) -> None:
+        assert node.evicted == [("a", 0)], "hard: at once, and without grace"
+        assert node.shown == [{"MemoryPressure"}]
+        assert manager.admits("BestEffort", critical=False) == "The node had condition: [MemoryPressure]. "
+        await node.clock.advance(9.9)
+        assert len(node.evicted) == 1
+        await node.clock.advance(0.1)
+        assert node.evicted == [("a", 0), ("b", 0)]
+        assert node.readings["memory.available"].available == 130 * MI
+        assert node.messages[0].startswith(
+            "The node was low on resource: memory. Threshold quantity: 5%, 100Mi, available: 10240Ki. "
+            "Container main was using 61440Ki, request is 0, has larger consumption of memory. "
+        )
+        assert node.relieved == 0
+        await node.clock.advance(299)
+        assert node.shown == [{"MemoryPressure"}]
+        await node.clock.advance(22)
+        assert node.shown == [{"MemoryPressure"}, set()]
+        assert (node.relieved, len(node.evicted)) == (1, 2)
+        assert [word for word in node.said if word.startswith("Node")] == [
+            "Node NodeHasInsufficientMemory", "Node EvictionThresholdMet", "Node NodeHasSufficientMemory",
+        ]  # fmt: skip
+
+    play(scenario, node)
+
+
+def test_a_soft_threshold_gives_grace() -> None:
+    config = EvictionSection(
+        soft={"memory.available": "500Mi"},
+        soft_grace_period={"memory.available": "1m"},
+        max_pod_grace_period=20,
+    )
+    node = Node()
+    node.add("a")
+    node.memory["a"] = 1000 * MI
+    node.set("memory.available", 400 * MI)
+
+    async def scenario(node: Node, manager: PressureManager) -> None:
+        await node.clock.advance(59)
+        assert node.evicted == []
+        await node.clock.advance(1)
+        assert node.evicted == [("a", 20)]
+
+    play(scenario, node, config)
+
+
+def test_on_a_full_disk_everything_else_goes_before_a_pod() -> None:
+    node = Node()
+    node.add("a")
+    node.disk["a"] = DiskUsage(containers={"main": 9000 * MI})
+    node.set("nodefs.available", 1000 * MI)
+    steps = [Step(node, "dead containers", 4000 * MI), Step(node, "images", 6000 * MI), Step(node, "more", 1)]
+
+    async def scenario(node: Node, manager: PressureManager) -> None:
+        assert node.reclaimed == ["logs", "dead containers", "images"]
+        assert node.evicted == []
+        assert node.shown == [{"DiskPressure"}]
+
+    play(scenario, node, steps=steps)
+
+
+def test_a_disk_that_others_filled_leaves_every_pod_running() -> None:
+    node = Node()
+    for uid in "abc":
+        node.add(uid)
+        node.disk[uid] = DiskUsage(containers={"main": 5 * MI})
+    node.set("nodefs.available", 0)
+
+    async def scenario(node: Node, manager: PressureManager) -> None:
+        await node.clock.advance(3600)
+        assert node.evicted == []
+        assert set(node.pods) == set("abc")
+        assert manager.admits("Guaranteed", critical=False)
+        assert node.restored > 100
+        assert node.measured <= 61, "folders are not walked through all the time"
+        assert len(node.said) == 2, "a full disk is not filled with events"
+
+    play(scenario, node)
+
+
+def test_the_pod_that_filled_the_disk_is_evicted_and_the_others_stay() -> None:
+    node = Node()
+    for uid, used in (("a", 5), ("hog", 20_000), ("b", 50)):
+        node.add(uid, priority=100 if uid == "hog" else 0)
+        node.disk[uid] = DiskUsage(volumes={"data": used * MI})
+    node.set("nodefs.available", 0)
+
+    async def scenario(node: Node, manager: PressureManager) -> None:
+        await node.clock.advance(1000)
+        assert node.evicted == [("hog", 0)]
+        assert (node.relieved, node.shown) == (1, [{"DiskPressure"}, set()])
+
+    play(scenario, node)
+
+
+def test_without_process_ids_the_least_important_pod_goes() -> None:
+    node = Node()
+    node.add("many", priority=1)
+    node.add("few")
+    node.add("static", priority=-1, critical=True)
+    node.pids = {"many": 9000, "few": 10, "static": 10}
+    node.set("pid.available", 100)
+
+    async def scenario(node: Node, manager: PressureManager) -> None:
+        assert node.evicted == [("few", 0)]
+        await node.clock.advance(20)
+        assert node.evicted == [("few", 0), ("many", 0)]
+
+    play(scenario, node)
+
+
+def test_a_limit_exceeded_evicts_that_pod_alone() -> None:
+    node = Node()
+    node.add("a", volume_limits={"cache": 10.0 * MI})
+    node.add("b")
+    node.disk = {"a": DiskUsage({"cache": 5 * MI}), "b": DiskUsage({"cache": 500 * MI})}
+
+    async def scenario(node: Node, manager: PressureManager) -> None:
+        await node.clock.advance(120)
+        assert node.evicted == []
+        node.disk["a"] = DiskUsage({"cache": 11 * MI})
+        await node.clock.advance(60)
+        assert node.evicted == [("a", 0)]
+        assert node.messages == ['Usage of EmptyDir volume "cache" exceeds the limit "10240Ki". ']
+        assert node.shown == []
+        count = node.measured
+        await node.clock.advance(3600)
+        assert node.measured == count, "without limits nothing is measured"
+
+    play(scenario, node)
+
+
+@pytest.mark.parametrize("how", ["hangs", "fails"])
+def test_a_pod_that_does_not_end_keeps_nobody_else(how: str) -> None:
+    node = Node()
+    node.add("stuck")
+    node.add("next", priority=1)
+    node.memory = {"stuck": 60 * MI, "next": 600 * MI}
+    node.set("memory.available", 10 * MI)
+    setattr(node, how, True)
+
+    async def scenario(node: Node, manager: PressureManager) -> None:
+        assert node.evicted == [("stuck", 0)]
+        await node.clock.advance(59)
+        setattr(node, how, False)
+        await node.clock.advance(11)
+        assert node.evicted[-1] == ("next", 0)
+
+    play(scenario, node)
+
+
+def test_the_kernels_word_brings_a_look_at_once_but_no_storm() -> None:
+    async def scenario(node: Node, manager: PressureManager) -> None:
+        await node.clock.advance(5)
+        before = node.looks
+        for _ in range(5):
+            node.stall()
+            await node.clock.advance(0.1)
+        assert node.looks == before + 1
+        node.add("a")
+        node.memory["a"] = 600 * MI
+        node.set("memory.available", 50 * MI)
+        await node.clock.advance(1)
+        node.stall()
+        await node.clock.settle()
+        assert node.evicted == [("a", 0)]
+
+    play(scenario, Node())
+
+
+def test_pods_that_were_evicted_before_a_restart_come_back_too() -> None:
+    async def scenario(node: Node, manager: PressureManager) -> None:
+        await node.clock.advance(299)
+        assert node.relieved == 0
+        await node.clock.advance(1)
+        assert node.relieved == 1
+        await node.clock.advance(3600)
+        assert node.relieved == 1
+
+    play(scenario, Node())
+
+
+def test_no_relief_while_pressure_lasts() -> None:
+    node = Node()
+    node.set("nodefs.available", 0)
+
+    async def scenario(node: Node, manager: PressureManager) -> None:
+        await node.clock.advance(1000)
+        assert node.relieved == 0
+        node.set("nodefs.available", 50_000 * MI)
+        await node.clock.advance(290)
+        assert node.relieved == 0
+        await node.clock.advance(20)
+        assert node.relieved == 1
+
+    play(scenario, node)
+
+
+def test_being_cancelled_during_an_eviction_leaves_nothing_behind(tmp_path: Path) -> None:
+    node = Node(hangs=True)
+    node.add("a")
+    node.memory["a"] = 60 * MI
+    node.set("memory.available", 10 * MI)
+
+    async def scenario(node: Node, manager: PressureManager) -> None:
+        assert node.evicted == [("a", 0)]
+
+    play(scenario, node)
