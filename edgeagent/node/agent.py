@@ -28,6 +28,10 @@ from edgeagent.node.pods.manager import PodManager, Reports
 from edgeagent.node.pods.means import NodeFacts
 from edgeagent.node.pods.sandbox import Sandboxes, run_program
 from edgeagent.node.pods.volumes import SystemMounter, Volumes
+from edgeagent.node.pressure.conditions import PressureCondition
+from edgeagent.node.pressure.manager import PressureManager
+from edgeagent.node.pressure.signals import SignalReader
+from edgeagent.node.pressurewiring import PressureMeans, make_pressure_manager
 from edgeagent.node.reads import NodeReads
 from edgeagent.node.static.folder import StaticPods
 from edgeagent.node.static.kept import KeptFiles
@@ -37,6 +41,7 @@ from edgeagent.node.store.database import Database
 from edgeagent.node.store.desired import Change, DesiredState, get_meta, set_meta
 from edgeagent.node.store.outbox import Outbox
 from edgeagent.node.store.pods import PodRecord, PodRecords
+from edgeagent.node.store.reserve import Reserve
 from edgeagent.wire.canonical import canonical_json, digest
 from edgeagent.wire.join import parse_broker
 from edgeagent.wire.reports import PodReport, mirror_of
@@ -92,6 +97,7 @@ class Agent:
         self._plugins.load()
         # The runtime's worker takes its time to start: meanwhile the store is read.
         self._prepare()
+        self._reserve = Reserve(config.state_dir / "agent.reserve", config.agent.reserve_bytes)
         self._database = self._open_database()
         self._desired = DesiredState(self._database, now=clock.now())
         if identity is not None:
@@ -109,6 +115,7 @@ class Agent:
             node=name, outbox=self._outbox, clock=clock, rng=rng, on_append=self._events_appended
         )
         self._pods = self._pod_manager()
+        self._pressure = self._pressure_manager()
         self._static = self._static_pods()
         self._reads = NodeReads(name=name, pods=self._pods, status=self.status, events=self._events.recent)
         self._local = LocalApi(config.run_dir / "api.sock", self._reads, agent_status=self.summary)
@@ -119,6 +126,7 @@ class Agent:
             return None
         disk, memory = self._config.state_dir / "pods", self._config.run_dir / "pods"
         mounter = SystemMounter()
+        self._volumes = Volumes(disk=disk, memory=memory, host=self._world.root, mounter=mounter)
         return PodManager(
             clock=self._world.clock,
             runtime=runtime,
@@ -135,12 +143,39 @@ class Agent:
             resync_seconds=self._config.agent.resync_seconds,
             rng=self._world.rng,
             node=self._node_facts(),
-            volumes=Volumes(disk=disk, memory=memory, host=self._world.root, mounter=mounter),
+            volumes=self._volumes,
             sandboxes=Sandboxes(
                 disk=disk, run=memory, root=self._world.root, mounter=mounter, runner=run_program
             ),
             folder=disk,
         )
+
+    def _pressure_manager(self) -> PressureManager | None:
+        runtime, clock = self._plugins.runtime(), self._world.clock
+        if self._pods is None or runtime is None:
+            return None
+        self._signals = SignalReader(root=self._world.root, nodefs=self._config.state_dir)
+        return make_pressure_manager(
+            self._config,
+            PressureMeans(
+                clock=clock,
+                root=self._world.root,
+                signals=self._signals,
+                runtime=runtime,
+                manager=self._pods,
+                volumes=self._volumes,
+                reserve=self._reserve,
+                events=self._events,
+                node=ObjectReference(kind="Node", name=self._name),
+                on_conditions=self._pressure_changed,
+            ),
+        )
+
+    def _pressure_changed(self, conditions: Sequence[PressureCondition]) -> None:
+        now = self._world.clock.now()
+        for one in conditions:
+            self._conditions.set(one.type, one.status, one.reason, one.message, now)
+        self._node_changed()
 
     def _node_facts(self) -> NodeFacts:
         """What pods may be told of the node."""
@@ -156,7 +191,7 @@ class Agent:
         """The store; a passing one below /run where the disk takes none: static pods run all the same."""
         state, run, now = self._config.state_dir, self._config.run_dir, self._world.clock.now()
         try:
-            return Database(state / "agent.db", now=now, spare=run / "agent.db")
+            return Database(state / "agent.db", now=now, spare=run / "agent.db", reserve=self._reserve)
         except (OSError, TemporaryError) as error:
             log.error("%s; until the next start, %s stands in for the store", error, run / "standin.db")
             return Database(run / "standin.db", now=now)
@@ -210,6 +245,8 @@ class Agent:
             async with asyncio.TaskGroup() as tasks:
                 if self._pods is not None:
                     tasks.create_task(self._pods.run())
+                if self._pressure is not None:
+                    tasks.create_task(self._pressure.run())
                 if self._static is not None:
                     tasks.create_task(self._static.run())
                 else:
@@ -437,6 +474,7 @@ class Agent:
             with contextlib.suppress(EdgeAgentError):
                 found = await runtime.info()
                 self._info = system_info(self._world.root, f"{found.name}://{found.version}")
+                self._signals.imagefs = Path(await runtime.storage_path())
                 break
             await self._world.clock.sleep(RUNTIME_FACTS_RETRY_SECONDS)
         facts = []

@@ -99,7 +99,8 @@ class ImagesSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         """InvalidObjectError for what no collection could follow."""
         if self.low_threshold_percent > self.high_threshold_percent:
             raise InvalidObjectError("images.low_threshold_percent", "is above high_threshold_percent")
-        if 0 < self.maximum_age_seconds <= self.minimum_age_seconds:
+        minimum, maximum = self.minimum_age_seconds, self.maximum_age_seconds
+        if 0 < maximum <= minimum:
             raise InvalidObjectError("images.maximum_age", "must be longer than minimum_age, or 0s")
 
     @property

@@ -251,14 +251,27 @@ def test_on_a_full_disk_everything_else_goes_before_a_pod() -> None:
     node.add("a")
     node.disk["a"] = DiskUsage(containers={"main": 9000 * MI})
     node.set("nodefs.available", 1000 * MI)
-    steps = [Step(node, "dead containers", 4000 * MI), Step(node, "images", 6000 * MI), Step(node, "more", 1)]
+    steps = [Step(node, "dead containers", 4000 * MI), Step(node, "images", 6000 * MI)]
 
     async def scenario(node: Node, manager: PressureManager) -> None:
-        assert node.reclaimed == ["logs", "dead containers", "images"]
+        assert node.reclaimed == ["dead containers", "images"]
         assert node.evicted == []
         assert node.shown == [{"DiskPressure"}]
 
     play(scenario, node, steps=steps)
+
+
+def test_rotated_logs_are_the_last_to_go_before_a_pod() -> None:
+    node = Node()
+    node.add("a")
+    node.disk["a"] = DiskUsage(containers={"main": 9000 * MI})
+    node.set("nodefs.available", 1000 * MI)
+
+    async def scenario(node: Node, manager: PressureManager) -> None:
+        assert node.reclaimed == ["images", "logs"]
+        assert node.evicted == [("a", 0)]
+
+    play(scenario, node, steps=[Step(node, "images", 10 * MI)])
 
 
 def test_a_disk_that_others_filled_leaves_every_pod_running() -> None:

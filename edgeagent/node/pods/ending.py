@@ -31,7 +31,8 @@ class Ending:
         self._state = state
         self._means = state.means
         self._steps = steps
-        self._given_back = False
+        self.over = asyncio.Event()
+        """Set once all that the pod held was given back."""
         self.grace: float | None = None
 
     def grace_for(self, pod: Pod) -> float:
@@ -137,7 +138,7 @@ class Ending:
 
     async def give_back(self, record: PodRecord | None) -> None:
         """Network, volumes, files: all that the node held for the pod beside its containers."""
-        if self._given_back:
+        if self.over.is_set():
             return
         uid = self._state.uid
         if record is not None and not record.host_network and self._means.network is not None:
@@ -147,7 +148,7 @@ class Ending:
         remove_all_messages(self._means.folder, uid)
         await self._means.volumes.tear_down(uid)
         await self._means.sandboxes.tear_down(uid)
-        self._given_back = True
+        self.over.set()
 
 
 def needs_spec_to_stop(spec: PodSpec) -> bool:

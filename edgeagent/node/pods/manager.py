@@ -289,10 +289,19 @@ class PodManager:
         """The pod as desired state has it, or None."""
         return self._desired.pod(uid)
 
-    def evict(self, uid: str, message: str, grace: float | None) -> None:
-        """End a pod because the node cannot bear it: ``Failed``, reason ``Evicted``."""
+    def pods(self) -> Mapping[str, Pod]:
+        """All desired pods, by uid."""
+        return self._desired.pods()
+
+    def is_static(self, uid: str) -> bool:
+        """Whether the pod comes from the node's own folder."""
+        return self._desired.is_static(uid)
+
+    async def evict(self, uid: str, message: str, grace: float | None) -> None:
+        """End a pod that the node cannot bear (``Failed``, reason ``Evicted``), and wait for its end."""
         if (worker := self._workers.get(uid)) is not None:
             worker.evict("Evicted", message, grace)
+            await worker.over()
 
     def relieved(self) -> None:
         """The node is under pressure no longer: the pods that were evicted are run again."""

@@ -5,13 +5,13 @@ are mounts below the run folder, where a restarted agent finds them and which a 
 """
 
 import asyncio
+import errno
 import os
-from asyncio.subprocess import DEVNULL, PIPE
+from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Protocol
 
 from edgeagent.api.errors import TemporaryError
 from edgeagent.api.objects.container import Container
@@ -27,6 +27,7 @@ from edgeagent.node.pods.hosts import (
     resolv_conf,
 )
 from edgeagent.node.pods.termination import pod_folder, remove_all_messages
+from edgeagent.node.pods.volumes.mounter import Mounter
 
 SHM_BYTES = 64 * 1024 * 1024
 """The size of a shared ``/dev/shm``, which is what container runtimes give a single container."""
@@ -35,19 +36,6 @@ REASON = "FailedCreatePodSandBox"
 
 RunProgram = Callable[[Sequence[str]], Awaitable[None]]
 """Runs a program, given as its argument list, to its end; TemporaryError where that fails."""
-
-
-class Mounter(Protocol):
-    """What a sandbox asks of whatever mounts volumes. Every method may raise TemporaryError."""
-
-    async def mount_tmpfs(self, target: Path, options: str) -> None:
-        """Mount a new tmpfs; ``options`` as in mount(8), such as ``size=65536,mode=1777,nosuid``."""
-
-    async def unmount(self, target: Path) -> None:
-        """Take away the topmost mount at ``target``."""
-
-    async def mounts_below(self, folder: Path) -> list[Path]:
-        """The mount points at or below ``folder``, one with two mounts over each other twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +124,7 @@ class Sandboxes:
         with _explained("the pod's files cannot be removed"):
             for file in (namespace, disk / "etc-hosts", disk / "resolv.conf"):
                 file.unlink(missing_ok=True)
-            with suppress(FileNotFoundError):
-                memory.rmdir()
-            for folder in (memory.parent, disk):
+            for folder in (memory, memory.parent, disk):
                 _remove_if_empty(folder)
 
     def _write_files(self, pod: Pod, ips: Sequence[str]) -> list[Mount]:
@@ -173,16 +159,17 @@ class Sandboxes:
         with _explained("the folder of the pod's IPC namespace cannot be made"):
             memory.mkdir(parents=True, exist_ok=True)
             memory.parent.chmod(0o700)
-            namespace.touch()
+            if not namespace.exists():  # a namespace that is mounted there already may not be touched
+                namespace.touch()
         mounted = await self._mounter.mounts_below(memory.parent)
         if memory not in mounted:
-            await self._mounter.mount_tmpfs(memory, f"size={SHM_BYTES},mode=1777,nosuid,nodev,noexec")
+            await self._mounter.mount_tmpfs(memory, f"size={SHM_BYTES},mode=1777,noexec")
         if namespace not in mounted:
             await self._runner(["unshare", f"--ipc={namespace}", "true"])
         return namespace, memory
 
     def _ipc_paths(self, uid: str) -> tuple[Path, Path]:
-        """Where the namespace and its shared memory are mounted, without links, as the kernel lists mounts."""
+        """Where the namespace and its shared memory are mounted: without links, as the kernel lists them."""
         folder = pod_folder(self._run.resolve(), uid)
         return folder / "ipc", folder / "shm"
 
@@ -199,9 +186,11 @@ def _write_if_changed(path: Path, content: bytes) -> None:
 
 
 def _remove_if_empty(folder: Path) -> None:
-    with suppress(FileNotFoundError):
-        if not any(os.scandir(folder)):
-            folder.rmdir()
+    try:
+        folder.rmdir()
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
+            raise
 
 
 @contextmanager
@@ -217,19 +206,33 @@ async def run_program(argv: Sequence[str]) -> None:
 
     TemporaryError, with the beginning of what it wrote to stderr, where it fails or cannot be run.
     """
-    with _explained(f"{argv[0]} cannot be run"):
-        process = await asyncio.create_subprocess_exec(*argv, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE)
-    assert process.stderr is not None
+    # A pipe of our own: one of asyncio's would read without bound, or keep the program's end from being seen.
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    try:
+        try:
+            with _explained(f"{argv[0]} cannot be run"):
+                process = await asyncio.create_subprocess_exec(
+                    *argv, stdin=DEVNULL, stdout=DEVNULL, stderr=writing
+                )
+        finally:
+            os.close(writing)
+        if code := await _exit_code(process, argv[0]):
+            said = ""
+            with suppress(BlockingIOError):  # it left a child that may still write
+                said = os.read(reading, 4096).decode(errors="replace").strip()
+            raise TemporaryError(f"{argv[0]} ended with status {code}: {said}", reason=REASON)
+    finally:
+        os.close(reading)
+
+
+async def _exit_code(process: Process, name: str) -> int:
     try:
         async with asyncio.timeout(PROGRAM_SECONDS):
-            said = await process.stderr.read(4096)
-            code = await process.wait()
+            return await process.wait()
     except TimeoutError:
-        raise TemporaryError(f"{argv[0]} took more than {PROGRAM_SECONDS:g} s", reason=REASON) from None
+        raise TemporaryError(f"{name} took more than {PROGRAM_SECONDS:g} s", reason=REASON) from None
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
-    if code != 0:
-        text = said.decode(errors="replace").strip()
-        raise TemporaryError(f"{argv[0]} ended with status {code}: {text}", reason=REASON)

@@ -86,6 +86,10 @@ class PodWorker:
         self._state.update(pod, phase="Failed", reason=reason, message=message)
         self.wake()
 
+    async def over(self) -> None:
+        """Wait until the pod, once ended, has given back what it held."""
+        await self._ending.over.wait()
+
     def come_back(self, reason: str) -> None:
         """Run the pod anew, if it was ended for ``reason``."""
         pod, record = self._state.pod, self._means.record(self.uid)

@@ -83,7 +83,8 @@ class ImageCollector:
         self._started = clock.monotonic()
         self._unused_since: dict[str, float] = {}
         self._used: Set[str] = frozenset()
-        self._not_before = 0.0
+        self._not_before = self._started
+        self._problem = ""
         self._next_ageing = clock.monotonic()
 
     async def check(self) -> str:
@@ -96,15 +97,21 @@ class ImageCollector:
         if aged and now >= self._next_ageing:
             self._next_ageing = now + max(AGAIN_SECONDS, aged / 10)
             await self._remove(lambda one: now - one.since >= aged, until=_never)
-        if now < self._not_before or self._percent_used() <= self._config.high_threshold_percent:
-            return ""
+        if self._percent_used() <= self._config.high_threshold_percent:
+            self._problem = ""
+        elif now >= self._not_before:
+            self._problem = await self._lower()
+        return self._problem
+
+    async def _lower(self) -> str:
+        now = self._clock.monotonic()
         self._not_before = now + AGAIN_SECONDS
         low = self._config.low_threshold_percent
         await self._remove(self._old_enough, until=lambda: self._percent_used() <= low)
         left = self._percent_used()
         if left <= low:
             return ""
-        return f"the disk of images is {left:.0f} % full, and no image is left that nothing needs"
+        return f"the disk of images is {left:.0f} % full, and no more images may be removed"
 
     async def reclaim(self) -> None:
         """Remove every image that nothing needs and that is old enough: the disk is under pressure."""

@@ -74,7 +74,7 @@ class PressureParts:
     """What the manager works with.
 
     ``signals`` reads the node's signals and ``measure`` a container's cgroup. ``reclaimers`` run in order
-    under disk pressure, until there is enough; rotated logs go before them. ``on_conditions`` gets all
+    under disk pressure, until there is enough; rotated logs go after them. ``on_conditions`` gets all
     conditions whenever one changes. ``on_relief`` is called when evicted pods may come back: no condition is
     in force any more, or none was seen for a transition period after the start. ``stalls`` makes the watch of
     the kernel's memory pressure with what it must call, None for none.
@@ -279,12 +279,12 @@ class PressureManager:
         return False
 
     async def _reclaim(self, threshold: Threshold) -> None:
-        """Free what no running container needs: rotated logs, then whatever the reclaimers know of."""
+        """Free what no running container needs: what the reclaimers know of, and then rotated logs."""
         if condition_of(threshold.signal) != "DiskPressure":
             return
-        steps: list[Callable[[], Awaitable[None]]] = [self._drop_rotated_logs]
-        steps += [reclaimer.reclaim for reclaimer in self._parts.reclaimers]
-        for step in steps:
+        steps: list[Callable[[], Awaitable[None]]]
+        steps = [reclaimer.reclaim for reclaimer in self._parts.reclaimers]
+        for step in (*steps, self._drop_rotated_logs):
             reading = self._parts.signals().get(threshold.signal)
             if reading is None or not threshold.met(reading, reclaiming=True):
                 return

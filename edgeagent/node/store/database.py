@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from edgeagent.api.errors import EdgeAgentError, PermanentError, TemporaryError
+from edgeagent.node.store.reserve import Reserve
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,8 @@ MIGRATIONS: Sequence[Sequence[str]] = (
 """Statements that lead from schema version n to n+1. Entries are only ever added."""
 
 SCHEMA_VERSION = len(MIGRATIONS)
+WRITE_ROOM_BYTES = 2 * 1024 * 1024
+"""What must be free before a transaction: the largest object, and the log that it goes through."""
 KEPT_ASIDE = 2
 """How many damaged files are kept for whoever wants to look into them."""
 
@@ -48,11 +51,14 @@ class Database:
     (in memory, under /run): pods must run all the same. Durable writes then fail until the disk has room.
     """
 
-    def __init__(self, path: Path, *, now: float, spare: Path | None = None) -> None:
+    def __init__(
+        self, path: Path, *, now: float, spare: Path | None = None, reserve: Reserve | None = None
+    ) -> None:
         """Open or create ``path``. PermanentError where its schema is newer than this program's."""
         self.path = path
         self.recovered = ""
         self._spare = spare
+        self._reserve = reserve
         self._stands_in = False
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
@@ -108,14 +114,21 @@ class Database:
         """A transaction that a power cut cannot undo once it has ended. All of it happens, or nothing."""
         if self._stands_in:
             self._return_home()
+        self._make_room()
         with _transaction(self._durable):
             yield self._durable
 
     @contextmanager
     def batched(self) -> Iterator[sqlite3.Connection]:
         """A transaction that a crash of the program cannot undo, but a power cut may."""
+        self._make_room()
         with _transaction(self._batched):
             yield self._batched
+
+    def _make_room(self) -> None:
+        """Give up the reserve before a write that the disk could not take without it."""
+        if self._reserve is not None:
+            self._reserve.ensure_room(WRITE_ROOM_BYTES)
 
     def rows(self, query: str, arguments: Sequence[object] = ()) -> list[Row]:
         """All rows of a query."""

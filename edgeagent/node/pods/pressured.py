@@ -1,0 +1,126 @@
+"""The pods of a node as node pressure sees them: what runs, what it holds on disk, and how one is evicted."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from edgeagent.api.objects.container import Container
+from edgeagent.api.objects.pod import Pod
+from edgeagent.api.quantity import parse_quantity
+from edgeagent.api.runtime import LABEL_CONTAINER, ContainerRecord
+from edgeagent.node.plugins.facades import RuntimeFacade
+from edgeagent.node.pods.manager import PodManager
+from edgeagent.node.pods.qos import is_critical, pod_requests, qos_class
+from edgeagent.node.pods.volumes import Volumes
+from edgeagent.node.pressure.pods import DiskUsage, RunningContainer, RunningPod
+
+STORAGE = "ephemeral-storage"
+
+
+class PressuredPods:
+    """``PodsUnderPressure`` over the pod manager."""
+
+    def __init__(self, manager: PodManager, runtime: RuntimeFacade, volumes: Volumes) -> None:
+        self._manager = manager
+        self._runtime = runtime
+        self._volumes = volumes
+
+    def running(self) -> Sequence[RunningPod]:
+        """All pods with a running container."""
+        found = []
+        for uid, pod in self._manager.pods().items():
+            records = {
+                record.labels.get(LABEL_CONTAINER, ""): record
+                for record in self._manager.containers_of(uid)
+                if record.state == "running"
+            }
+            if records:
+                found.append(_running_pod(pod, records, static=self._manager.is_static(uid)))
+        return found
+
+    def desired_images(self) -> Sequence[str]:
+        """Every image that a pod names."""
+        return [
+            container.image
+            for pod in self._manager.pods().values()
+            for container in (*pod.spec.init_containers, *pod.spec.containers)
+        ]
+
+    async def disk_usage(self, pods: Sequence[RunningPod]) -> Mapping[str, DiskUsage]:
+        """What each of ``pods`` has on disk, by uid."""
+        layers = await self._runtime.container_sizes()
+        found = {}
+        for running in pods:
+            pod = self._manager.pods().get(running.uid)
+            if pod is None:
+                continue
+            usage = await self._volumes.usage(pod)
+            found[running.uid] = DiskUsage(
+                volumes=usage.bytes,
+                containers={
+                    container.name: layers.get(container.id, 0) + _log_bytes(container.log_path)
+                    for container in running.containers
+                },
+                inodes=usage.inodes,
+            )
+        return found
+
+    async def evict(self, uid: str, message: str, grace_seconds: int) -> None:
+        """End the pod; done when what it held is free."""
+        await self._manager.evict(uid, message, grace_seconds)
+
+
+def _log_bytes(log_path: str) -> int:
+    """The log and what was rotated away from it."""
+    path = Path(log_path)
+    if not log_path or not path.parent.is_dir():
+        return 0
+    with os.scandir(path.parent) as entries:
+        return sum(_size(entry) for entry in entries if entry.name.startswith(path.name))
+
+
+def _size(entry: "os.DirEntry[str]") -> int:
+    try:
+        return entry.stat(follow_symlinks=False).st_blocks * 512
+    except OSError:
+        return 0  # rotated away meanwhile
+
+
+def _running_pod(pod: Pod, records: Mapping[str, ContainerRecord], *, static: bool) -> RunningPod:
+    containers = [*pod.spec.init_containers, *pod.spec.containers]
+    limits = [_storage_limit(container) for container in pod.spec.containers]
+    return RunningPod(
+        uid=pod.metadata.uid,
+        namespace=pod.metadata.namespace,
+        name=pod.metadata.name,
+        containers=[_container(c, records[c.name]) for c in containers if c.name in records],
+        priority=pod.spec.priority or 0,
+        qos=qos_class(pod),
+        critical=static or is_critical(pod),
+        grace_seconds=pod.spec.termination_grace_period_seconds,
+        requests=pod_requests(pod),
+        volume_limits={
+            volume.name: parse_quantity(volume.empty_dir.size_limit)
+            for volume in pod.spec.volumes
+            if volume.empty_dir is not None
+            and volume.empty_dir.size_limit != ""
+            and volume.empty_dir.medium != "Memory"
+        },
+        storage_limit=sum(limit or 0.0 for limit in limits) if all(limits) else None,
+    )
+
+
+def _container(container: Container, record: ContainerRecord) -> RunningContainer:
+    return RunningContainer(
+        name=container.name,
+        id=record.id,
+        pid=record.pid,
+        log_path=record.log_path,
+        requests={name: parse_quantity(text) for name, text in container.resources.requests.items()},
+        storage_limit=_storage_limit(container),
+    )
+
+
+def _storage_limit(container: Container) -> float | None:
+    text = container.resources.limits.get(STORAGE)
+    return None if text is None else parse_quantity(text)
