@@ -19,7 +19,7 @@ from edgeagent.api.objects.config import ConfigMap, Secret
 from edgeagent.api.objects.decode import KINDS, MAX_OBJECT_BYTES, decode_object
 from edgeagent.api.objects.pod import Pod
 from edgeagent.api.objects.validate import validate_label
-from edgeagent.cli.normalise import normalise
+from edgeagent.wire.normalise import normalise
 from edgeagent.wire.jsonio import DocumentError
 from edgeagent.wire.yamlio import read_documents
 

@@ -14,6 +14,7 @@ from edgeagent.node.pods.pressured import PressuredPods
 from edgeagent.node.pods.volumes import Volumes
 from edgeagent.node.pressure.cgroups import container_usage
 from edgeagent.node.pressure.conditions import PressureCondition
+from edgeagent.node.pressure.dead import DeadContainers
 from edgeagent.node.pressure.images import ImageCollector
 from edgeagent.node.pressure.logs import LogRotator
 from edgeagent.node.pressure.manager import PressureManager, PressureParts
@@ -57,7 +58,7 @@ def make_pressure_manager(config: AgentConfig, means: PressureMeans) -> Pressure
             means.runtime.reopen_log, max_bytes=config.logs.max_bytes, max_files=config.logs.max_files
         ),
         images=images,
-        reclaimers=[images],
+        reclaimers=[DeadContainers(means.runtime), images],
         reserve=means.reserve,
         events=means.events,
         node=means.node,

@@ -66,7 +66,7 @@ def test_apply_creates_configures_and_leaves_alone(cluster: HubDirectory) -> Non
 
 _NO_NAMESPACE = pod("web", "gw-1")
 del _NO_NAMESPACE["metadata"]["namespace"]
-_UNKNOWN = pod("web", "gw-1", volumes=[])
+_UNKNOWN = pod("web", "gw-1", diskSize=[])
 _ILL_TYPED = pod("web", "gw-1", hostNetwork="yes")
 _NO_NODE = pod("web", "")
 _BAD_NAME = pod("Web", "gw-1")
@@ -76,7 +76,7 @@ _BAD_NAME = pod("Web", "gw-1")
     ("broken", "words"),
     [
         (_NO_NAMESPACE, ["Pod web", "metadata.namespace: required"]),
-        (_UNKNOWN, ["Pod default/web", "spec.volumes: unknown field"]),
+        (_UNKNOWN, ["Pod default/web", "spec.diskSize: unknown field"]),
         (_ILL_TYPED, ["spec.hostNetwork: expected bool"]),
         (_NO_NODE, ["Pod default/web", "spec.nodeName: required"]),
         (pod("web", "gw-9"), ["spec.nodeName", "'gw-9'", "known: gw-1", "edgehub node add gw-9"]),

@@ -17,6 +17,7 @@ from edgeagent.api.objects.decode import KINDS, MAX_OBJECT_BYTES, KubernetesObje
 from edgeagent.api.objects.pod import Pod, PodStatus
 from edgeagent.api.objects.validate import validate_label, validate_name
 from edgeagent.wire.canonical import canonical_json, digest
+from edgeagent.wire.normalise import normalise
 from edgeagent.wire.reports import ANNOTATION_FILE, ANNOTATION_HASH, ANNOTATION_SOURCE
 
 DEFAULT_NAMESPACE = "default"
@@ -121,7 +122,7 @@ def _items(data: object) -> Iterator[tuple[str, object]]:
 
 
 def _static(data: object, origin: Origin) -> StaticObject:
-    made = decode_object(data)
+    made = decode_object(normalise(data))
     _check_size(made)
     match made:
         case Pod():

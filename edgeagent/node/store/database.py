@@ -34,8 +34,8 @@ MIGRATIONS: Sequence[Sequence[str]] = (
 """Statements that lead from schema version n to n+1. Entries are only ever added."""
 
 SCHEMA_VERSION = len(MIGRATIONS)
-WRITE_ROOM_BYTES = 2 * 1024 * 1024
-"""What must be free before a transaction: the largest object, and the log that it goes through."""
+WRITE_ROOM = 1 << 20
+"""What a transaction may need: where less is free, the reserve is given up before it begins."""
 KEPT_ASIDE = 2
 """How many damaged files are kept for whoever wants to look into them."""
 
@@ -49,6 +49,7 @@ class Database:
 
     Where the disk takes nothing, not even what opening needs, the store is read from a copy at ``spare``
     (in memory, under /run): pods must run all the same. Durable writes then fail until the disk has room.
+    ``reserve`` is the space that is given up to those who write once the disk is full.
     """
 
     def __init__(
@@ -58,9 +59,10 @@ class Database:
         self.path = path
         self.recovered = ""
         self._spare = spare
-        self._reserve = reserve
         self._stands_in = False
+        self._reserve = reserve
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._make_room()
         try:
             if not path.exists() and self.snapshot_path.exists():
                 # The last start was cut off between setting a damaged file aside and using the snapshot.
@@ -90,6 +92,10 @@ class Database:
         self._open(spare)
         self._stands_in = True
 
+    def _make_room(self) -> None:
+        if self._reserve is not None:
+            self._reserve.ensure_room(WRITE_ROOM)
+
     def _return_home(self) -> None:
         """Leave the stand-in, if the disk has room again; TemporaryError where it has not."""
         before = (self._durable, self._batched)
@@ -112,23 +118,18 @@ class Database:
     @contextmanager
     def durable(self) -> Iterator[sqlite3.Connection]:
         """A transaction that a power cut cannot undo once it has ended. All of it happens, or nothing."""
+        self._make_room()
         if self._stands_in:
             self._return_home()
-        self._make_room()
-        with _transaction(self._durable):
+        with _transaction(self._durable, self._reserve):
             yield self._durable
 
     @contextmanager
     def batched(self) -> Iterator[sqlite3.Connection]:
         """A transaction that a crash of the program cannot undo, but a power cut may."""
         self._make_room()
-        with _transaction(self._batched):
+        with _transaction(self._batched, self._reserve):
             yield self._batched
-
-    def _make_room(self) -> None:
-        """Give up the reserve before a write that the disk could not take without it."""
-        if self._reserve is not None:
-            self._reserve.ensure_room(WRITE_ROOM_BYTES)
 
     def rows(self, query: str, arguments: Sequence[object] = ()) -> list[Row]:
         """All rows of a query."""
@@ -145,8 +146,8 @@ class Database:
 
         Uses a connection of its own: may be called from another thread.
         """
-        if self._stands_in:
-            return
+        if self._stands_in or (self._reserve is not None and not self._reserve.held):
+            return  # a copy must not take the room that was given up for what is written
         with _translated():
             _replace_by_copy(self.path, self.snapshot_path)
 
@@ -284,16 +285,19 @@ def _sync_directory(path: Path) -> None:
 
 
 @contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+def _transaction(connection: sqlite3.Connection, reserve: Reserve | None = None) -> Iterator[None]:
     with _translated():
         connection.execute("BEGIN IMMEDIATE")
         try:
             yield
             connection.execute("COMMIT")
-        except BaseException:
-            # After a full disk SQLite may have rolled back by itself.
+        except BaseException as error:
+            # After a full disk SQLite has rolled back by itself: the transaction cannot be committed again,
+            # but its next try has the reserve's room.
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
+            if reserve is not None and getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
+                reserve.release()
             raise
 
 
