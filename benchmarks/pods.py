@@ -59,8 +59,8 @@ def run() -> Report:
         "them Running; the baseline starts as many of the same container one after the other: the mean "
         "of a loop before and one after, on a Podman that holds no other containers",
         f"a pod's share of memory is the agent's alone, without workers: with {COUNT} pods less with {PODS}. "
-        "PSS also moves, up to below nothing, with how many other processes share the interpreter's pages: on "
-        "a machine that does anything else, anonymous is the figure to look at",
+        "PSS also moves, up to below nothing, with how many other processes share the interpreter's pages: "
+        "on a machine that does anything else, anonymous is the figure to look at",
     ]
     return report
 

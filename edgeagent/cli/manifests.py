@@ -19,8 +19,8 @@ from edgeagent.api.objects.config import ConfigMap, Secret
 from edgeagent.api.objects.decode import KINDS, MAX_OBJECT_BYTES, decode_object
 from edgeagent.api.objects.pod import Pod
 from edgeagent.api.objects.validate import validate_label
-from edgeagent.wire.normalise import normalise
 from edgeagent.wire.jsonio import DocumentError
+from edgeagent.wire.normalise import normalise
 from edgeagent.wire.yamlio import read_documents
 
 MAX_FILE_BYTES = 4_000_000

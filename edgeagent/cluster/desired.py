@@ -12,11 +12,9 @@ from edgeagent.api.errors import InvalidObjectError
 from edgeagent.api.objects.config import ConfigMap, SealedSecret, Secret
 from edgeagent.api.objects.decode import KubernetesObject
 from edgeagent.api.objects.pod import Pod, PodStatus
+from edgeagent.api.objects.references import Reference, references
 from edgeagent.wire.canonical import canonical_json, digest
 from edgeagent.wire.index import MAX_INDEX_BYTES, MAX_OBJECTS, IndexEntry
-
-Reference = tuple[str, str, str]
-"""Kind, namespace and name of a ConfigMap or Secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,28 +23,6 @@ class Wanted:
 
     entry: IndexEntry
     body: bytes
-
-
-def references(pod: Pod) -> set[Reference]:
-    """The ConfigMaps and Secrets that the pod's containers take variables from, present or not."""
-    found: set[Reference] = set()
-    namespace = pod.metadata.namespace
-    for container in pod.spec.containers:
-        for source in container.env_from:
-            for kind, reference in (("ConfigMap", source.config_map_ref), ("Secret", source.secret_ref)):
-                if reference is not None:
-                    found.add((kind, namespace, reference.name))
-        for variable in container.env:
-            if variable.value_from is None:
-                continue
-            origin = variable.value_from
-            for kind, selector in (
-                ("ConfigMap", origin.config_map_key_ref),
-                ("Secret", origin.secret_key_ref),
-            ):
-                if selector is not None:
-                    found.add((kind, namespace, selector.name))
-    return found
 
 
 def wanted(

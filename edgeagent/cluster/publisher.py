@@ -20,7 +20,8 @@ from edgeagent.api.errors import EdgeAgentError, InvalidObjectError, PermanentEr
 from edgeagent.api.objects.config import ConfigMap, SealedSecret, Secret
 from edgeagent.api.objects.decode import decode_json
 from edgeagent.api.objects.pod import Pod
-from edgeagent.cluster.desired import Reference, Wanted, wanted
+from edgeagent.api.objects.references import Reference
+from edgeagent.cluster.desired import Wanted, wanted
 from edgeagent.cluster.shelf import Shelf
 from edgeagent.cluster.signing import Signing
 from edgeagent.cluster.store import Store, StoredNode

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from edgeagent.api.objects.config import ConfigMap, Secret
 from edgeagent.api.objects.pod import Pod, PodStatus
 from edgeagent.cli.manifests import MAX_FILE_BYTES, ManifestError, read_manifests
-from edgeagent.wire.normalise import normalise
 from edgeagent.wire.jsonio import MAX_DEPTH, DocumentError
+from edgeagent.wire.normalise import normalise
 from edgeagent.wire.yamlio import dump, read_documents
 
 CONFIG_MAP = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: NAME}\n"

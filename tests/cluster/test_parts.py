@@ -18,8 +18,9 @@ from edgeagent.api.objects.base import ObjectMeta
 from edgeagent.api.objects.config import ConfigMap, SealedSecret, Secret
 from edgeagent.api.objects.container import Container, EnvFromSource, SourceReference
 from edgeagent.api.objects.pod import Pod, PodSpec, PodStatus
+from edgeagent.api.objects.references import Reference
 from edgeagent.cluster.ca import Authority
-from edgeagent.cluster.desired import Reference, wanted
+from edgeagent.cluster.desired import wanted
 from edgeagent.cluster.shelf import Shelf
 from edgeagent.cluster.signing import Signing
 from edgeagent.cluster.store import (

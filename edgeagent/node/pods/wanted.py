@@ -1,9 +1,10 @@
 """All that the node is to run, from both sources: the hub's desired state and the node's folder."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 
 from edgeagent.api.objects.decode import KubernetesObject
 from edgeagent.api.objects.pod import Pod
+from edgeagent.api.objects.references import volume_references
 from edgeagent.node.store.desired import Change, DesiredState
 from edgeagent.wire.canonical import canonical_json, digest
 
@@ -91,23 +92,6 @@ def _name(found: KubernetesObject) -> Name:
 
 
 def refers_to(pod: Pod, names: set[Name]) -> bool:
-    """Whether a volume of ``pod`` shows one of the named objects."""
-    return any((kind, pod.metadata.namespace, name) in names for kind, name in _shown(pod))
-
-
-def _shown(pod: Pod) -> Iterator[tuple[str, str]]:
-    for volume in pod.spec.volumes:
-        if volume.config_map is not None:
-            yield "ConfigMap", volume.config_map.name
-        if volume.secret is not None:
-            yield from _secrets(volume.secret.secret_name)
-        for source in volume.projected.sources if volume.projected is not None else ():
-            if source.config_map is not None:
-                yield "ConfigMap", source.config_map.name
-            if source.secret is not None:
-                yield from _secrets(source.secret.name)
-
-
-def _secrets(name: str) -> Iterator[tuple[str, str]]:
-    yield "Secret", name
-    yield "SealedSecret", name
+    """Whether a volume of ``pod`` shows one of the named objects; a Secret may be sealed."""
+    plain = {(kind.removeprefix("Sealed"), namespace, name) for kind, namespace, name in names}
+    return not plain.isdisjoint(volume_references(pod))
