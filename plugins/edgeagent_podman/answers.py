@@ -9,11 +9,15 @@ from edgeagent_podman.spec import ErrorModel
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What Podman answered: any status, the whole body, and the version from its header."""
+    """What Podman answered: any status, the whole body, and the version from its header.
+
+    ``socket`` is the path of the socket that it came from.
+    """
 
     status: int
     body: bytes
     version: str = ""
+    socket: str = ""
 
     @property
     def ok(self) -> bool:
@@ -39,7 +43,8 @@ def segment(text: str, what: str) -> str:
 
 def failure(what: str, answer: Answer) -> TemporaryError:
     """The error for an answer that nothing more is known of."""
-    problem = f"Podman could not {what}: {answer.error().message} (status {answer.status})"
+    where = f"Podman on {answer.socket}" if answer.socket else "Podman"
+    problem = f"{where} could not {what}: {answer.error().message} (status {answer.status})"
     return TemporaryError(problem, reason="RuntimeError")
 
 

@@ -157,7 +157,8 @@ class PodmanClient:
             raise (_ConnectionLost(told) if _is_lost(causes) else told) from None
         try:
             body = self._read(response.raw, deadline, request.timeout)
-            return Answer(response.status_code, body, response.headers.get("Libpod-API-Version", ""))
+            version = response.headers.get("Libpod-API-Version", "")
+            return Answer(response.status_code, body, version, self._socket)
         except (OSError, urllib3.exceptions.HTTPError) as error:
             raise self._unavailable(list(_causes(error)), request.timeout) from None
         finally:

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeagent.api.objects.container import RestartPolicy
 from edgeagent.api.runtime import LABEL_ATTEMPT, LABEL_CONTAINER, LABEL_SPEC_HASH, ContainerRecord
 from edgeagent.node.pods import containers as decisions
-from edgeagent.node.pods.containers import Create, Leave, RestartPolicy, Start, WaitUntil
+from edgeagent.node.pods.containers import Create, Leave, Start, WaitUntil
 from edgeagent.node.store.pods import ContainerHistory
 
 NOW = 1_800_000_000.0

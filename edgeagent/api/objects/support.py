@@ -51,14 +51,17 @@ def _support(hint: object) -> Support:
 
 
 def refused_fields(value: object, path: str = "") -> Iterator[str]:
-    """The paths (``spec.volumes[0].nfs``) of all refused fields that are set below ``value``."""
+    """The paths (``spec.volumes[0].nfs``) of all refused fields that are set below ``value``.
+
+    An empty list or text is not set, as in Kubernetes; an empty mapping is: it may choose a volume's kind.
+    """
     if isinstance(value, msgspec.Struct):
         for field in fields_of(type(value)):
             below = getattr(value, field.name)
             where = f"{path}.{field.encoded}" if path else field.encoded
             if field.support == "works":
                 yield from refused_fields(below, where)
-            elif field.support == "refused" and below is not None:
+            elif field.support == "refused" and below not in (None, [], ""):
                 yield where
     elif isinstance(value, list):
         for index, item in enumerate(value):

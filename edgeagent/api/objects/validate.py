@@ -4,8 +4,8 @@ https://kubernetes.io/docs/concepts/overview/working-with-objects/names/
 The rules for pods are in ``validate_pod`` and its neighbours.
 """
 
+import ipaddress
 import re
-import socket
 from collections.abc import Iterable
 
 from edgeagent.api.errors import InvalidObjectError
@@ -94,13 +94,11 @@ def validate_port(port: int | str, path: str) -> None:
 
 def validate_ip(text: str, path: str) -> None:
     """An IPv4 or IPv6 address."""
-    for family in (socket.AF_INET, socket.AF_INET6):
-        try:
-            socket.inet_pton(family, text)
-        except (OSError, ValueError):
-            continue
-        return
-    raise InvalidObjectError(path, f"{text[:80]!r} is not an IP address")
+    try:
+        zoned = bool(getattr(ipaddress.ip_address(text), "scope_id", None))
+    except ValueError:
+        zoned = True
+    require(not zoned, path, f"{text[:80]!r} is not an IP address")
 
 
 def validate_range(number: int | None, low: int, high: int, path: str) -> None:

@@ -3,6 +3,7 @@
 https://kubernetes.io/docs/concepts/storage/volumes/#hostpath
 """
 
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -25,24 +26,40 @@ _KINDS: dict[str, tuple[Callable[[int], bool], str]] = {
 def check_host_path(source: HostPathVolumeSource, root: Path) -> Path:
     """The path here, made where its type allows; PermanentError (``FailedMount``) says what is wrong.
 
-    Without a type, a path that does not exist becomes a folder, as container runtimes have it.
+    Without a type, a path that does not exist becomes a folder, as container runtimes have it. OSError where
+    the disk is full or broken.
     """
+    if ".." in source.path.split("/"):
+        raise _failed(f"{source.path} must not contain '..'")
     path = root / source.path.lstrip("/")
     try:
         mode = _mode(path)
         if mode is None and source.type in ("", "DirectoryOrCreate"):
-            path.mkdir(parents=True, exist_ok=True, mode=0o755)
+            _make_folders(path)
             mode = _mode(path)
         elif mode is None and source.type == "FileOrCreate":
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC), "wb") as made:
+                os.fchmod(made.fileno(), 0o644)
             mode = _mode(path)
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise
         raise _failed(f"{source.path}: {error.strerror}") from None
     if source.type:
         is_kind, words = _KINDS[source.type]
         if mode is None or not is_kind(mode):
             raise _failed(f"{source.path} is not {words}")
     return path
+
+
+def _make_folders(path: Path) -> None:
+    """Make ``path`` and what is missing above it, each 0755 whatever the umask."""
+    missing = [path]
+    while not missing[-1].parent.exists():
+        missing.append(missing[-1].parent)
+    for folder in reversed(missing):
+        folder.mkdir()
+        folder.chmod(0o755)
 
 
 def _mode(path: Path) -> int | None:

@@ -13,6 +13,7 @@ from typing import Protocol
 from edgeagent.api.errors import TemporaryError
 
 MAX_OUTPUT = 500
+PROGRAM_SECONDS = 30.0
 
 
 class Mounter(Protocol):
@@ -39,8 +40,8 @@ class SystemMounter:
         await _run(["mount", "-t", "tmpfs", "-o", f"nosuid,nodev,{options}", "tmpfs", str(target)])
 
     async def bind(self, source: str, target: Path) -> None:
-        """mount(8)."""
-        await _run(["mount", "--bind", source, str(target)])
+        """mount(8). Not made canonical, ``/proc/<pid>/fd/<n>`` stays what was opened, whoever swaps names."""
+        await _run(["mount", "--no-canonicalize", "--bind", source, str(target)])
 
     async def unmount(self, target: Path) -> None:
         """umount(8), lazily."""
@@ -83,7 +84,15 @@ async def _run(argv: Sequence[str]) -> None:
         )
     except OSError as error:
         raise TemporaryError(f"{argv[0]} cannot be run: {error.strerror}", reason="FailedMount") from None
-    _, said = await process.communicate()
+    try:
+        async with asyncio.timeout(PROGRAM_SECONDS):
+            _, said = await process.communicate()
+    except TimeoutError:
+        raise TemporaryError(f"{' '.join(argv)} takes too long", reason="FailedMount") from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     if process.returncode:
         text = said[:MAX_OUTPUT].decode(errors="replace").strip()
         raise TemporaryError(f"{' '.join(argv)}: {text}", reason="FailedMount")

@@ -1,12 +1,15 @@
 """How much a pod's emptyDir volumes hold, and which of them hold more than they may."""
 
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgeagent.api.objects.pod import Pod
 from edgeagent.api.quantity import parse_quantity
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,25 +22,95 @@ class VolumeUsage:
 
 def measure(folders: Mapping[str, Path]) -> VolumeUsage:
     """Walk the folders, by volume's name; what vanishes meanwhile counts for nothing."""
-    sizes, inodes = {}, 0
-    for name, folder in folders.items():
-        size = 0
-        for parent, below, files in os.walk(folder):
-            for entry in (*below, *files):
-                try:
-                    size += os.lstat(os.path.join(parent, entry)).st_blocks * 512
-                except OSError:
+    found = {name: _Walk().measure(folder) for name, folder in folders.items()}
+    return VolumeUsage(
+        {name: walk.size for name, walk in found.items()}, sum(walk.inodes for walk in found.values())
+    )
+
+
+class _Walk:
+    """One walk over a tree that others may change: one descriptor, whatever the depth.
+
+    No link is followed and no other file system entered. A file with several names counts once.
+    """
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.inodes = 0
+        self._seen: set[tuple[int, int]] = set()
+
+    def measure(self, folder: Path) -> "_Walk":
+        try:
+            here = os.open(folder, _FOLDER)
+        except OSError:
+            return self
+        way = [(_identity(here), self._list(here))]
+        device = way[0][0][0]
+        try:
+            while way:
+                below = way[-1][1]
+                if below:
+                    following = _folder(below.pop(), here, device)
+                    if following is not None:
+                        here = _instead(here, following)
+                        way.append((_identity(here), self._list(here)))
                     continue
-                inodes += 1
-        sizes[name] = size
-    return VolumeUsage(sizes, inodes)
+                way.pop()
+                if way:
+                    here = _instead(here, os.open("..", _FOLDER, dir_fd=here))
+                    if _identity(here) != way[-1][0]:
+                        break  # the folder was moved while it was looked at
+        finally:
+            os.close(here)
+        return self
+
+    def _list(self, folder: int) -> list[str]:
+        """Count what is in ``folder``; the names of the folders in it."""
+        below = []
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                try:
+                    found = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                if stat.S_ISDIR(found.st_mode):
+                    below.append(entry.name)
+                elif found.st_nlink > 1:
+                    if (key := (found.st_dev, found.st_ino)) in self._seen:
+                        continue
+                    self._seen.add(key)
+                self.size += found.st_blocks * 512
+                self.inodes += 1
+        return below
+
+
+def _identity(folder: int) -> tuple[int, int]:
+    found = os.fstat(folder)
+    return found.st_dev, found.st_ino
+
+
+def _folder(name: str, above: int, device: int) -> int | None:
+    try:
+        found = os.open(name, _FOLDER, dir_fd=above)
+    except OSError:
+        return None  # it is gone, or no folder any more
+    if os.fstat(found).st_dev == device:
+        return found
+    os.close(found)
+    return None
+
+
+def _instead(old: int, new: int) -> int:
+    os.close(old)
+    return new
 
 
 def over_limit(pod: Pod, usage: VolumeUsage) -> list[str]:
     """A message, in kubelet's words, for each emptyDir that exceeds its ``sizeLimit``."""
-    found = []
-    for volume in pod.spec.volumes:
-        limit = volume.empty_dir.size_limit if volume.empty_dir is not None else ""
-        if limit != "" and usage.bytes.get(volume.name, 0) > parse_quantity(limit) > 0:
-            found.append(f'Usage of EmptyDir volume "{volume.name}" exceeds the limit "{limit}". ')
-    return [message.strip() for message in found]
+    return [
+        f'Usage of EmptyDir volume "{volume.name}" exceeds the limit "{limit}".'
+        for volume in pod.spec.volumes
+        if volume.empty_dir is not None
+        and (limit := volume.empty_dir.size_limit) != ""
+        and usage.bytes.get(volume.name, 0) > parse_quantity(limit) > 0
+    ]

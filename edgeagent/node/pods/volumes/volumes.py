@@ -2,15 +2,17 @@
 
 import asyncio
 import os
-import shutil
 import stat
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
-from edgeagent.api.errors import PermanentError, TemporaryError
+from edgeagent.api.errors import EdgeAgentError, PermanentError, TemporaryError
 from edgeagent.api.objects.container import Container
 from edgeagent.api.objects.pod import Pod
+from edgeagent.api.objects.security import PodSecurityContext
 from edgeagent.api.objects.volume import Volume, VolumeMount
 from edgeagent.api.quantity import parse_quantity
 from edgeagent.api.runtime import Mount
@@ -21,10 +23,13 @@ from edgeagent.node.pods.volumes.hostpath import check_host_path
 from edgeagent.node.pods.volumes.mounter import Mounter, file_system_of
 from edgeagent.node.pods.volumes.ownership import give_to_group
 from edgeagent.node.pods.volumes.payload import Payload, holds_secret, payload_of
+from edgeagent.node.pods.volumes.removal import remove_tree
 from edgeagent.node.pods.volumes.subpath import open_below
 from edgeagent.node.pods.volumes.usage import VolumeUsage, measure
 
 _PROPAGATION = {"HostToContainer": "rslave", "Bidirectional": "rshared"}
+_THREADS = 4
+_T = TypeVar("_T")
 _IN_MEMORY = frozenset({"tmpfs", "ramfs"})
 
 
@@ -39,47 +44,67 @@ class Volumes:
         self._memory = memory
         self._host = host
         self._mounter = mounter
+        self._threads = asyncio.Semaphore(_THREADS)
 
     async def prepare(self, facts: PodFacts, lookup: Lookup) -> bool:
         """Make what is missing and bring what is live up to date; says whether any file changed.
 
-        PermanentError or TemporaryError, mostly with reason ``FailedMount``, names volume and problem.
+        One volume that fails holds up no other, and keeps the files that it shows. The first PermanentError
+        or TemporaryError is then raised, with reason ``FailedMount``, and names volume and problem.
         """
-        pod, changed = facts.pod, False
-        for volume in pod.spec.volumes:
-            with _explained(f'volume "{volume.name}"'):
-                payload = await payload_of(volume, facts, lookup)
-                if payload is not None:
-                    changed |= await self._show(pod, volume, payload)
-                elif volume.host_path is not None:
-                    check_host_path(volume.host_path, self._host)
-                else:
-                    await self._empty(pod, volume)
+        changed, problem = False, None
+        for volume in facts.pod.spec.volumes:
+            try:
+                with _explained(f'volume "{volume.name}"'):
+                    changed |= await self._prepare(facts, lookup, volume)
+            except EdgeAgentError as error:
+                problem = problem or error
+        if problem is not None:
+            raise problem
         return changed
+
+    async def _prepare(self, facts: PodFacts, lookup: Lookup, volume: Volume) -> bool:
+        payload = await payload_of(volume, facts, lookup)
+        if payload is not None:
+            return await self._show(facts.pod, volume, payload)
+        if volume.host_path is not None:
+            await self._in_thread(partial(check_host_path, volume.host_path, self._host))
+        else:
+            await self._empty(facts.pod, volume)
+        return False
 
     async def _show(self, pod: Pod, volume: Volume, payload: Payload) -> bool:
         folder = self._folder(pod.metadata.uid, volume)
-        if not folder.is_dir():
-            folder.mkdir(parents=True, mode=0o755)
+        folder.mkdir(parents=True, exist_ok=True)
         if holds_secret(volume) and file_system_of(folder) not in _IN_MEMORY:
             await self._mounter.mount_tmpfs(folder, "mode=0755")
         context = pod.spec.security_context
-        return write_payload(folder, payload, context.fs_group if context is not None else None)
+        group = context.fs_group if context is not None else None
+        return await self._in_thread(partial(write_payload, folder, payload, group))
 
     async def _empty(self, pod: Pod, volume: Volume) -> None:
         folder = self._folder(pod.metadata.uid, volume)
-        source = volume.empty_dir
-        if not folder.is_dir():
-            folder.mkdir(parents=True, mode=0o755)
-            folder.chmod(0o777)
-        elif source is None or source.medium != "Memory":
+        if volume.empty_dir is None or volume.empty_dir.medium != "Memory":
+            await self._in_thread(partial(_make_shared, folder, pod.spec.security_context))
             return
-        if source is not None and source.medium == "Memory":
-            if folder in await self._mounter.mounts_below(folder):
-                return
-            size = self._size(pod, volume)
-            await self._mounter.mount_tmpfs(folder, f"mode=0777,size={size}" if size else "mode=0777")
-        await asyncio.to_thread(give_to_group, folder, pod.spec.security_context)
+        folder.mkdir(parents=True, exist_ok=True)
+        if folder.resolve() in await self._mounter.mounts_below(folder):
+            return
+        context = pod.spec.security_context
+        group = context.fs_group if context is not None else None
+        options = "mode=0777" if group is None else f"mode=2777,gid={group}"
+        size = self._size(pod, volume)
+        await self._mounter.mount_tmpfs(folder, f"{options},size={size}" if size else options)
+
+    async def _in_thread(self, work: Callable[[], _T]) -> _T:
+        """Do ``work`` on the disk. Whoever is cancelled meanwhile goes on once it has come to its end."""
+        async with self._threads:
+            task = asyncio.ensure_future(asyncio.to_thread(work))
+            try:
+                return await asyncio.shield(task)
+            except asyncio.CancelledError:
+                await asyncio.wait([task])
+                raise
 
     def _size(self, pod: Pod, volume: Volume) -> int:
         """How large an emptyDir in memory may grow: its own limit, else the pod's; 0: no limit."""
@@ -97,10 +122,13 @@ class Volumes:
     async def mounts(self, pod: Pod, container: Container, environment: Mapping[str, str]) -> list[Mount]:
         """How ``container`` sees the pod's volumes; PermanentError (``CreateContainerConfigError``)."""
         volumes = {volume.name: volume for volume in pod.spec.volumes}
-        return [
-            await self._mount(pod, container, volumes[mount.name], mount, number, environment)
-            for number, mount in enumerate(container.volume_mounts)
-        ]
+        found = []
+        for number, mount in enumerate(container.volume_mounts):
+            if (volume := volumes.get(mount.name)) is None:
+                raise PermanentError(f'volume "{mount.name}" not found', reason="CreateContainerConfigError")
+            with _explained(f'volume "{mount.name}"', "CreateContainerConfigError"):
+                found.append(await self._mount(pod, container, volume, mount, number, environment))
+        return found
 
     async def _mount(
         self,
@@ -134,12 +162,16 @@ class Volumes:
         target = _safe(self._memory, uid) / "subpaths" / name
         for point in await self._mounter.mounts_below(target):
             await self._mounter.unmount(point)
-        descriptor = open_below(base, below)
-        try:
+        with ExitStack() as opened:
+
+            def find() -> int:
+                descriptor = open_below(base, below)
+                opened.callback(os.close, descriptor)  # also where nobody waits for it any more
+                return descriptor
+
+            descriptor = await self._in_thread(find)
             _make_mount_point(target, folder=stat.S_ISDIR(os.fstat(descriptor).st_mode))
             await self._mounter.bind(f"/proc/{os.getpid()}/fd/{descriptor}", target)
-        finally:
-            os.close(descriptor)
         return target
 
     async def tear_down(self, uid: str) -> None:
@@ -153,8 +185,8 @@ class Volumes:
                     continue
                 for point in await self._mounter.mounts_below(folder / part):
                     await self._mounter.unmount(point)
-                with _explained("the pod's volumes cannot be removed"):
-                    await asyncio.to_thread(shutil.rmtree, folder / part)
+                with _explained("the pod's volumes cannot be removed", "FailedUnmount"):
+                    await self._in_thread(partial(remove_tree, folder / part))
             if not any(folder.iterdir()):
                 folder.rmdir()
 
@@ -170,7 +202,7 @@ class Volumes:
             for volume in pod.spec.volumes
             if volume.empty_dir is not None and volume.empty_dir.medium != "Memory"
         }
-        return await asyncio.to_thread(measure, folders) if folders else VolumeUsage()
+        return await self._in_thread(partial(measure, folders)) if folders else VolumeUsage()
 
 
 def _make_mount_point(target: Path, *, folder: bool) -> None:
@@ -187,9 +219,29 @@ def _safe(base: Path, uid: str) -> Path:
     return base / uid
 
 
+def _make_shared(folder: Path, context: PodSecurityContext | None) -> None:
+    """A folder that every user of the pod may write to; it gets its name once it is all that it will be."""
+    if folder.is_dir():
+        return
+    made = folder.with_name(f".{folder.name}")
+    made.mkdir(parents=True, exist_ok=True)
+    made.chmod(0o777)
+    give_to_group(made, context)
+    made.rename(folder)
+
+
 @contextmanager
-def _explained(what: str) -> Iterator[None]:
+def _explained(what: str, reason: str = "FailedMount") -> Iterator[None]:
+    """Errors of the disk, and of what a volume is made of, in terms of the volume."""
     try:
         yield
     except OSError as error:
-        raise TemporaryError(f"{what}: {error.strerror}", reason="FailedMount") from None
+        raise TemporaryError(f"{what}: {error.strerror}", reason=reason) from None
+    except TemporaryError as error:
+        raise TemporaryError(_about(what, error), delay=error.delay, reason=reason) from None
+    except PermanentError as error:
+        raise PermanentError(_about(what, error), reason=reason) from None
+
+
+def _about(what: str, error: EdgeAgentError) -> str:
+    return str(error) if str(error).startswith(what) else f"{what}: {error}"
