@@ -8,7 +8,7 @@ import os
 import socket
 import stat
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,17 @@ import pytest
 from tests.support.lone import LoneAgent, config_map, is_running, lone_agent, secret, static_pod
 from tests.support.podman import PodmanService
 from tests.support.podtable import covers
+from tests.support.volumepods import (
+    failed_mounts,
+    fails_to_mount,
+    mode,
+    mount,
+    mounting,
+    names,
+    read,
+    refusal,
+    waits_for,
+)
 from tests.support.waiting import wait_for
 
 MIB = 1 << 20
@@ -48,60 +59,6 @@ def shared(tmp_path: Path) -> Iterator[Path]:
     mount("--make-shared", folder)
     yield folder
     subprocess.run(["umount", "--recursive", "--lazy", folder], check=True)
-
-
-def mount(*arguments: str | Path) -> None:
-    """Run mount(8)."""
-    subprocess.run(["mount", *arguments], check=True)
-
-
-def mounting(name: str, *mounts: Fields, container: Fields | None = None, **volumes: Fields) -> Fields:
-    """A pod with ``volumes`` by name; each is seen at ``/<name>`` unless ``mounts`` say where."""
-    seen = mounts or tuple({"name": volume, "mountPath": f"/{volume}"} for volume in volumes)
-    listed = [{"name": volume, **source} for volume, source in volumes.items()]
-    return static_pod(name, container={"volumeMounts": list(seen), **(container or {})}, volumes=listed)
-
-
-def read(lone: LoneAgent, pod: str, path: str, container: str = "main") -> str:
-    """What a file holds for a container."""
-    return lone.exec(pod, "cat", path, container=container).stdout
-
-
-def mode(lone: LoneAgent, pod: str, path: str) -> str:
-    """A file's mode as a container sees it, in octal; links are followed."""
-    return lone.exec(pod, "stat", "-L", "-c", "%a", path).stdout.strip()
-
-
-def names(lone: LoneAgent, pod: str, folder: str) -> list[str]:
-    """What a container sees in a folder, but for hidden names."""
-    return lone.exec(pod, "ls", folder).stdout.split()
-
-
-def refusal(lone: LoneAgent, pod: str, *command: str) -> str:
-    """What a command that must fail writes to standard error."""
-    found = lone.exec(pod, *command, check=False)
-    assert found.returncode != 0
-    return found.stderr
-
-
-def fails_to_mount(lone: LoneAgent, pod: str) -> Callable[[Fields], bool]:
-    """Whether the pod is kept from running, by an event ``FailedMount``."""
-    return lambda status: (
-        not is_running(status) and "FailedMount" in {event["reason"] for event in lone.events(pod)}
-    )
-
-
-def failed_mounts(lone: LoneAgent, pod: str) -> str:
-    """What the events ``FailedMount`` of a pod say."""
-    return "\n".join(event["message"] for event in lone.events(pod) if event["reason"] == "FailedMount")
-
-
-def waits_for(reason: str) -> Callable[[Fields], bool]:
-    """Whether a container waits for this reason."""
-    return lambda status: any(
-        (one["state"].get("waiting") or {}).get("reason") == reason
-        for one in status.get("containerStatuses", [])
-    )
 
 
 @covers("Volume.name", "Volume.emptyDir", "VolumeMount.name", "VolumeMount.mountPath")

@@ -163,7 +163,8 @@ class Cluster:
         config = directory / "config.toml"
         config.write_text(
             f'[agent]\nstate_dir = "{directory}/state"\nrun_dir = "{self.podman.directory}/run-{name}"\n'
-            f'reserve_size = "0"\nlog_level = "debug"\n[pods]\nstatic_pod_path = ""\n[mqtt]\nreconnect_ceiling_seconds = 1.0\n'
+            f'reserve_size = "0"\nlog_level = "debug"\n[pods]\nstatic_pod_path = ""\n'
+            f"[mqtt]\nreconnect_ceiling_seconds = 1.0\n"
             f'[plugins.podman]\nsocket = "{self.podman.socket}"\n{extra}'
         )
         _run(program("edgeagent", "--config", config, "enroll", "--join-file", join))
