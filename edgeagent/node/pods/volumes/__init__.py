@@ -1,6 +1,6 @@
 """Volumes: a pod's volumes as folders of the node, and how its containers see them.
 
-Knows what a pod's spec says and where things lie on the node. May know nothing of containers' lifecycle,
+Knows what a pod's spec says and where things lie on the node. May not know of containers' lifecycle,
 plugins or the store.
 """
 
