@@ -153,13 +153,13 @@ def test_a_group_owns_what_it_shall_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["", "/etc/shadow", "..", "../up", "a/../../up", "..data/x", "..name", "a\0b", "n" * 256, "d/" * 2100],
+    ["", "{}/up", "..", "../up", "a/../../up", "..data/x", "..name", "a\0b", "n" * 256, "d/" * 2100],
 )
 def test_a_path_that_leads_out_or_is_reserved_is_refused(tmp_path: Path, path: str) -> None:
     folder = tmp_path / "volume"
     folder.mkdir()
     with pytest.raises(PermanentError, match="invalid path"):
-        write(folder, {path: b"x"})
+        write(folder, {path.format(tmp_path): b"x"})
     assert list(tmp_path.rglob("*")) == [folder]
 
 
