@@ -3,6 +3,8 @@
 import asyncio
 import errno
 import os
+import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -182,13 +184,22 @@ def deepen(volume: Path, depth: int) -> None:
     os.close(here)
 
 
-def test_a_tree_deeper_than_any_path_is_counted_and_removed(volume: Path) -> None:
-    deepen(volume, DEEP)
-    found = measure({"v": volume})
-    assert found.inodes == 2 * DEEP + 2
+@pytest.fixture
+def abyss() -> Iterator[Path]:
+    """A folder outside of pytest's own, in which a later run could not remove what a killed one left."""
+    folder = Path(tempfile.mkdtemp(prefix="edge-abyss-"))
+    yield folder / "volume"
+    subprocess.run(["rm", "-rf", folder], check=True)
+
+
+def test_a_tree_deeper_than_any_path_is_counted_and_removed(abyss: Path) -> None:
+    abyss.mkdir()
+    deepen(abyss, DEEP)
+    found = measure({"v": abyss})
+    assert found.inodes == 2 * DEEP
     assert found.bytes["v"] >= 4096 * DEEP
-    remove_tree(volume)
-    assert not volume.exists()
+    remove_tree(abyss)
+    assert not abyss.exists()
 
 
 def test_names_that_removal_would_use_are_no_hindrance(volume: Path) -> None:
