@@ -4,7 +4,9 @@ https://kubernetes.io/docs/tasks/configure-pod-container/security-context/
 """
 
 import json
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -69,6 +71,24 @@ def below_proc(lone: LoneAgent, pod: str, container: str) -> list[str]:
 def has(seen: dict[str, str], capability: int) -> bool:
     """Whether the process may use the capability with this number."""
     return bool(int(seen["CapEff"], 16) >> capability & 1)
+
+
+def labels(lone: LoneAgent, pod: str, container: str = "main") -> dict[str, str]:
+    """The parts of the SELinux label that the container is to have, from the database of Podman's containers.
+
+    ``podman inspect`` tells them of containers made by the command line alone.
+    """
+    key = lone.container(pod, container).id
+    root = lone.podman.directory / "root"
+    if (database := root / "db.sql").exists():
+        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as opened:
+            ((text,),) = opened.execute("SELECT JSON FROM ContainerConfig WHERE ID = ?", (key,)).fetchall()
+    else:  # an older Podman's BoltDB, which keeps a value in one piece
+        stored = (root / "libpod" / "bolt_state.db").read_bytes().decode(errors="replace")
+        text = "{" + stored[stored.index(f'"id":"{key}","name":') :]
+    config = json.JSONDecoder().raw_decode(text)[0]
+    # Where nothing is asked for, Podman itself notes down "disable".
+    return dict(part.split(":", 1) for part in config.get("labelopts", []) if ":" in part)
 
 
 def waits(status: dict[str, Any]) -> dict[str, Any]:
@@ -146,6 +166,11 @@ def test_the_group_of_the_pods_volumes(lone: LoneAgent) -> None:
     context = {"runAsUser": 1000, "runAsGroup": 1000, "fsGroup": 3003}
     with lone.running(static_pod("owned", container=MOUNTED, securityContext=context, **SCRATCH)):
         assert 3003 in ids(lone, "owned")[2]
+        lone.exec("owned", "touch", "/scratch/file")
+        assert lone.exec("owned", "stat", "-c", "%g", "/scratch", "/scratch/file").stdout == "3003\n3003\n"
+    # It is no word on volumes that end with their pod: they are given whole either way.
+    easy = {**context, "fsGroupChangePolicy": "OnRootMismatch"}
+    with lone.running(static_pod("owned", container=MOUNTED, securityContext=easy, **SCRATCH)):
         lone.exec("owned", "touch", "/scratch/file")
         assert lone.exec("owned", "stat", "-c", "%g", "/scratch", "/scratch/file").stdout == "3003\n3003\n"
     plain = {"runAsUser": 1000, "runAsGroup": 1000}
@@ -287,6 +312,29 @@ def test_an_apparmor_profile_that_cannot_be_had_is_no_start(lone: LoneAgent) -> 
     pod = secured("armoured", {"appArmorProfile": {"type": "Unconfined"}}, appArmorProfile=profile)
     with lone.running(pod):
         assert lone.inspect("armoured")["AppArmorProfile"] in ("", "unconfined")
+
+
+@covers(
+    "SecurityContext.seLinuxOptions",
+    "PodSecurityContext.seLinuxOptions",
+    "SELinuxOptions.user",
+    "SELinuxOptions.role",
+    "SELinuxOptions.type",
+    "SELinuxOptions.level",
+)
+def test_the_selinux_label_that_podman_is_asked_for_is_the_containers_or_else_the_pods(
+    lone: LoneAgent,
+) -> None:
+    """What Podman noted down of the wish, since a kernel without SELinux labels nothing."""
+    shared = {"user": "staff_u", "role": "staff_r", "type": "edge_t", "level": "s0:c123,c456"}
+    pod = static_pod("labelled", *[["sleep", "3600"]] * 2, securityContext={"seLinuxOptions": shared})
+    own = {"type": "spc_t", "level": "s0:c1"}
+    pod["spec"]["containers"][1]["securityContext"] = {"seLinuxOptions": own}
+    with lone.running(pod):
+        assert labels(lone, "labelled") == shared
+        assert labels(lone, "labelled", "c1") == own
+    with lone.running(static_pod("labelled")):
+        assert labels(lone, "labelled") == {}
 
 
 def test_a_run_as_another_user_ends_well(lone: LoneAgent) -> None:

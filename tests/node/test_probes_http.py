@@ -4,7 +4,6 @@ https://kubernetes.io/docs/tasks/configure-pod-container/configure-liveness-read
 """
 
 import asyncio
-import datetime
 import socket
 import ssl
 from collections.abc import AsyncIterator, Sequence
@@ -13,10 +12,6 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -33,6 +28,7 @@ from edgeagent.node.pods.probes import Outcome, ProbeTarget, perform
 from edgeagent.node.pods.probes.http import Url, clean_path, request
 from edgeagent.node.pods.probes.response import BODY_LIMIT, HEAD_LIMIT, ResponseReader
 from edgeagent.testing.clock import settle
+from tests.support.probed import unvouched_tls
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -382,19 +378,7 @@ def states(port: int) -> list[str]:
 @pytest.fixture(scope="module")
 def tls(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
     """A server's side of TLS with a certificate that nobody vouches for, expired and for another name."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "elsewhere.example")])
-    past = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
-    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-    builder = builder.not_valid_before(past).not_valid_after(past + datetime.timedelta(days=1))
-    file = tmp_path_factory.mktemp("tls") / "server.pem"
-    secret = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    file.write_bytes(secret + builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(file)
-    return context
+    return unvouched_tls(tmp_path_factory.mktemp("tls") / "server.pem")
 
 
 @pytest.mark.parametrize(("status", "success"), [(200, True), (500, False)])

@@ -1,6 +1,6 @@
 """fsGroup: the group that owns a pod's volumes.
 
-https://kubernetes.io/docs/tasks/configure-pod-container/security-context/#configure-volume-permission-and-ownership-change-policy-for-pods
+https://kubernetes.io/docs/tasks/configure-pod-container/security-context/#set-the-security-context-for-a-pod
 """
 
 import os
@@ -11,27 +11,12 @@ from edgeagent.api.objects.security import PodSecurityContext
 
 
 def give_to_group(folder: Path, context: PodSecurityContext | None) -> None:
-    """Let the pod's ``fsGroup`` own ``folder`` and all below it, read and write it, and inherit it."""
+    """Let the pod's ``fsGroup`` own a new, empty ``folder``, write to it, and own what is made in it.
+
+    As with kubelet an emptyDir is given once, whatever ``fsGroupChangePolicy`` says: that is about volumes
+    that outlive their pod.
+    """
     if context is None or context.fs_group is None:
         return
-    group = context.fs_group
-    if context.fs_group_change_policy == "OnRootMismatch" and _matches(folder, group):
-        return
-    for parent, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            _give(os.path.join(parent, name), group)
-    _give(str(folder), group)
-
-
-def _matches(folder: Path, group: int) -> bool:
-    found = folder.stat()
-    return found.st_gid == group and found.st_mode & 0o2070 == 0o2070
-
-
-def _give(path: str, group: int) -> None:
-    os.chown(path, -1, group, follow_symlinks=False)
-    mode = os.lstat(path).st_mode
-    if stat.S_ISDIR(mode):
-        os.chmod(path, stat.S_IMODE(mode) | 0o2770)  # noqa: S103 - the group is the pod's own
-    elif stat.S_ISREG(mode):
-        os.chmod(path, stat.S_IMODE(mode) | 0o660)
+    os.chown(folder, -1, context.fs_group)
+    folder.chmod(stat.S_IMODE(folder.stat().st_mode) | 0o2770)
