@@ -10,6 +10,9 @@ from edgeagent.api.objects.policy import NetworkPolicy
 from edgeagent.api.objects.service import Protocol as Transport
 from edgeagent.api.objects.service import Service
 
+Rows = Literal["services", "policies", "peers", "drops"]
+"""What ``Network.show`` can list."""
+
 
 class HostPort(KubernetesStruct, frozen=True):
     """A port of the host that leads to a port of a pod; ``host_ip`` empty: on every address."""
@@ -144,7 +147,7 @@ class Network(Protocol):
         force is reported and keeps nothing else from being.
         """
 
-    def show(self, what: Literal["services", "policies", "peers", "drops"]) -> list[dict[str, str]]:
+    def show(self, what: Rows) -> list[dict[str, str]]:
         """Rows for a person: what is in force, with its counters."""
 
     def trace(self, source: str, target: str, port: int, protocol: Transport) -> list[str]:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from edgeagent.api.errors import TemporaryError
 from edgeagent.api.hookspecs import hookimpl
-from edgeagent.api.network import Attachment, Network, PodSandbox
+from edgeagent.api.network import Attachment, Network, NetworkReport, NetworkState, PodSandbox, Rows
+from edgeagent.api.objects.service import Protocol
 from edgeagent.api.plugin import LaneSpec, PluginConfig, PluginContext, PluginInfo
 
 NAME = "netns-test"
@@ -57,6 +58,18 @@ class NetnsNetwork:
         if (number := numbers.pop(pod.uid, None)) is not None:
             remove_namespace(namespace_name(self._third, number))
             self._save(numbers)
+
+    def reconcile(self, state: NetworkState) -> NetworkReport:
+        """No services and no policies: nothing to do."""
+        return NetworkReport()
+
+    def show(self, what: Rows) -> list[dict[str, str]]:
+        """Nothing."""
+        return []
+
+    def trace(self, source: str, target: str, port: int, protocol: Protocol) -> list[str]:
+        """Nothing."""
+        return []
 
     def _load(self) -> dict[str, int]:
         found: dict[str, int] = json.loads(self._file.read_text()) if self._file.exists() else {}

@@ -55,3 +55,20 @@ class HostFirewall(KubernetesStruct, frozen=True, tag_field="kind", tag="HostFir
     api_version: Literal["edgeagent/v1"]
     metadata: ObjectMeta
     spec: HostFirewallSpec = HostFirewallSpec()
+
+
+class PodAddressSpec(KubernetesStruct, frozen=True):
+    """Where a pod is, and by which addresses policies know it. Its labels are in ``metadata``."""
+
+    node_name: str = ""
+    ips: list[str] = []
+    named_ports: dict[str, int] = {}
+    """Ports by ``name/PROTOCOL``."""
+
+
+class PodAddress(KubernetesStruct, frozen=True, tag_field="kind", tag="PodAddress"):
+    """A pod of another node, as far as policies must know it. Made by the hub; named like the pod."""
+
+    api_version: Literal["edgeagent/v1"]
+    metadata: ObjectMeta
+    spec: PodAddressSpec = PodAddressSpec()

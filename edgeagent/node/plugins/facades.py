@@ -8,9 +8,10 @@ from typing import cast
 
 from edgeagent.api.admission import Violation
 from edgeagent.api.facts import Facts
-from edgeagent.api.network import Attachment, PodSandbox
+from edgeagent.api.network import Attachment, NetworkReport, NetworkState, PodSandbox, Rows
 from edgeagent.api.objects.config import SealedSecret, Secret
 from edgeagent.api.objects.pod import Pod
+from edgeagent.api.objects.service import Protocol as Transport
 from edgeagent.api.runtime import (
     ContainerConfig,
     ContainerRecord,
@@ -138,6 +139,18 @@ class NetworkFacade(Facade):
     async def detach(self, pod: PodSandbox) -> None:
         """Give back what ``attach`` made."""
         await self._ask("detach", pod)
+
+    async def reconcile(self, state: NetworkState) -> NetworkReport:
+        """Make the node's network as ``state`` says."""
+        return cast(NetworkReport, await self._ask("reconcile", state, deadline=WORK_SECONDS))
+
+    async def show(self, what: Rows) -> list[dict[str, str]]:
+        """What is in force, with its counters."""
+        return cast(list[dict[str, str]], await self._ask("show", what))
+
+    async def trace(self, source: str, target: str, port: int, protocol: Transport) -> list[str]:
+        """The way of a new connection, a step a line."""
+        return cast(list[str], await self._ask("trace", source, target, port, protocol))
 
 
 class AdmissionFacade(Facade):
