@@ -29,6 +29,7 @@ from edgeagent.node.pods.means import NodeFacts
 from edgeagent.node.pods.sandbox import Sandboxes, run_program
 from edgeagent.node.pods.volumes import SystemMounter, Volumes
 from edgeagent.node.pressure.conditions import PressureCondition
+from edgeagent.node.pressure.gate import Gate
 from edgeagent.node.pressure.manager import PressureManager
 from edgeagent.node.pressure.signals import SignalReader
 from edgeagent.node.pressurewiring import PressureMeans, make_pressure_manager
@@ -114,6 +115,7 @@ class Agent:
         self._events = EventRecorder(
             node=name, outbox=self._outbox, clock=clock, rng=rng, on_append=self._events_appended
         )
+        self._gate = Gate(config.eviction.transition_seconds)
         self._pods = self._pod_manager()
         self._pressure = self._pressure_manager()
         self._static = self._static_pods()
@@ -140,6 +142,7 @@ class Agent:
             reports=Reports(self._pod_status, self._pod_gone),
             host_ip=host_ip,
             on_problem=self._node_changed,
+            on_started=lambda: self._pressure.started() if self._pressure is not None else None,
             resync_seconds=self._config.agent.resync_seconds,
             rng=self._world.rng,
             node=self._node_facts(),
@@ -148,6 +151,7 @@ class Agent:
                 disk=disk, run=memory, root=self._world.root, mounter=mounter, runner=run_program
             ),
             folder=disk,
+            gate=self._gate,
         )
 
     def _pressure_manager(self) -> PressureManager | None:
@@ -167,6 +171,7 @@ class Agent:
                 reserve=self._reserve,
                 events=self._events,
                 node=ObjectReference(kind="Node", name=self._name),
+                gate=self._gate,
                 on_conditions=self._pressure_changed,
             ),
         )
@@ -175,6 +180,8 @@ class Agent:
         now = self._world.clock.now()
         for one in conditions:
             self._conditions.set(one.type, one.status, one.reason, one.message, now)
+        if self._pods is not None:
+            self._pods.pressure_changed()
         self._node_changed()
 
     def _node_facts(self) -> NodeFacts:

@@ -69,12 +69,14 @@ class MqttSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 class PodsSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[pods]``. The names are kubelet's: ``podPidsLimit`` (-1: no limit), ``maxPods``,
-    ``allowedUnsafeSysctls`` (``net.*`` for all of a prefix), ``staticPodPath`` (empty: none).
+    ``allowedUnsafeSysctls`` (what pods may set beside the safe ones; ``net.*`` or ``kernel.msg*`` for all
+    that begin so), ``staticPodPath`` (empty: none).
+    https://kubernetes.io/docs/tasks/administer-cluster/sysctl-cluster/#enabling-unsafe-sysctls
     """
 
     pids_limit: Annotated[int, msgspec.Meta(ge=-1)] = -1
     max_pods: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 110
-    allowed_unsafe_sysctls: list[Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9_.-]+(\.\*)?$")]] = []
+    allowed_unsafe_sysctls: list[Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9_.-]+\*?$")]] = []
     static_pod_path: Annotated[str, msgspec.Meta(pattern=r"^(/|$)")] = "/etc/edgeagent/manifests"
 
     def __post_init__(self) -> None:

@@ -15,6 +15,7 @@ from edgeagent.node.pods.volumes import Volumes
 from edgeagent.node.pressure.cgroups import container_usage
 from edgeagent.node.pressure.conditions import PressureCondition
 from edgeagent.node.pressure.dead import DeadContainers
+from edgeagent.node.pressure.gate import Gate
 from edgeagent.node.pressure.images import ImageCollector
 from edgeagent.node.pressure.logs import LogRotator
 from edgeagent.node.pressure.manager import PressureManager, PressureParts
@@ -36,6 +37,7 @@ class PressureMeans:
     reserve: Reserve
     events: EventRecorder
     node: ObjectReference
+    gate: Gate
     on_conditions: Callable[[Sequence[PressureCondition]], None]
 
 
@@ -62,8 +64,9 @@ def make_pressure_manager(config: AgentConfig, means: PressureMeans) -> Pressure
         reserve=means.reserve,
         events=means.events,
         node=means.node,
+        gate=means.gate,
         on_conditions=means.on_conditions,
-        on_relief=means.manager.relieved,
+        on_relief=means.manager.pressure_changed,
         stalls=lambda on_stall: MemoryStalls(lambda: open_trigger(means.root), on_stall),
     )
     return PressureManager(config.eviction, parts)

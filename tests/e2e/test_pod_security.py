@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.lone import LoneAgent, has_ended, has_phase, lone_agent, static_pod
+from tests.support.cluster import containers
+from tests.support.lone import LoneAgent, has_phase, lone_agent, static_pod
 from tests.support.podman import BUSYBOX_TAG, PodmanService
 from tests.support.podtable import covers
 
@@ -33,8 +34,9 @@ def podman(podman_service: PodmanService) -> Iterator[PodmanService]:
 
 @pytest.fixture(scope="module")
 def lone(podman: PodmanService, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoneAgent]:
-    """An agent that nobody enrolled."""
-    with lone_agent(tmp_path_factory.mktemp("lone"), podman) as agent:
+    """An agent that nobody enrolled, on a node that allows some more sysctls."""
+    extra = 'allowed_unsafe_sysctls = ["kernel.msg*"]\n'
+    with lone_agent(tmp_path_factory.mktemp("lone"), podman, extra=extra) as agent:
         yield agent
 
 
@@ -281,16 +283,36 @@ def test_a_seccomp_profile_of_the_node(lone: LoneAgent) -> None:
 
 
 @covers("PodSecurityContext.sysctls", "Sysctl.name", "Sysctl.value")
-def test_sysctls_of_the_pods_network(lone: LoneAgent) -> None:
-    name = "net.ipv4.ip_unprivileged_port_start"
-    context = {"sysctls": [{"name": name, "value": "80"}]}
+def test_safe_sysctls_and_those_that_the_node_allows(lone: LoneAgent) -> None:
+    wanted = {"net.ipv4.ip_unprivileged_port_start": "80", "kernel.msgmax": "12345"}
+    context = {"sysctls": [{"name": name, "value": value} for name, value in wanted.items()]}
     with lone.running(static_pod("tuned", hostNetwork=False, securityContext=context)):
-        assert lone.exec("tuned", "cat", f"/proc/sys/{name.replace('.', '/')}").stdout == "80\n"
-    context = {"sysctls": [{"name": "kernel.panic", "value": "1"}]}
-    unsafe = static_pod("tuned", hostNetwork=False, securityContext=context)
-    with lone.running(unsafe, until=lambda status: has_ended(status) or waits(status)) as pod:
-        assert "kernel.panic" in json.dumps(pod["status"])
-        assert "SysctlForbidden" in json.dumps(pod["status"])
+        for name, value in wanted.items():
+            assert lone.exec("tuned", "cat", f"/proc/sys/{name.replace('.', '/')}").stdout == f"{value}\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "spec", "problem"),
+    [
+        ("kernel.panic", {}, "not allowlisted"),
+        ("kernel.sem", {}, "not allowlisted"),
+        ("net.ipv4.tcp_syncookies", {"hostNetwork": True}, "not allowed with host net enabled"),
+        ("kernel.shm_rmid_forced", {"hostIPC": True}, "not allowed with host ipc enabled"),
+    ],
+)
+@covers("PodSecurityContext.sysctls")
+def test_a_pod_with_a_forbidden_sysctl_is_not_accepted(
+    lone: LoneAgent, name: str, spec: dict[str, Any], problem: str
+) -> None:
+    context = {"sysctls": [{"name": name, "value": "1"}]}
+    refused = static_pod("refused", securityContext=context, **{"hostNetwork": False, **spec})
+    with lone.running(refused, until=waits) as pod:
+        [accepted] = [one for one in pod["status"]["conditions"] if one["type"] == "Accepted"]
+        assert (accepted["status"], accepted["reason"]) == ("False", "SysctlForbidden")
+        field = "spec.securityContext.sysctls[0].name"
+        assert accepted["message"] == f'{field}: forbidden sysctl: "{name}" {problem}'
+        assert "SysctlForbidden" in [event["reason"] for event in lone.events("refused")]
+        assert containers(lone.podman) == []
 
 
 @covers(

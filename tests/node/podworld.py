@@ -33,6 +33,8 @@ from edgeagent.node.pods.manager import PodManager, Reports
 from edgeagent.node.pods.means import NodeFacts
 from edgeagent.node.pods.sandbox import Sandboxes
 from edgeagent.node.pods.volumes import Volumes
+from edgeagent.node.pressure.gate import Gate
+from edgeagent.node.pressure.thresholds import ConditionType
 from edgeagent.node.store.database import Database
 from edgeagent.node.store.desired import DesiredState
 from edgeagent.node.store.outbox import Outbox
@@ -42,6 +44,7 @@ from edgeagent.testing.runtime import FakeExits, FakeRuntime
 from tests.node.indexes import ANCHOR, NODE, signed_index
 
 RESYNC = 1800.0
+TRANSITION = 300.0
 HOST_IP = "192.0.2.7"
 T = TypeVar("T")
 
@@ -286,12 +289,14 @@ class PodWorld:
             {RUNTIME: self.runtime, NETWORK: network, ADMISSION: admission, SECRETS: unsealer}
         )
         self.mounter = FakeMounter()
+        self.node = NodeFacts(name=NODE, allocatable={"cpu": 4.0, "memory": 2.0**30})
         self.tell = True
         """Whether ends are told by themselves, as pidfds tell them."""
         self.generation = 0
         self.objects: list[KubernetesObject] = []
         self.reports: list[tuple[str, PodStatus]] = []
         self.gone: list[str] = []
+        self.started = 0
         self.problems: list[tuple[str, str] | None] = []
         self._task: asyncio.Task[None] | None = None
         self.open()
@@ -327,6 +332,7 @@ class PodWorld:
         """The agent's manager begins to run."""
         plugin = cast(HostedPlugin, self.plugin)
         self.exits = FakeExits()
+        self.gate = Gate(TRANSITION)
         disk, memory = self._directory / "pods", self._directory / "run"
         mounter = self.mounter
         self.manager = PodManager(
@@ -342,16 +348,21 @@ class PodWorld:
             reports=Reports(self._reported, self._gone),
             host_ip=lambda: HOST_IP,
             on_problem=lambda: self.problems.append(self.manager.problem),
+            on_started=self._started,
             resync_seconds=RESYNC,
             rng=random.Random(2),
-            node=NodeFacts(name=NODE, allocatable={"cpu": 4.0, "memory": 2.0**30}),
+            node=self.node,
             volumes=Volumes(disk=disk, memory=memory, host=self._directory, mounter=mounter),
             sandboxes=Sandboxes(
                 disk=disk, run=memory, root=self._directory, mounter=mounter, runner=mounter.run
             ),
             folder=disk,
+            gate=self.gate,
         )
         self._task = asyncio.get_running_loop().create_task(self.manager.run())
+
+    def _started(self) -> None:
+        self.started += 1
 
     def _reported(self, pod: Pod, status: PodStatus) -> None:
         self.reports.append((pod.metadata.uid, status))
@@ -406,6 +417,13 @@ class PodWorld:
     async def advance(self, seconds: float) -> None:
         """Time passes."""
         await self.clock.advance(seconds)
+
+    async def pressure(self, *conditions: ConditionType, calm: bool | None = None) -> None:
+        """These conditions are in force from now on; it is ``calm`` when there are none, unless said."""
+        self.gate.conditions = frozenset(conditions)
+        self.gate.calm = not conditions if calm is None else calm
+        self.manager.pressure_changed()
+        await self.clock.settle()
 
     async def end(self, name: str, code: int, *, container: str = "main") -> None:
         """The running container of a pod ends."""

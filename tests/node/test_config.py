@@ -39,6 +39,7 @@ JOIN = JoinFile(
         ("[pods]\nmax_pods = -1\n", "pods.max_pods: expected"),
         ("[pods]\nstatic_pod_path = 'manifests'\n", "pods.static_pod_path: expected"),
         ("[pods]\nallowed_unsafe_sysctls = ['net/*']\n", r"pods.allowed_unsafe_sysctls\[0\]: expected"),
+        ("[pods]\nallowed_unsafe_sysctls = ['net.*.x']\n", r"pods.allowed_unsafe_sysctls\[0\]: expected"),
         ("[images]\nhigh_threshold_percent = 101\n", "images.high_threshold_percent: expected"),
         ("[images]\nlow_threshold_percent = 90\n", "images.low_threshold_percent: is above"),
         ("[images]\nminimum_age = '2'\n", "images.minimum_age: '2' is not a duration"),

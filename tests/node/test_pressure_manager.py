@@ -15,6 +15,7 @@ from edgeagent.api.objects.base import ObjectReference
 from edgeagent.node.config import EvictionSection
 from edgeagent.node.pressure.cgroups import CgroupUsage
 from edgeagent.node.pressure.conditions import PressureCondition
+from edgeagent.node.pressure.gate import Gate
 from edgeagent.node.pressure.logs import LogRotator
 from edgeagent.node.pressure.manager import PressureManager, PressureParts
 from edgeagent.node.pressure.pods import DiskUsage, RunningContainer, RunningPod
@@ -47,6 +48,7 @@ class Node:
     shown: list[set[str]] = field(default_factory=list)
     reclaimed: list[str] = field(default_factory=list)
     frees: dict[str, int] = field(default_factory=dict)
+    gate: Gate = field(default_factory=lambda: Gate(300.0))
     relieved: int = 0
     looks: int = 0
     measured: int = 0
@@ -111,10 +113,12 @@ class Node:
 
     def on_conditions(self, conditions: Sequence[PressureCondition]) -> None:
         """Note what is true."""
+        assert self.gate.conditions == {one.type for one in conditions if one.status}
         self.shown.append({one.type for one in conditions if one.status})
 
     def on_relief(self) -> None:
         """Count."""
+        assert self.gate.calm
         self.relieved += 1
 
     def stalls(self, on_stall: Callable[[], None]) -> MemoryStalls:
@@ -165,7 +169,7 @@ def play(
         parts = PressureParts(
             clock=node.clock, signals=node.signals, measure=node.measure, pods=node, logs=Rotator(node),
             images=None, reclaimers=steps, reserve=node, events=node,
-            node=ObjectReference(kind="Node", name="n1"), on_conditions=node.on_conditions,
+            node=ObjectReference(kind="Node", name="n1"), gate=node.gate, on_conditions=node.on_conditions,
             on_relief=node.on_relief, stalls=node.stalls,
         )  # fmt: skip
         manager = PressureManager(config or EvictionSection(), parts)
@@ -203,7 +207,9 @@ def test_memory_pressure_evicts_one_pod_at_a_look_until_there_is_enough() -> Non
     async def scenario(node: Node, manager: PressureManager) -> None:
         assert node.evicted == [("a", 0)], "hard: at once, and without grace"
         assert node.shown == [{"MemoryPressure"}]
-        assert manager.admits("BestEffort", critical=False) == "The node had condition: [MemoryPressure]. "
+        assert (
+            node.gate.why_shut("BestEffort", critical=False) == "The node had condition: [MemoryPressure]. "
+        )
         await node.clock.advance(9.9)
         assert len(node.evicted) == 1
         await node.clock.advance(0.1)
@@ -285,7 +291,7 @@ def test_a_disk_that_others_filled_leaves_every_pod_running() -> None:
         await node.clock.advance(3600)
         assert node.evicted == []
         assert set(node.pods) == set("abc")
-        assert manager.admits("Guaranteed", critical=False)
+        assert node.gate.why_shut("Guaranteed", critical=False)
         assert node.restored > 100
         assert node.measured <= 61, "folders are not walked through all the time"
         assert len(node.said) == 2, "a full disk is not filled with events"
@@ -362,6 +368,23 @@ def test_a_pod_that_does_not_end_keeps_nobody_else(how: str) -> None:
         assert node.evicted[-1] == ("next", 0)
 
     play(scenario, node)
+
+
+def test_a_container_that_starts_is_looked_at_soon_and_a_hundred_bring_no_storm() -> None:
+    async def scenario(node: Node, manager: PressureManager) -> None:
+        await node.clock.advance(100)
+        before = node.looks
+        manager.started()
+        await node.clock.advance(9)
+        assert node.looks == before
+        await node.clock.advance(1)
+        assert node.looks == before + 1
+        for _ in range(100):
+            manager.started()
+            await node.clock.advance(0.125)
+        assert node.looks == before + 2, "one in ten seconds"
+
+    play(scenario, Node())
 
 
 def test_the_kernels_word_brings_a_look_at_once_but_no_storm() -> None:

@@ -11,7 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeagent.node.pressure.amounts import parse_amount
-from edgeagent.node.pressure.comeback import wait_before_return, why_not_admitted
+from edgeagent.node.pressure.comeback import (
+    FORGOTTEN_SECONDS,
+    count_eviction,
+    wait_before_return,
+    why_not_admitted,
+)
 from edgeagent.node.pressure.limits import earliest_excess, exceeded
 from edgeagent.node.pressure.pods import DiskUsage, RunningContainer, RunningPod
 from edgeagent.node.pressure.ranking import Candidate, Usage, eviction_message, grace_for, ranked
@@ -184,6 +189,13 @@ def test_a_pod_that_is_evicted_again_and_again_returns_ever_later(count: int, pe
 
 def test_the_waits() -> None:
     assert [wait_before_return(count, 300) for count in range(1, 7)] == [300, 600, 1200, 2400, 3600, 3600]
+
+
+def test_evictions_that_lie_far_apart_are_counted_anew() -> None:
+    assert count_eviction(0, 1.8e9) == 1
+    assert count_eviction(1, FORGOTTEN_SECONDS) == 2
+    assert count_eviction(5, FORGOTTEN_SECONDS + 1) == 1
+    assert count_eviction(5, -10) == 1, "the clock was set back: nothing is known of the time between"
 
 
 @pytest.mark.parametrize(

@@ -217,14 +217,15 @@ def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
 def sysctls(
     *names: str, network: bool = False, ipc: bool = False, unsafe: tuple[str, ...] = ()
 ) -> dict[str, str]:
-    pod = make_pod(securityContext={"sysctls": [{"name": name, "value": "1"} for name in names]})
-    return pod_sysctls(pod, host_network=network, host_ipc=ipc, allowed_unsafe=unsafe)
+    context = {"sysctls": [{"name": name, "value": "1"} for name in names]}
+    pod = make_pod(securityContext=context, hostNetwork=network, hostIPC=ipc)
+    return pod_sysctls(pod, allowed_unsafe=unsafe)
 
 
 def test_safe_sysctls() -> None:
     assert sysctls(*SAFE_SYSCTLS) == dict.fromkeys(SAFE_SYSCTLS, "1")
     assert sysctls() == {}
-    assert pod_sysctls(make_pod(), host_network=False, host_ipc=False, allowed_unsafe=()) == {}
+    assert pod_sysctls(make_pod(), allowed_unsafe=()) == {}
 
 
 @pytest.mark.parametrize(
@@ -252,8 +253,10 @@ def test_names_with_slashes(name: str, dotted: str) -> None:
     ],
 )
 def test_what_is_not_allowed_or_not_the_pods_own(name: str, unsafe: tuple[str, ...]) -> None:
-    with pytest.raises(PermanentError, match=f'^forbidden sysctl: "{name}" not allowlisted$') as error:
-        sysctls(name, unsafe=unsafe)
+    with pytest.raises(PermanentError) as error:
+        sysctls("kernel.shm_rmid_forced", name, unsafe=unsafe)
+    field = "spec.securityContext.sysctls[1].name"
+    assert str(error.value) == f'{field}: forbidden sysctl: "{name}" not allowlisted'
     assert error.value.reason == "SysctlForbidden"
 
 

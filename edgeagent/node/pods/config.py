@@ -70,7 +70,7 @@ def container_config(
         stop_signal=lifecycle.stop_signal if lifecycle is not None else "",
         mounts=list(around.mounts),
         security=around.security,
-        sysctls=_sysctls(pod, around),
+        sysctls=pod_sysctls(pod, allowed_unsafe=around.unsafe_sysctls),
         ipc_namespace=around.sandbox.ipc_namespace,
         pid_namespace=_pid_namespace(pod, around),
         pids_limit=around.pids_limit,
@@ -90,7 +90,7 @@ def pause_config(pod: Pod, name: str, around: Surroundings, *, attempt: int) -> 
         hostname="" if pod.spec.host_network else around.sandbox.hostname,
         network=_network(around),
         ipc_namespace=around.sandbox.ipc_namespace,
-        sysctls=_sysctls(pod, around),
+        sysctls=pod_sysctls(pod, allowed_unsafe=around.unsafe_sysctls),
         oom_score_adj=-998,
         pause=True,
     )
@@ -122,15 +122,6 @@ def _pid_namespace(pod: Pod, around: Surroundings) -> str:
     if pod.spec.host_pid:
         return "host"
     return f"container:{around.pause}" if around.pause else "private"
-
-
-def _sysctls(pod: Pod, around: Surroundings) -> dict[str, str]:
-    return pod_sysctls(
-        pod,
-        host_network=pod.spec.host_network,
-        host_ipc=pod.spec.host_ipc,
-        allowed_unsafe=around.unsafe_sysctls,
-    )
 
 
 def record_of(container: ContainerRecord) -> PodRecord | None:

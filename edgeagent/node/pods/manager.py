@@ -27,9 +27,11 @@ from edgeagent.node.pods.exits import Exits
 from edgeagent.node.pods.lookup import Lookup
 from edgeagent.node.pods.means import Limits, Means, NodeFacts
 from edgeagent.node.pods.sandbox import Sandboxes
+from edgeagent.node.pods.security import pod_sysctls
 from edgeagent.node.pods.volumes import Volumes
 from edgeagent.node.pods.wanted import WantedObjects, refers_to
 from edgeagent.node.pods.worker import PodWorker
+from edgeagent.node.pressure.gate import Gate
 from edgeagent.node.store.desired import Change, DesiredState
 from edgeagent.node.store.pods import PodRecord, PodRecords
 
@@ -71,12 +73,14 @@ class PodManager:
         reports: Reports,
         host_ip: Callable[[], str],
         on_problem: Callable[[], None],
+        on_started: Callable[[], None],
         resync_seconds: float,
         rng: random.Random,
         node: NodeFacts,
         volumes: Volumes,
         sandboxes: Sandboxes,
         folder: Path,
+        gate: Gate,
     ) -> None:
         self._runtime = runtime
         self._clock = clock
@@ -109,6 +113,7 @@ class PodManager:
             sandboxes=sandboxes,
             folder=folder,
             events=events,
+            gate=gate,
             limits=Limits(
                 steps=asyncio.Semaphore(STEPS_AT_ONCE),
                 pulls=asyncio.Semaphore(PULLS_AT_ONCE),
@@ -130,6 +135,7 @@ class PodManager:
             report=self._report,
             gone=self._gone,
             trouble=self._troubled,
+            started=on_started,
             in_the_way=self._in_the_way,
             host_ip=host_ip,
         )
@@ -300,13 +306,13 @@ class PodManager:
     async def evict(self, uid: str, message: str, grace: float | None) -> None:
         """End a pod that the node cannot bear (``Failed``, reason ``Evicted``), and wait for its end."""
         if (worker := self._workers.get(uid)) is not None:
-            worker.evict("Evicted", message, grace)
+            worker.evict(message, grace)
             await worker.over()
 
-    def relieved(self) -> None:
-        """The node is under pressure no longer: the pods that were evicted are run again."""
+    def pressure_changed(self) -> None:
+        """What the gate says is new: pods that wait for it may start, or come back."""
         for worker in self._workers.values():
-            worker.come_back("Evicted")
+            worker.wake()
 
     def containers_of(self, uid: str) -> list[ContainerRecord]:
         """What the runtime was last seen to hold of a pod."""
@@ -349,7 +355,7 @@ class PodManager:
             self._wake(uid)
 
     async def _admit(self, pod: Pod) -> Pod:
-        """The pod as the admission plugins let it run. PermanentError names rules and fields."""
+        """The pod as the node and its admission plugins let it run. PermanentError names rules and fields."""
         digest = self._desired.digest(pod.metadata.uid)
         cached = self._admitted.get(pod.metadata.uid)
         if cached is not None and cached[0] == digest:
@@ -361,6 +367,7 @@ class PodManager:
         if violations:
             text = "; ".join(f"{violation.field}: {violation.message}" for violation in violations)
             raise PermanentError(text, reason="AdmissionRefused")
+        pod_sysctls(admitted, allowed_unsafe=self._means.node.unsafe_sysctls)
         self._admitted[pod.metadata.uid] = (digest, admitted)
         return admitted
 

@@ -15,6 +15,7 @@ from edgeagent.node.plugins.facades import NetworkFacade, RuntimeFacade
 from edgeagent.node.pods.lookup import Lookup
 from edgeagent.node.pods.sandbox import Sandboxes
 from edgeagent.node.pods.volumes import Volumes
+from edgeagent.node.pressure.gate import Gate
 from edgeagent.node.store.pods import PodRecord
 
 
@@ -63,6 +64,8 @@ class Means:
     folder: Path
     """Where what belongs to pods lies on disk, a folder for each uid."""
     events: EventRecorder
+    gate: Gate
+    """Whether pods may begin to run."""
     limits: Limits
     wanted: Callable[[str], Pod | None]
     static: Callable[[str], bool]
@@ -81,5 +84,7 @@ class Means:
     report: Callable[[Pod, PodStatus], None]
     gone: Callable[[str], None]
     trouble: Callable[[EdgeAgentError], None]
+    started: Callable[[], None]
+    """To be called when a container was started."""
     in_the_way: Callable[[Pod], bool]
     host_ip: Callable[[], str]

@@ -158,24 +158,23 @@ def _selinux(options: SELinuxOptions | None) -> dict[str, str]:
     return {name: value for name, value in parts.items() if value}
 
 
-def pod_sysctls(
-    pod: Pod, *, host_network: bool, host_ipc: bool, allowed_unsafe: Sequence[str]
-) -> dict[str, str]:
+def pod_sysctls(pod: Pod, *, allowed_unsafe: Sequence[str]) -> dict[str, str]:
     """The pod's sysctls by name, with dots.
 
     ``allowed_unsafe``: names, or beginnings of names with ``*`` after them, that are allowed beside the safe
-    ones. PermanentError (reason ``SysctlForbidden``) where one is not allowed, or is not the pod's own: no
-    namespace has it, or the pod shares that namespace with the node.
+    ones. PermanentError (reason ``SysctlForbidden``) names the first that is not allowed, or is not the pod's
+    own: no namespace has it, or the pod shares that namespace with the node.
     """
     context = pod.spec.security_context or PodSecurityContext()
+    shared = {"net": pod.spec.host_network, "ipc": pod.spec.host_ipc}
     found: dict[str, str] = {}
-    for sysctl in context.sysctls:
+    for index, sysctl in enumerate(context.sysctls):
         name = _dotted(sysctl.name)
         namespace = _namespace(name)
         if namespace is None or not (name in SAFE_SYSCTLS or _is_allowed(name, allowed_unsafe)):
-            raise _forbidden(f'"{name[:80]}" not allowlisted')
-        if (namespace == "net" and host_network) or (namespace == "ipc" and host_ipc):
-            raise _forbidden(f'"{name[:80]}" not allowed with host {namespace} enabled')
+            raise _forbidden(index, f'"{name[:80]}" not allowlisted')
+        if shared[namespace]:
+            raise _forbidden(index, f'"{name[:80]}" not allowed with host {namespace} enabled')
         found[name] = sysctl.value
     return found
 
@@ -203,5 +202,6 @@ def _error(message: str) -> PermanentError:
     return PermanentError(message, reason="CreateContainerConfigError")
 
 
-def _forbidden(message: str) -> PermanentError:
-    return PermanentError(f"forbidden sysctl: {message}", reason="SysctlForbidden")
+def _forbidden(index: int, message: str) -> PermanentError:
+    field = f"spec.securityContext.sysctls[{index}].name"
+    return PermanentError(f"{field}: forbidden sysctl: {message}", reason="SysctlForbidden")

@@ -155,6 +155,7 @@ class Steps:
         state.fresh.add(started.id)
         state.remember(pod, name, history)
         self._means.observed(started)
+        self._means.started()
         state.report(pod)
         state.event(pod, "Normal", "Started", f"Started container {name}", name)
         await self.post_start(pod, slot, started)

@@ -19,6 +19,7 @@ from edgeagent.api.runtime import LABEL_CONTAINER
 from edgeagent.node.pods import containers as decisions
 from edgeagent.node.pods.config import record_of
 from edgeagent.node.pods.ending import Ending, needs_spec_to_stop, sandbox_of
+from edgeagent.node.pods.eviction import Eviction
 from edgeagent.node.pods.means import Means
 from edgeagent.node.pods.plan import Plan, Seen, Slot, make_plan, slots
 from edgeagent.node.pods.podstate import PAUSE, RETRY_CEILING_SECONDS, PodState
@@ -44,6 +45,7 @@ class PodWorker:
         self._steps = Steps(self._state)
         self._probing = Probing(self._state, self._steps, self.wake)
         self._ending = Ending(self._state, self._steps)
+        self._eviction = Eviction(self._state)
         self._actions: dict[str, asyncio.Task[None]] = {}
         self._failures = 0
         self._stale = True
@@ -76,33 +78,18 @@ class PodWorker:
         if waiting or state.refused is not None or self._stale:
             self.wake()
 
-    def evict(self, reason: str, message: str, grace: float | None) -> None:
-        """End the pod for good: ``Failed``, with ``reason``; ``grace`` in seconds, None for the pod's own."""
+    def evict(self, message: str, grace: float | None) -> None:
+        """End the pod until the node can bear it again; ``grace`` in seconds, None for the pod's own."""
         pod = self._state.pod or self._means.wanted(self.uid)
         if pod is None or self._state.record(pod).phase:
             return
-        self._state.event(pod, "Warning", reason, message)
         self._ending.grace = grace
-        self._state.update(pod, phase="Failed", reason=reason, message=message)
+        self._eviction.note(pod, message)
         self.wake()
 
     async def over(self) -> None:
         """Wait until the pod, once ended, has given back what it held."""
         await self._ending.over.wait()
-
-    def come_back(self, reason: str) -> None:
-        """Run the pod anew, if it was ended for ``reason``."""
-        pod, record = self._state.pod, self._means.record(self.uid)
-        if pod is None or record is None or record.reason != reason:
-            return
-        afresh = {
-            name: msgspec.structs.replace(history, again=True, crashes=0, restart_at=0.0)
-            for name, history in record.containers.items()
-        }
-        self._state.update(pod, phase="", reason="", message="", initialized=False, containers=afresh)
-        self._state.sandbox, self._stale = None, True
-        self._ending = Ending(self._state, self._steps)
-        self.wake()
 
     async def run(self) -> None:
         """Until the pod is gone for good."""
@@ -168,6 +155,8 @@ class PodWorker:
                 pod = state.pod = await self._means.admit(pod)
             self._note_admitted(pod)
             if not state.record(pod).phase:
+                if self._eviction.held_back(pod):
+                    return None
                 await self._attach(pod)
         except PermanentError as error:
             state.refuse(pod, error.reason or "Refused", str(error))
@@ -188,7 +177,7 @@ class PodWorker:
         left = self._ending.check_deadline(pod)
         if state.record(pod).phase:
             await self._finish(pod, places)
-            return None
+            return self._return(pod) if self._eviction.noted(pod) else None
         problem = await self._ending.remove_strays(pod, places, self._actions) or problem
         delays = [] if left is None else [left]
         if (wait := await self._prepare(pod)) is not None:
@@ -389,7 +378,25 @@ class PodWorker:
         await self._ending.stop_all(pod, self._ending.grace_for(pod))
         for slot in places:
             self._note(pod, slot)
+        if self._eviction.noted(pod):
+            await self._remove_all()
         await self._ending.give_back(self._state.record(pod))
+
+    def _return(self, pod: Pod) -> float | None:
+        """Let an evicted pod run anew, if it may; else the seconds until then, as far as they are known."""
+        left = self._eviction.seconds_left(pod)
+        if left != 0:
+            return left
+        self._eviction.undo(pod)
+        self._stale = True
+        self._ending = Ending(self._state, self._steps)
+        self.wake()
+        return None
+
+    async def _remove_all(self) -> None:
+        mine = self._means.containers(self.uid)
+        for container in sorted(mine, key=lambda c: c.labels.get(LABEL_CONTAINER) == PAUSE):
+            await self._steps.remove(container)
 
     async def _tear_down(self) -> None:
         """Stop and remove everything of the pod, give back what it had, forget it."""
@@ -404,9 +411,7 @@ class PodWorker:
             about = ObjectReference(kind="Pod", namespace=record.namespace, name=record.name, uid=record.uid)
             self._means.events.record(about, "Normal", "Killing", "Stopping the pod: it was deleted")
         await self._ending.stop_all(self._ending.pod_of(record), record.grace_seconds if record else 30)
-        mine = self._means.containers(self.uid)
-        for container in sorted(mine, key=lambda c: c.labels.get(LABEL_CONTAINER) == PAUSE):
-            await self._steps.remove(container)
+        await self._remove_all()
         await self._ending.give_back(record)
         self._means.gone(self.uid)
 

@@ -2,5 +2,6 @@
 
 ``signals``, ``cgroups``, ``psi`` read the machine; ``amounts``, ``thresholds``, ``ranking``,
 ``schedule``, ``limits``, ``comeback`` and ``imagenames`` decide and touch nothing; ``images``, ``dead`` and
-``logs`` reclaim; ``manager`` drives them all. Pods come as plain values: it may not know their workers.
+``logs`` reclaim; ``manager`` drives them all, and says by ``gate`` who must wait. Pods come as plain values:
+it may not know their workers.
 """

@@ -7,6 +7,8 @@ from edgeagent.node.pressure.pods import QosClass
 from edgeagent.node.pressure.thresholds import CONDITIONS, ConditionType
 
 CEILING_SECONDS = 3600.0
+FORGOTTEN_SECONDS = 86_400.0
+"""Evictions that lie further apart are counted anew: the pod got along with the node in between."""
 
 
 def wait_before_return(evictions: int, transition_seconds: float) -> float:
@@ -16,6 +18,11 @@ def wait_before_return(evictions: int, transition_seconds: float) -> float:
     """
     doublings = min(max(0, evictions - 1), 32)
     return max(transition_seconds, min(transition_seconds * 2.0**doublings, CEILING_SECONDS))
+
+
+def count_eviction(evictions: int, since_last_seconds: float) -> int:
+    """How many evictions count once there is one more, after ``evictions`` that counted before."""
+    return evictions + 1 if 0 <= since_last_seconds <= FORGOTTEN_SECONDS else 1
 
 
 def why_not_admitted(conditions: frozenset[ConditionType], qos: QosClass, *, critical: bool) -> str:

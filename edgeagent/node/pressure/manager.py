@@ -13,12 +13,12 @@ from edgeagent.api.clock import Clock
 from edgeagent.api.errors import EdgeAgentError
 from edgeagent.api.objects.base import ObjectReference
 from edgeagent.node.config import EvictionSection
-from edgeagent.node.pressure.comeback import why_not_admitted
 from edgeagent.node.pressure.conditions import PressureCondition, all_conditions, event_reason
+from edgeagent.node.pressure.gate import Gate
 from edgeagent.node.pressure.images import ImageCollector
 from edgeagent.node.pressure.limits import earliest_excess, exceeded
 from edgeagent.node.pressure.logs import LogRotator
-from edgeagent.node.pressure.pods import DiskUsage, PodsUnderPressure, QosClass, Reclaimer, RunningPod
+from edgeagent.node.pressure.pods import DiskUsage, PodsUnderPressure, Reclaimer, RunningPod
 from edgeagent.node.pressure.psi import MemoryStalls
 from edgeagent.node.pressure.ranking import eviction_message, grace_for, ranked
 from edgeagent.node.pressure.schedule import (
@@ -75,9 +75,8 @@ class PressureParts:
 
     ``signals`` reads the node's signals and ``measure`` a container's cgroup. ``reclaimers`` run in order
     under disk pressure, until there is enough; rotated logs go after them. ``on_conditions`` gets all
-    conditions whenever one changes. ``on_relief`` is called when evicted pods may come back: no condition is
-    in force any more, or none was seen for a transition period after the start. ``stalls`` makes the watch of
-    the kernel's memory pressure with what it must call, None for none.
+    conditions whenever one changes, ``on_relief`` is called when ``gate`` has become calm. ``stalls`` makes
+    the watch of the kernel's memory pressure with what it must call, None for none.
     """
 
     clock: Clock
@@ -90,6 +89,7 @@ class PressureParts:
     reserve: StoreReserve
     events: Recorder
     node: ObjectReference
+    gate: Gate
     on_conditions: Callable[[Sequence[PressureCondition]], None]
     on_relief: Callable[[], None]
     stalls: Callable[[Callable[[], None]], MemoryStalls] | None = None
@@ -103,11 +103,9 @@ class PressureManager:
         self._thresholds = config.thresholds()
         self._parts = parts
         self._state = PressureState()
-        self._conditions: frozenset[ConditionType] = frozenset()
         self._rates = FASTEST
-        self._woken = asyncio.Event()
+        self._woken, self._news = asyncio.Event(), asyncio.Event()
         self._started = self._looked = parts.clock.monotonic()
-        self._relieved = False
         self._next_limits = float("inf")
         self._limited: frozenset[str] = frozenset()
         self._left_alone: dict[str, float] = {}
@@ -117,15 +115,16 @@ class PressureManager:
     @property
     def conditions(self) -> list[PressureCondition]:
         """All three, as they are now."""
-        return all_conditions(self._conditions)
-
-    def admits(self, qos: QosClass, *, critical: bool) -> str:
-        """Why a pod that does not run yet must wait, empty where it may start."""
-        return why_not_admitted(self._conditions, qos, critical=critical)
+        return all_conditions(self._parts.gate.conditions)
 
     def wake(self) -> None:
-        """Look now: containers have started, say, or a write failed for want of space."""
+        """Look now: memory is short, say, or a write failed for want of space."""
+        self._news.set()
         self._woken.set()
+
+    def started(self) -> None:
+        """A container has started: look soon, though no sooner after the last look than always."""
+        self._news.set()
 
     async def run(self) -> None:
         """Look and act, for ever."""
@@ -138,8 +137,10 @@ class PressureManager:
                     self._rates = FASTEST_WITH_STALLS
             while True:
                 self._woken.clear()
+                self._news.clear()
                 wait = await self._look()
-                await within(self._parts.clock, self._woken.wait(), wait)
+                await within(self._parts.clock, self._news.wait(), wait - SOONEST_SECONDS)
+                await within(self._parts.clock, self._woken.wait(), SOONEST_SECONDS)
         finally:
             if stalls is not None:
                 stalls.close()
@@ -166,25 +167,25 @@ class PressureManager:
         period = self._config.transition_seconds
         found = judge(self._state, self._thresholds, readings, now=now, transition_seconds=period)
         self._state = found.state
-        before, self._conditions = self._conditions, found.conditions
-        if before != self._conditions:
+        gate = self._parts.gate
+        before, was_calm = gate.conditions, gate.calm
+        gate.conditions = found.conditions
+        gate.calm = not found.conditions and (was_calm or bool(before) or now - self._started >= period)
+        if before != gate.conditions:
             for kind in CONDITIONS:
-                if (kind in before) != (kind in self._conditions):
+                if (kind in before) != (kind in gate.conditions):
                     self._say_changed(kind)
             self._parts.on_conditions(self.conditions)
         short = {resource_of(threshold.signal) for threshold in found.due}
         for resource in RESOURCES:
             problem = f"Attempting to reclaim {resource}" if resource in short else ""
             self._say_once("EvictionThresholdMet", problem, key=resource)
-        if self._conditions:
-            self._relieved = False
-        elif not self._relieved and (before or now - self._started >= period):
-            self._relieved = True
+        if gate.calm and not was_calm:
             self._parts.on_relief()
         return found.due
 
     def _say_changed(self, kind: ConditionType) -> None:
-        status = kind in self._conditions
+        status = kind in self._parts.gate.conditions
         name = self._parts.node.name
         reason = event_reason(kind, status=status)
         self._parts.events.record(self._parts.node, "Normal", reason, f"Node {name} status is now: {reason}")
@@ -195,7 +196,7 @@ class PressureManager:
             return SOONEST_SECONDS
         now, period = self._parts.clock.monotonic(), self._config.transition_seconds
         ends = [at + period - now for at in self._state.last_true.values()]
-        if not ends and not self._relieved:
+        if not ends and not self._parts.gate.calm:
             ends = [self._started + period - now]
         return min([earliest_threshold(self._thresholds, readings, self._rates), *ends])
 
