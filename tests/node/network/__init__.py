@@ -1,0 +1,1 @@
+"""Tests of what the network plugin is told."""
