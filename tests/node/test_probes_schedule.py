@@ -18,7 +18,7 @@ from edgeagent.api.errors import TemporaryError
 from edgeagent.api.objects.container import Container
 from edgeagent.api.objects.probe import ExecAction, Probe
 from edgeagent.api.runtime import ExecResult
-from edgeagent.node.pods.probes import ContainerProbes, ProbeFailure, ProbeTarget
+from edgeagent.node.pods.probes import ContainerProbes, Outcome, ProbeFailure, ProbeTarget
 from edgeagent.testing.clock import ManualClock
 
 GOOD, BAD, UNKNOWN = True, False, None
@@ -62,7 +62,7 @@ class World:
             rng=random.Random(self.seed),
             started_at=self.clock.now() - self.age,
             on_change=self.changed,
-            on_failure=self.attempt_failed,
+            on_remark=self.attempt_failed,
             limit=asyncio.Semaphore(self.limit),
             resumed=self.resumed,
             initially_started=self.initially_started,
@@ -74,9 +74,10 @@ class World:
         self.changes.append(self.state())
         self.on_change()
 
-    def attempt_failed(self, kind: str, message: str) -> None:
+    def attempt_failed(self, kind: str, outcome: Outcome) -> None:
         """Note it likewise."""
-        self.failures.append((kind, message))
+        assert not outcome.success
+        self.failures.append((kind, outcome.message))
         self.on_failure()
 
     def state(self) -> tuple[bool, bool, str]:

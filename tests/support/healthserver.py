@@ -4,7 +4,9 @@ https://github.com/grpc/grpc/blob/master/doc/health-checking.md
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from threading import Thread
 from typing import ClassVar
 
 from h2.config import H2Configuration
@@ -58,3 +60,27 @@ class HealthServer(asyncio.Protocol):
         else:
             trailers = [("grpc-status", "5"), ("grpc-message", "unknown%20service")]
             http2.send_headers(stream, trailers, end_stream=True)
+
+
+@contextmanager
+def health_server() -> Iterator[tuple[int, dict[str, int]]]:
+    """A server on all addresses of this machine, in a thread: its port, and its services, to be changed."""
+    services: dict[str, int] = {}
+    server = type("Server", (HealthServer,), {"services": services})
+    loop = asyncio.new_event_loop()
+    thread = Thread(target=loop.run_forever)
+    thread.start()
+
+    async def end(listener: asyncio.Server) -> None:
+        listener.close()
+        await listener.wait_closed()
+
+    try:
+        making = loop.create_server(server, "0.0.0.0", 0)  # noqa: S104 - a pod's address is one of them
+        listener = asyncio.run_coroutine_threadsafe(making, loop).result(10)
+        yield listener.sockets[0].getsockname()[1], services
+        asyncio.run_coroutine_threadsafe(end(listener), loop).result(10)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()

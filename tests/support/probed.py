@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.client import HTTPMessage
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from queue import SimpleQueue
@@ -26,7 +26,7 @@ class Asked:
     """A request: its path with the query, its headers, and when it came in seconds since the epoch."""
 
     path: str
-    headers: HTTPMessage
+    headers: Message
     at: float
 
 

@@ -9,7 +9,7 @@ from edgeagent.api.objects.pod import Pod
 from edgeagent.api.runtime import ContainerRecord
 from edgeagent.node.pods.plan import Seen, Slot
 from edgeagent.node.pods.podstate import PodState
-from edgeagent.node.pods.probes import ContainerProbes, ProbeFailure
+from edgeagent.node.pods.probes import ContainerProbes, Outcome, ProbeFailure
 from edgeagent.node.pods.steps import Steps
 
 
@@ -44,9 +44,7 @@ class Probing:
             rng=state.means.rng,
             started_at=current.started_at,
             on_change=lambda: self._changed(pod, name, current.id),
-            on_failure=lambda kind, message: state.event(
-                pod, "Warning", "Unhealthy", f"{kind} probe failed: {message}", name
-            ),
+            on_remark=lambda kind, outcome: self._remark(pod, name, kind, outcome),
             limit=state.means.limits.execs,
             resumed=current.id not in state.fresh,
             initially_started=history.passed_id == current.id,
@@ -55,6 +53,10 @@ class Probing:
         state.fresh.discard(current.id)
         state.probes[current.id] = probes
         probes.start()
+
+    def _remark(self, pod: Pod, name: str, kind: str, outcome: Outcome) -> None:
+        reason, word = ("ProbeWarning", "warning") if outcome.success else ("Unhealthy", "failed")
+        self._state.event(pod, "Warning", reason, f"{kind} probe {word}: {outcome.message}", name)
 
     def _changed(self, pod: Pod, name: str, run: str) -> None:
         """Note a new verdict, for the agent may be restarted, and let the worker act on it."""

@@ -298,7 +298,7 @@ class PodWorker:
         assert known.current is not None
         lifecycle, current = slot.container.lifecycle, known.current
         if (failed := self._probing.failed(current.id)) is not None:
-            why = f"Container {slot.name} failed {failed.kind} probe, will be restarted"
+            why = f"Container {slot.name} failed {failed.kind.lower()} probe, will be restarted"
             own = pod.spec.termination_grace_period_seconds
             grace = own if failed.grace_seconds is None else failed.grace_seconds
             self._begin(pod, slot, self._kill(pod, slot, known, why, grace))

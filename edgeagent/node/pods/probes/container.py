@@ -40,9 +40,9 @@ class ContainerProbes:
     reached its failure threshold; readiness is still probed then, until ``close``.
 
     ``started_at`` is when the container started, in seconds since the epoch. ``on_change`` is called
-    after any of the three has changed, ``on_failure`` with kind (``Readiness``) and message after each
-    single attempt that failed: f"{kind} probe failed: {message}". Both may call ``close``. ``limit``
-    bounds how many exec actions run at once, on the whole node.
+    after any of the three has changed, ``on_remark`` with kind (``Readiness``) and outcome after each
+    single attempt that failed, or succeeded with a warning. Both may call ``close``. ``limit`` bounds how
+    many exec actions run at once, on the whole node.
 
     A container that was running before the agent started is ``resumed``: its first probes are spread over
     their periods, and it goes on as ``initially_started`` and ``initially_ready``, its last known state.
@@ -56,7 +56,7 @@ class ContainerProbes:
         rng: random.Random,
         started_at: float,
         on_change: Callable[[], None],
-        on_failure: Callable[[str, str], None],
+        on_remark: Callable[[str, Outcome], None],
         limit: asyncio.Semaphore,
         resumed: bool = False,
         initially_started: bool = False,
@@ -71,7 +71,7 @@ class ContainerProbes:
         self._rng = rng
         self._started_at = started_at
         self._on_change = on_change
-        self._on_failure = on_failure
+        self._on_remark = on_remark
         self._limit = limit
         self._resumed = resumed
         self._closed = False
@@ -149,7 +149,7 @@ class ContainerProbes:
                 self._start_others(jitter=False)
             case _, False:
                 self.failed = ProbeFailure(kind, outcome.message, probe.termination_grace_period_seconds)
-        if not outcome.success:
-            self._on_failure(kind, outcome.message)
+        if outcome.message or not outcome.success:
+            self._on_remark(kind, outcome)
         if not self._closed and (self.started, self.ready, self.failed) != before:
             self._on_change()
