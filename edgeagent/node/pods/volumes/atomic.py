@@ -51,6 +51,15 @@ def write_payload(folder: Path, payload: Mapping[str, Projected], group: int | N
     return changed
 
 
+def shown_folder(folder: Path) -> Path:
+    """The set of files that ``folder`` shows now; ``folder`` where ``..data`` is not of our making."""
+    try:
+        name = os.readlink(folder / DATA)
+    except OSError:
+        return folder
+    return folder / name if name.startswith("..") and name != ".." and "/" not in name else folder
+
+
 def _checked(payload: Mapping[str, Projected], group: int | None) -> dict[str, Projected]:
     """The payload by clean paths, with the modes that the files get. Of one path the last counts."""
     more = 0 if group is None else 0o440

@@ -18,7 +18,7 @@ from edgeagent.api.quantity import parse_quantity
 from edgeagent.api.runtime import Mount
 from edgeagent.node.pods.expansion import expand_strict
 from edgeagent.node.pods.lookup import Lookup, PodFacts
-from edgeagent.node.pods.volumes.atomic import write_payload
+from edgeagent.node.pods.volumes.atomic import shown_folder, write_payload
 from edgeagent.node.pods.volumes.hostpath import check_host_path
 from edgeagent.node.pods.volumes.mounter import Mounter, file_system_of
 from edgeagent.node.pods.volumes.ownership import give_to_group
@@ -145,9 +145,10 @@ class Volumes:
         else:
             source = self._folder(uid, volume)
         below = expand_strict(mount.sub_path_expr, environment) if mount.sub_path_expr else mount.sub_path
-        if below:
-            source = await self._bound(uid, source, below, f"{container.name}-{number}-{volume.name}")
         made_of_files = not (volume.host_path or volume.empty_dir)
+        if below:
+            base = shown_folder(source) if made_of_files else source
+            source = await self._bound(uid, base, below, f"{container.name}-{number}-{volume.name}")
         return Mount(
             source=str(source),
             destination=mount.mount_path,
@@ -157,15 +158,13 @@ class Volumes:
 
     async def _bound(self, uid: str, volume: Path, below: str, name: str) -> Path:
         """A mount point that shows the part ``below`` of a volume, whatever becomes of the way to it."""
-        files = volume / "..data"
-        base = files.resolve() if files.is_symlink() else volume
         target = _safe(self._memory, uid) / "subpaths" / name
         for point in await self._mounter.mounts_below(target):
             await self._mounter.unmount(point)
         with ExitStack() as opened:
 
             def find() -> int:
-                descriptor = open_below(base, below)
+                descriptor = open_below(volume, below)
                 opened.callback(os.close, descriptor)  # also where nobody waits for it any more
                 return descriptor
 
