@@ -287,7 +287,7 @@ def test_an_answer_that_takes_longer_than_the_timeout_is_a_failure(
 # httpGet
 
 
-@covers("Probe.httpGet", "HTTPGetAction.port", "HTTPGetAction.path", "Container.ports")
+@covers("Probe.httpGet", "HTTPGetAction.port", "HTTPGetAction.path")
 def test_a_path_of_the_pods_own_server_is_asked_for(lone: LoneAgent) -> None:
     get = {"port": "web", "path": "/health/ok"}
     pod = static_pod(
