@@ -1,0 +1,67 @@
+"""The chains that isolated pods are sent through: one for all pods that the same policies isolate.
+
+A packet dropped there counts for each of these policies, since none allowed it.
+"""
+
+from collections.abc import Sequence
+
+from edgeagent_network.policyrules import Direction, chain_name, short_digest
+from edgeagent_network.ruleset import Chain, Fragment
+
+Key = tuple[str, str]
+"""Namespace and name of a policy."""
+Isolation = tuple[Direction, tuple[Key, ...]]
+"""The policies, sorted, that isolate a pod in a direction."""
+
+DROP_CHAIN = "policy_drop"
+DROPPED = {4: "dropped4", 6: "dropped6"}
+"""Sets of the newest drops, by IP version: ``SOURCE . TARGET . PROTOCOL . PORT`` with a packet counter."""
+DROPPED_SIZE = 1024
+DROPPED_SECONDS = 3600
+LOGS_A_SECOND = 10
+COUNTERS_IN_A_RULE = 64
+"""The kernel takes 128 expressions in one rule."""
+
+
+def isolation_chain(direction: Direction, policies: Sequence[Key]) -> str:
+    """The chain of the pods that the ``policies``, sorted, isolate."""
+    return f"isolation-{direction}-{short_digest(*('/'.join(key) for key in policies))}"
+
+
+def isolation_key(isolation: Isolation) -> str:
+    """The key of the chain's fragment."""
+    return f"isolation {isolation_chain(*isolation)}"
+
+
+def isolation_fragment(isolation: Isolation) -> Fragment:
+    """Jumps to the policies' chains, which accept what is allowed; the rest is counted and dropped."""
+    direction, policies = isolation
+    names = [chain_name(*key, direction) for key in policies]
+    counters = [f"counter name {name}" for name in names]
+    counted = [
+        " ".join(counters[start : start + COUNTERS_IN_A_RULE])
+        for start in range(0, len(counters), COUNTERS_IN_A_RULE)
+    ]
+    rules = (*(f"jump {name}" for name in names), *counted, f"goto {DROP_CHAIN}")
+    return Fragment(chains={isolation_chain(*isolation): Chain(rules)})
+
+
+def drop_fragment(log_group: int) -> Fragment:
+    """The chain that drops, and the sets in which the kernel notes the newest drops.
+
+    ``log_group``: where they are logged too, a group of nfnetlink_log; 0 for nowhere.
+    """
+    # Each in a rule of its own: a full set ends its rule, and must not keep the packet from being dropped.
+    log = f'limit rate {LOGS_A_SECOND}/second log prefix "edgeagent: policy " group {log_group}'
+    rules = (
+        *((log,) if log_group else ()),
+        f"update @{DROPPED[4]} {{ ip saddr . ip daddr . meta l4proto . th dport counter }}",
+        f"update @{DROPPED[6]} {{ ip6 saddr . ip6 daddr . meta l4proto . th dport counter }}",
+        "drop",
+    )
+    flags = f"flags dynamic,timeout; size {DROPPED_SIZE}; timeout {DROPPED_SECONDS}s;"
+    sets = {
+        DROPPED[4]: f"type ipv4_addr . ipv4_addr . inet_proto . inet_service; {flags}",
+        DROPPED[6]: f"type ipv6_addr . ipv6_addr . inet_proto . inet_service; {flags}",
+    }
+    return Fragment(chains={DROP_CHAIN: Chain(rules)}, sets=sets)

@@ -1,0 +1,268 @@
+"""NetworkPolicies in force: who is isolated by which of them, and which pods their rules speak of.
+
+https://kubernetes.io/docs/concepts/services-networking/network-policies/
+
+Three kinds of fragments. ``policy NAMESPACE/NAME`` is what ``policyrules`` makes of a policy; only policies
+that select a pod of this node are there. ``isolation DIRECTION HASH`` is a chain for pods that the same
+policies isolate: a jump to the chain of each, then a counted drop. ``policies of pod UID`` holds everything
+that one pod brings: the map elements that lead to its isolation, and its address in the sets of the rules
+that select it. So a pod that comes or goes is a handful of elements, whatever the number of policies.
+
+Traffic between the node and its pods does not pass the forward hook, which is what Kubernetes asks for. Pods
+on the host's network are neither isolated nor peers.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from edgeagent.api.errors import InvalidObjectError
+from edgeagent.api.network import NetworkState, Problem
+from edgeagent.api.objects.policy import LABEL_NAMESPACE_NAME, NetworkPolicy
+from edgeagent.api.objects.selector import selects
+from edgeagent_network.isolation import (
+    Isolation,
+    Key,
+    drop_fragment,
+    isolation_chain,
+    isolation_fragment,
+    isolation_key,
+)
+from edgeagent_network.podaddresses import Claimed, claims
+from edgeagent_network.policyrules import (
+    DIRECTIONS,
+    CompiledPolicy,
+    check_identity,
+    compile_policy,
+)
+from edgeagent_network.ruleset import Fragment
+
+T = TypeVar("T")
+
+_Place = tuple[Key, str, str, str]
+"""A port by name in a policy: the policy, the path of the rule, the name, the protocol."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """What one pod brings into the sets of one policy, and which of its ports by name it has."""
+
+    elements: tuple[tuple[str, str], ...] = ()
+    named: frozenset[_Place] = frozenset()
+
+
+_NOTHING = _Share()
+
+
+@dataclass(slots=True)
+class _Pod:
+    """A pod as it was when its fragment was made."""
+
+    claimed: Claimed
+    selected: frozenset[Key] = frozenset()
+    isolations: tuple[Isolation, ...] = ()
+    shares: dict[Key, _Share] = field(default_factory=dict)
+
+
+class Policies:
+    """Makes the fragments, and remembers them from call to call.
+
+    ``log_group``: where each drop is logged too, a group of nfnetlink_log; 0 for nowhere.
+    """
+
+    def __init__(self, *, log_group: int = 0) -> None:
+        self._drop = drop_fragment(log_group)
+        self._policies: dict[Key, CompiledPolicy] = {}
+        self._of_namespace: dict[str, dict[Key, CompiledPolicy]] = {}
+        self._unreadable: list[Problem] = []
+        self._namespaces: dict[str, dict[str, str]] = {}
+        self._labels: dict[str, dict[str, str]] = {}
+        self._pods: dict[str, _Pod] = {}
+        self._users: Counter[Key] = Counter()
+        self._isolated: Counter[Isolation] = Counter()
+        self._resolved: Counter[_Place] = Counter()
+        self._fragments: dict[str, Fragment] = {}
+
+    def fragments(self, state: NetworkState) -> tuple[dict[str, Fragment], list[Problem]]:
+        """All fragments of ``state``, unchanged ones the same objects as before, and what of the policies is
+        not in force.
+        """
+        used_before = frozenset(self._users)
+        changed = self._take_policies(state.policies)
+        claimed, problems = claims(state, {uid: pod.claimed for uid, pod in self._pods.items()})
+        fresh = self._take_pods(claimed) | self._in_changed_namespaces(state.namespaces)
+        for uid, pod in self._pods.items():
+            if pod.claimed.local:
+                self._select(pod, changed, everything=uid in fresh)
+        used = frozenset(self._users)
+        changed |= used ^ used_before
+        self._take_fragments(changed)
+        for uid, pod in self._pods.items():
+            if changed or uid in fresh:
+                for key in (pod.shares.keys() | used) if uid in fresh else changed:
+                    self._set_share(pod, key, self._share(pod, key) if key in used else _NOTHING)
+                self._put(_pod_key(uid), _pod_fragment(pod))
+        return dict(self._fragments), [*self._unreadable, *problems, *self._problems(used)]
+
+    def _take_policies(self, policies: Sequence[NetworkPolicy]) -> set[Key]:
+        """Compile what is new; the keys of policies that came, went or changed."""
+        changed: set[Key] = set()
+        there: set[Key] = set()
+        self._unreadable = []
+        for policy in policies:
+            key = (policy.metadata.namespace, policy.metadata.name)
+            known = self._policies.get(key)
+            if known is None or known.policy is not policy:
+                try:
+                    check_identity(policy)
+                except InvalidObjectError as error:
+                    self._unreadable.append(_problem(key, "InvalidObject", f"not in force: {error}"))
+                    continue
+                compiled = compile_policy(policy)
+                self._policies[key] = compiled
+                self._of_namespace.setdefault(key[0], {})[key] = compiled
+                changed.add(key)
+            there.add(key)
+        for key in self._policies.keys() - there:
+            del self._policies[key]
+            del self._of_namespace[key[0]][key]
+            changed.add(key)
+        return changed
+
+    def _take_pods(self, claimed: Mapping[str, Claimed]) -> set[str]:
+        """Forget the pods that are gone; the uids of those that are new or changed."""
+        for uid in self._pods.keys() - claimed.keys():
+            pod = self._pods.pop(uid)
+            self._set_selected(pod, frozenset())
+            for key in list(pod.shares):
+                self._set_share(pod, key, _NOTHING)
+            self._put(_pod_key(uid), None)
+        fresh: set[str] = set()
+        for uid, now in claimed.items():
+            pod = self._pods.setdefault(uid, _Pod(now))
+            if pod.claimed is not now or _pod_key(uid) not in self._fragments:
+                if pod.claimed.local and not now.local:
+                    self._set_selected(pod, frozenset())
+                pod.claimed = now
+                fresh.add(uid)
+        return fresh
+
+    def _in_changed_namespaces(self, namespaces: Mapping[str, dict[str, str]]) -> set[str]:
+        """The uids of pods whose namespace has other labels than before."""
+        if namespaces == self._namespaces:
+            return set()
+        now = {name: {**labels, LABEL_NAMESPACE_NAME: name} for name, labels in namespaces.items()}
+        before, self._namespaces, self._labels = self._labels, dict(namespaces), now
+        changed = {name for name in before.keys() | now.keys() if before.get(name) != now.get(name)}
+        return {uid for uid, pod in self._pods.items() if pod.claimed.pod.namespace in changed}
+
+    def _select(self, pod: _Pod, changed: set[Key], *, everything: bool) -> None:
+        """Which policies select a pod of this node, asked of those that changed or of all."""
+        policies = self._of_namespace.get(pod.claimed.pod.namespace, {})
+        asked = policies.keys() if everything else changed & policies.keys()
+        kept = frozenset() if everything else pod.selected - changed
+        if asked or kept != pod.selected:
+            labels = pod.claimed.pod.labels
+            self._set_selected(pod, kept | {key for key in asked if selects(policies[key].selector, labels)})
+
+    def _set_selected(self, pod: _Pod, selected: frozenset[Key]) -> None:
+        _replace(self._users, pod.selected, selected)
+        pod.selected = selected
+        keys = sorted(selected)
+        isolations: list[Isolation] = []
+        for direction in DIRECTIONS:
+            isolating = tuple(key for key in keys if direction in self._policies[key].directions)
+            if isolating:
+                isolations.append((direction, isolating))
+        _replace(self._isolated, pod.isolations, isolations)
+        for isolation in {*pod.isolations, *isolations}:
+            wanted = isolation in self._isolated
+            if wanted is not (isolation_key(isolation) in self._fragments):
+                self._put(isolation_key(isolation), isolation_fragment(isolation) if wanted else None)
+        pod.isolations = tuple(isolations)
+
+    def _share(self, pod: _Pod, key: Key) -> _Share:
+        """What the pod brings into the sets of the policy ``key``."""
+        found: list[tuple[str, str]] = []
+        named: set[_Place] = set()
+        network_pod = pod.claimed.pod
+        labels = self._labels.get(network_pod.namespace) or {LABEL_NAMESPACE_NAME: network_pod.namespace}
+        for rule in self._policies[key].rules:
+            selected = rule.selects(network_pod, labels)
+            if selected:
+                found += [(f"{rule.prefix}-pods{version}", text) for version, text in pod.claimed.addresses]
+            for port in rule.ports_of(network_pod):
+                for version, text in pod.claimed.addresses:
+                    if (
+                        key in pod.selected
+                        if rule.direction == "ingress"
+                        else rule.reaches(text, selected=selected)
+                    ):
+                        element = f"{text} . {port.protocol.lower()} . {port.port}"
+                        found.append((f"{rule.prefix}-ports{version}", element))
+                        named.add((key, rule.path, port.name, port.protocol))
+        return _Share(tuple(found), frozenset(named)) if found else _NOTHING
+
+    def _set_share(self, pod: _Pod, key: Key, share: _Share) -> None:
+        _replace(self._resolved, pod.shares.get(key, _NOTHING).named, share.named)
+        if share.elements:
+            pod.shares[key] = share
+        else:
+            pod.shares.pop(key, None)
+
+    def _take_fragments(self, changed: Iterable[Key]) -> None:
+        for key in changed:
+            self._put(f"policy {'/'.join(key)}", self._policies[key].fragment if key in self._users else None)
+        self._put("policy drops", self._drop if self._isolated else None)
+
+    def _put(self, key: str, fragment: Fragment | None) -> None:
+        if fragment is None:
+            self._fragments.pop(key, None)
+        elif self._fragments.get(key) != fragment:
+            self._fragments[key] = fragment
+
+    def _problems(self, used: Iterable[Key]) -> Iterable[Problem]:
+        for key, compiled in self._policies.items():
+            if compiled.problems:
+                yield _problem(
+                    key,
+                    "InvalidObject",
+                    f"what is no good of it allows nothing: {'; '.join(compiled.problems)}",
+                )
+        for key in sorted(used):
+            for rule in self._policies[key].rules:
+                for name, protocol in sorted(rule.named):
+                    if not self._resolved[key, rule.path, name, protocol]:
+                        whose = "selected pod" if rule.direction == "ingress" else "pod it may reach"
+                        said = f"{rule.path}.ports: no {whose} has a {protocol} port named {name!r}"
+                        yield _problem(key, "NamedPortNotFound", said)
+
+
+def _replace(counter: Counter[T], before: Iterable[T], after: Iterable[T]) -> None:
+    """Count ``after`` in place of ``before``; what is at zero is not in a counter."""
+    counter.update(after)
+    for one in before:
+        counter[one] -= 1
+        if not counter[one]:
+            del counter[one]
+
+
+def _pod_key(uid: str) -> str:
+    return f"policies of pod {uid}"
+
+
+def _pod_fragment(pod: _Pod) -> Fragment:
+    elements: dict[str, dict[str, str]] = {}
+    for isolation in pod.isolations:
+        for version, text in pod.claimed.addresses:
+            verdicts = elements.setdefault(f"{isolation[0]}{version}", {})
+            verdicts[text] = f"goto {isolation_chain(*isolation)}"
+    for share in pod.shares.values():
+        for name, element in share.elements:
+            elements.setdefault(name, {})[element] = ""
+    return Fragment(elements=elements)
+
+
+def _problem(key: Key, reason: str, message: str) -> Problem:
+    return Problem(kind="NetworkPolicy", namespace=key[0], name=key[1], reason=reason, message=message[:1000])
