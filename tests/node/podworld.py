@@ -82,6 +82,11 @@ def pod(
     return Pod(api_version="v1", metadata=meta, spec=spec)
 
 
+def with_spec(made: Pod, **fields: object) -> Pod:
+    """The pod with more in its spec."""
+    return msgspec.structs.replace(made, spec=msgspec.structs.replace(made.spec, **fields))
+
+
 def sealed_secret(name: str) -> SealedSecret:
     """A secret as it travels. Its content is what the fake unsealer makes of it."""
     meta = ObjectMeta(name=name, namespace="default", uid=f"uid-secret-{name}")

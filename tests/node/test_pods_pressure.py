@@ -13,7 +13,7 @@ from edgeagent.api.objects.decode import convert
 from edgeagent.api.objects.pod import Pod, PodSpec
 from edgeagent.node.pods.means import NodeFacts
 from tests.node.indexes import NODE
-from tests.node.podworld import TRANSITION, FakeNetwork, PodWorld, container, pod, run
+from tests.node.podworld import TRANSITION, FakeNetwork, PodWorld, container, pod, run, with_spec
 from tests.support.waiting import wait_for_async
 
 
@@ -21,11 +21,6 @@ def sized(name: str) -> Pod:
     """A Burstable pod."""
     resources = ResourceRequirements(requests={"memory": "1Mi"})
     return pod(name, container(resources=resources))
-
-
-def with_spec(made: Pod, **fields: object) -> Pod:
-    """The pod with other fields in its spec."""
-    return msgspec.structs.replace(made, spec=msgspec.structs.replace(made.spec, **fields))
 
 
 def files_of(path: Path) -> list[Path]:

@@ -1,5 +1,6 @@
 """The steps of one container: made, started, hooked, stopped, removed. Each can be taken again."""
 
+import asyncio
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace as changed
@@ -28,16 +29,25 @@ LEAST_GRACE_SECONDS = 2
 
 
 class Steps:
-    """The steps for the containers of one pod. ``idle`` names those whose step may be cut off now."""
+    """The steps for the containers of one pod. ``idle`` names those whose step may be cut off now.
+
+    While ``ending``, no step begins to pull, to start or to run a postStart hook: it is cancelled there.
+    """
 
     def __init__(self, state: PodState) -> None:
         self._state = state
         self._means = state.means
         self.idle: set[str] = set()
+        self.ending = False
+
+    def _cut_off_if_ending(self) -> None:
+        if self.ending:
+            raise asyncio.CancelledError
 
     @contextlib.contextmanager
     def _interruptible(self, name: str) -> Iterator[None]:
         """What is under way changes nothing on the node that would be missed if it is not waited for."""
+        self._cut_off_if_ending()
         self.idle.add(name)
         try:
             yield
@@ -138,6 +148,7 @@ class Steps:
 
     async def start(self, pod: Pod, slot: Slot, current: ContainerRecord) -> None:
         """Start a run that was made, and run its postStart hook."""
+        self._cut_off_if_ending()
         state, name = self._state, slot.name
         try:
             async with self._means.limits.steps:

@@ -343,12 +343,16 @@ class PodWorker:
             await asyncio.wait(tasks)
 
     async def _settle_actions(self) -> None:
-        """Let the steps under way come to their end, and cut off those that may be."""
-        await self._cancel_actions(
-            {name: task for name, task in self._actions.items() if name in self._steps.idle}
-        )
-        if self._actions:
-            await asyncio.wait(self._actions.values())
+        """Let the steps under way come to their end, and cut off those that may be, now or further on."""
+        self._steps.ending = True
+        try:
+            await self._cancel_actions(
+                {name: task for name, task in self._actions.items() if name in self._steps.idle}
+            )
+            if self._actions:
+                await asyncio.wait(self._actions.values())
+        finally:
+            self._steps.ending = False
         self._reap()
 
     def _note_admitted(self, pod: Pod) -> None:
