@@ -1,0 +1,144 @@
+"""Cluster IPs, node ports and pod ranges: who gets what, and what is refused."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeagent.api.errors import InvalidObjectError, PermanentError
+from edgeagent.api.objects.base import ObjectMeta
+from edgeagent.api.objects.service import Service, ServicePort, ServiceSpec
+from edgeagent.cluster.allocation import ClusterNetwork, Taken, check_network, complete, pod_ranges
+
+NETWORK = ClusterNetwork()
+DUAL = ClusterNetwork(pod_cidrs=["10.42.0.0/16", "fd42::/48"], service_cidrs=["10.43.0.0/16", "fd43::/112"])
+SMALL = ClusterNetwork(service_cidrs=["10.43.0.0/30"], first_node_port=30000, last_node_port=30001)
+
+
+def service(name: str = "web", *ports: ServicePort, **spec: Any) -> Service:
+    """A Service in namespace ``shop``."""
+    return Service(
+        api_version="v1",
+        metadata=ObjectMeta(name=name, namespace="shop"),
+        spec=ServiceSpec(ports=list(ports or (ServicePort(port=80),)), **spec),
+    )
+
+
+def refused(found: Service, *taken: Service, network: ClusterNetwork = NETWORK) -> str:
+    """What is said of it."""
+    with pytest.raises(InvalidObjectError) as caught:
+        complete(found, None, network, Taken(taken))
+    return str(caught.value)
+
+
+def test_a_service_gets_an_address_of_the_range_and_keeps_it() -> None:
+    first = complete(service(), None, NETWORK, Taken([]))
+    assert first.spec.cluster_ip.startswith("10.43.")
+    assert first.spec.cluster_ips == [first.spec.cluster_ip]
+    assert first.spec.ip_families == ["IPv4"]
+    again = complete(service("web", ServicePort(port=81)), first, NETWORK, Taken([]))
+    assert again.spec.cluster_ip == first.spec.cluster_ip
+    assert complete(service(), None, NETWORK, Taken([])) == first
+
+
+def test_an_address_is_given_once_and_asked_for_within_the_range() -> None:
+    mine = complete(service("a", cluster_ip="10.43.0.10"), None, NETWORK, Taken([]))
+    assert mine.spec.cluster_ips == ["10.43.0.10"]
+    assert "spec.clusterIPs[0]: 10.43.0.10 is that of Service shop/a" in refused(
+        service("b", cluster_ip="10.43.0.10"), mine
+    )
+    assert "10.99.0.1 is not in the services' range 10.43.0.0/16" in refused(service(cluster_ip="10.99.0.1"))
+    assert "'nonsense' is not an IP address" in refused(service(cluster_ip="nonsense"))
+
+
+def test_an_address_may_not_change() -> None:
+    first = complete(service(), None, NETWORK, Taken([]))
+    with pytest.raises(InvalidObjectError, match="may not change"):
+        complete(service(cluster_ip="10.43.0.9"), first, NETWORK, Taken([]))
+
+
+def test_headless_and_external_names_have_none() -> None:
+    assert complete(service(cluster_ip="None"), None, NETWORK, Taken([])).spec.cluster_ips == ["None"]
+    named = service(type="ExternalName", external_name="db.example.org")
+    assert complete(named, None, NETWORK, Taken([])) is named
+
+
+def test_a_full_range_says_so() -> None:
+    taken = [complete(service("a"), None, SMALL, Taken([]))]
+    taken.append(complete(service("b"), None, SMALL, Taken(taken)))
+    assert "no address is left in 10.43.0.0/30" in refused(service("c"), *taken, network=SMALL)
+
+
+def test_two_families() -> None:
+    one = complete(service(ip_families=["IPv6"]), None, DUAL, Taken([]))
+    assert one.spec.ip_families == ["IPv6"]
+    both = complete(service(ip_family_policy="RequireDualStack"), None, DUAL, Taken([]))
+    assert both.spec.ip_families == ["IPv4", "IPv6"]
+    kept = complete(service(ip_family_policy="PreferDualStack"), one, DUAL, Taken([]))
+    assert kept.spec.cluster_ips[0] == one.spec.cluster_ip
+    assert kept.spec.ip_families == ["IPv6", "IPv4"]
+    assert "one IP family only" in refused(service(ip_family_policy="RequireDualStack"))
+    assert "no IPv6 for services" in refused(service(ip_families=["IPv6"]))
+
+
+def test_node_ports_are_given_kept_and_not_given_twice() -> None:
+    ports = (ServicePort(port=80, name="a"), ServicePort(port=81, name="b", node_port=30000))
+    mine = complete(service("a", *ports, type="NodePort"), None, NETWORK, Taken([]))
+    assert [port.node_port for port in mine.spec.ports] == [30001, 30000]
+    assert "30001 is that of Service shop/b" in refused(
+        service("c", ServicePort(port=80, node_port=30001), type="NodePort"),
+        complete(
+            service("b", ServicePort(port=1, node_port=30001), type="NodePort"), None, NETWORK, Taken([])
+        ),
+    )
+    assert "80 is not in the range 30000-32767" in refused(
+        service("c", ServicePort(port=80, node_port=80), type="NodePort")
+    )
+    changed = service("a", ServicePort(port=8080, name="a"), type="NodePort")
+    assert complete(changed, mine, NETWORK, Taken([])).spec.ports[0].node_port == mine.spec.ports[0].node_port
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcdefgh"), st.booleans()), max_size=12))
+def test_nothing_is_ever_given_twice(steps: list[tuple[str, bool]]) -> None:
+    """Services come and go in any order."""
+    live: dict[str, Service] = {}
+    small = ClusterNetwork(service_cidrs=["10.43.0.0/28"], first_node_port=30000, last_node_port=30009)
+    for name, goes in steps:
+        old = live.pop(name, None)
+        if goes:
+            continue
+        live[name] = complete(service(name, type="NodePort"), old, small, Taken(live.values()))
+        if old is not None:
+            assert live[name].spec == old.spec
+    addresses = [one.spec.cluster_ip for one in live.values()]
+    node_ports = [one.spec.ports[0].node_port for one in live.values()]
+    assert len(set(addresses)) == len(addresses)
+    assert len(set(node_ports)) == len(node_ports)
+
+
+def test_each_node_gets_a_range_of_its_own() -> None:
+    assert pod_ranges(NETWORK, []) == ["10.42.0.0/24"]
+    assert pod_ranges(DUAL, ["10.42.0.0/24", "fd42::/64"]) == ["10.42.1.0/24", "fd42:0:0:1::/64"]
+    with pytest.raises(PermanentError, match=r"no pod range is left in 10\.42\.0\.0/24"):
+        pod_ranges(ClusterNetwork(pod_cidrs=["10.42.0.0/24"]), ["10.42.0.0/24"])
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        (ClusterNetwork(pod_cidrs=["10.42.0.1/16"]), r"podCidrs\[0\]: 10.42.0.1/16 has host bits set"),
+        (ClusterNetwork(pod_cidrs=["10.42.0.0/25"]), "holds no /24"),
+        (ClusterNetwork(pod_cidrs=["10.43.0.0/16"]), "overlaps the services'"),
+        (ClusterNetwork(pod_cidrs=["10.1.0.0/16", "10.2.0.0/16"]), "a second range of that family"),
+        (ClusterNetwork(first_node_port=5, last_node_port=4), "5-4 is no range of ports"),
+    ],
+)
+def test_ranges_that_cannot_be(network: ClusterNetwork, words: str) -> None:
+    with pytest.raises(InvalidObjectError, match=words):
+        check_network(network)
+
+
+def test_the_usual_ranges_can_be() -> None:
+    check_network(NETWORK)
+    check_network(DUAL)
