@@ -151,7 +151,6 @@ def test_a_probe_that_cannot_be(kind: str, probe: dict[str, Any], path: str) -> 
         ({"envFrom": [{"prefix": "a=b", "secretRef": {"name": "s"}}]}, "envFrom[0].prefix"),
         ({"envFrom": [{"secretRef": {"name": ""}}]}, "envFrom[0].secretRef.name"),
         ({"envFrom": [{"secretRef": {"name": "s"}, "configMapRef": {"name": "s"}}]}, "envFrom[0]"),
-        ({"restartPolicy": "Always"}, "restartPolicy"),
         ({"image": ""}, "image"),
         ({"resources": {"limits": {"memory": "-1"}}}, "resources.limits.memory"),
         ({"resources": {"requests": {"gpu": "x"}}}, "resources.requests.gpu"),

@@ -61,15 +61,6 @@ def from_key(name: str, kind: str, of: str, key: str, **selector: bool) -> dict[
     return {"name": name, "valueFrom": {f"{kind}KeyRef": {"name": of, "key": key, **selector}}}
 
 
-def problem(lone: LoneAgent, name: str) -> str:
-    """What the node says of the file ``name`` once it cannot read it."""
-    return wait_for(
-        lambda: next((text for path, text in lone.problems().items() if f"/{name}." in path), ""),
-        10,
-        f"a problem with {name}",
-    )
-
-
 def waiting_message(pod: dict[str, Any]) -> str:
     """Why the first container of the pod waits."""
     return str(pod["status"]["containerStatuses"][0]["state"]["waiting"]["message"])
@@ -111,13 +102,10 @@ def test_values_are_as_written_but_for_references_to_what_stands_before(lone: Lo
 
 
 def test_a_name_that_can_be_no_variables_is_refused_by_its_place(lone: LoneAgent) -> None:
-    lone.write("equals", static_pod("equals", container={"env": [{"name": "A=B", "value": "c"}]}))
-    assert "spec.containers[0].env[0].name" in problem(lone, "equals")
-    both = {"name": "A", "value": "b", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
-    lone.write("equals", static_pod("equals", container={"env": [both]}))
-    wait_for(lambda: "spec.containers[0].env[0].valueFrom" in problem(lone, "equals"), 10, "the other place")
-    assert not lone.pod("equals")
-    lone.remove("equals")
+    equals = {"name": "A=B", "value": "c"}
+    lone.refuses(static_pod("equals", container={"env": [equals]}), "spec.containers[0].env[0].name")
+    both = {**from_field("A", "metadata.name"), "value": "b"}
+    lone.refuses(static_pod("both", container={"env": [both]}), "spec.containers[0].env[0].valueFrom")
 
 
 # ConfigMaps and Secrets
@@ -313,13 +301,8 @@ def test_fields_of_the_pod_are_variables(lone: LoneAgent) -> None:
 def test_what_is_no_field_is_refused_by_its_place(
     lone: LoneAgent, variable: dict[str, Any], place: str
 ) -> None:
-    lone.write("nofield", static_pod("nofield", container={"env": [variable]}))
-    try:
-        assert f"spec.containers[0].env[0].valueFrom.{place}" in problem(lone, "nofield")
-        assert not lone.pod("nofield")
-    finally:
-        lone.remove("nofield")
-        wait_for(lambda: not lone.problems(), 10, "no problem")
+    pod = static_pod("nofield", container={"env": [variable]})
+    lone.refuses(pod, f"spec.containers[0].env[0].valueFrom.{place}")
 
 
 @covers(

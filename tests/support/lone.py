@@ -243,6 +243,22 @@ class LoneAgent:
         )
         return found
 
+    def refuses(self, manifest: Manifest, place: str) -> None:
+        """Wait until the node says that the manifest is wrong at ``place``; it runs nothing of it."""
+        name = str(_metadata(manifest)["name"])
+        path = str(self.write(name, manifest))
+        try:
+            wait_for(
+                lambda: f": {place}: " in self.problems().get(path, ""),
+                10,
+                f"a problem at {place}",
+                interval=POLL_SECONDS,
+            )
+            assert not self.pod(name)
+        finally:
+            self.remove(name)
+        wait_for(lambda: path not in self.problems(), 10, "no problem", interval=POLL_SECONDS)
+
     # What Podman says, without the agent's help
 
     def container(self, pod: str, container: str = "main") -> Seen:

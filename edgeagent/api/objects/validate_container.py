@@ -43,7 +43,6 @@ def validate_containers(spec: PodSpec) -> None:
     for index, container in enumerate(spec.containers):
         path = f"spec.containers[{index}]"
         _validate_container(container, path, spec, volumes)
-        require(not container.restart_policy, f"{path}.restartPolicy", "is for init containers only")
         _validate_watched(container, path, spec)
     validate_unique([each.name for each in spec.containers], "spec.containers", "name")
     _validate_host_ports(spec.containers, "spec.containers")
