@@ -186,9 +186,10 @@ class Agent:
 
     def _node_facts(self) -> NodeFacts:
         """What pods may be told of the node."""
+        amounts = capacity(self._config.state_dir)
         return NodeFacts(
             name=self._name,
-            allocatable={name: parse_quantity(amount) for name, amount in capacity().items()},
+            allocatable={name: parse_quantity(amount) for name, amount in amounts.items()},
             pids_limit=max(0, self._config.pods.pids_limit),
             unsafe_sysctls=self._config.pods.allowed_unsafe_sysctls,
             profiles=self._config.state_dir / "seccomp",
@@ -443,6 +444,7 @@ class Agent:
             conditions=self._conditions,
             info=self._info,
             address=host_ip(),
+            disk=self._config.state_dir,
             plugins=self._plugins.statuses(),
             facts=self._facts,
         )

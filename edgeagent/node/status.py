@@ -28,10 +28,18 @@ def system_info(root: Path, runtime: str) -> NodeSystemInfo:
     )
 
 
-def capacity() -> dict[str, str]:
-    """CPU, memory and pods, as Kubernetes writes them."""
+def capacity(disk: Path) -> dict[str, str]:
+    """CPU, memory, pods and the file system with the folder ``disk``, as Kubernetes writes them.
+
+    Without ``ephemeral-storage`` where that file system does not answer.
+    """
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return {"cpu": str(os.cpu_count() or 1), "memory": f"{memory // 1024}Ki", "pods": str(MAX_PODS)}
+    found = {"cpu": str(os.cpu_count() or 1), "memory": f"{memory // 1024}Ki", "pods": str(MAX_PODS)}
+    try:
+        storage = os.statvfs(disk)
+    except OSError:
+        return found
+    return {**found, "ephemeral-storage": f"{storage.f_blocks * storage.f_frsize // 1024}Ki"}
 
 
 def host_ip() -> str:
@@ -75,11 +83,12 @@ def node_status(
     conditions: Conditions,
     info: NodeSystemInfo,
     address: str,
+    disk: Path,
     plugins: Sequence[PluginStatus],
     facts: Sequence[Facts],
 ) -> NodeStatus:
-    """Everything together, plugins' facts merged in their order."""
-    resources = capacity()
+    """Everything together, plugins' facts merged in their order. ``disk`` is where pods keep their files."""
+    resources = capacity(disk)
     extra: list[Condition] = []
     for fact in facts:
         resources.update(fact.capacity)
