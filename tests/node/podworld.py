@@ -295,6 +295,7 @@ class PodWorld:
         )
         self.mounter = FakeMounter()
         self.node = NodeFacts(name=NODE, allocatable={"cpu": 4.0, "memory": 2.0**30})
+        self.host_ip = HOST_IP
         self.tell = True
         """Whether ends are told by themselves, as pidfds tell them."""
         self.generation = 0
@@ -351,7 +352,7 @@ class PodWorld:
             events=self.events,
             exits=self.exits,
             reports=Reports(self._reported, self._gone),
-            host_ip=lambda: HOST_IP,
+            host_ip=lambda: self.host_ip,
             on_problem=lambda: self.problems.append(self.manager.problem),
             on_started=self._started,
             resync_seconds=RESYNC,

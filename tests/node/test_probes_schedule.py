@@ -57,7 +57,8 @@ class World:
             readiness_probe=self.probes.get("Readiness"),
         )
         self.subject = ContainerProbes(
-            ProbeTarget(container, "", self.execute),
+            container,
+            lambda: ProbeTarget(container, "", self.execute),
             clock=self.clock,
             rng=random.Random(self.seed),
             started_at=self.clock.now() - self.age,

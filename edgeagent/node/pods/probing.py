@@ -39,7 +39,8 @@ class Probing:
         state, name = self._state, slot.name
         history = state.history(pod, name)
         probes = ContainerProbes(
-            self._steps.target(pod, slot, current),
+            slot.container,
+            lambda: self._steps.target(pod, slot, current),
             clock=state.means.clock,
             rng=state.means.rng,
             started_at=current.started_at,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edgeagent.api.clock import Clock
+from edgeagent.api.objects.container import Container
 from edgeagent.api.objects.probe import Probe
 from edgeagent.node.pods.probes.actions import perform
 from edgeagent.node.pods.probes.tally import Tally
@@ -39,10 +40,11 @@ class ContainerProbes:
     probe says so or there is none. ``failed`` is set once, when the startup or the liveness probe has
     reached its failure threshold; readiness is still probed then, until ``close``.
 
-    ``started_at`` is when the container started, in seconds since the epoch. ``on_change`` is called
-    after any of the three has changed, ``on_remark`` with kind (``Readiness``) and outcome after each
-    single attempt that failed, or succeeded with a warning. Both may call ``close``. ``limit`` bounds how
-    many exec actions run at once, on the whole node.
+    ``target`` is asked before each attempt: the pod's address may change. ``started_at`` is when the
+    container started, in seconds since the epoch. ``on_change`` is called after any of the three has
+    changed, ``on_remark`` with kind (``Readiness``) and outcome after each single attempt that failed, or
+    succeeded with a warning. Both may call ``close``. ``limit`` bounds how many exec actions run at once,
+    on the whole node.
 
     A container that was running before the agent started is ``resumed``: its first probes are spread over
     their periods, and it goes on as ``initially_started`` and ``initially_ready``, its last known state.
@@ -50,7 +52,8 @@ class ContainerProbes:
 
     def __init__(
         self,
-        target: ProbeTarget,
+        container: Container,
+        target: Callable[[], ProbeTarget],
         *,
         clock: Clock,
         rng: random.Random,
@@ -62,10 +65,10 @@ class ContainerProbes:
         initially_started: bool = False,
         initially_ready: bool = False,
     ) -> None:
-        container = target.container
         self.started = initially_started or container.startup_probe is None
         self.ready = self.started and (initially_ready or container.readiness_probe is None)
         self.failed: ProbeFailure | None = None
+        self._container = container
         self._target = target
         self._clock = clock
         self._rng = rng
@@ -81,7 +84,7 @@ class ContainerProbes:
         """Begin to probe; the first attempts may be due at once."""
         if self.started:
             self._start_others(self._resumed)
-        elif (probe := self._target.container.startup_probe) is not None:
+        elif (probe := self._container.startup_probe) is not None:
             self._spawn("Startup", probe, None, self._resumed)
 
     def close(self) -> None:
@@ -93,7 +96,7 @@ class ContainerProbes:
 
     def _start_others(self, jitter: bool) -> None:
         """Begin the probes that wait for the container to have started."""
-        container = self._target.container
+        container = self._container
         if container.liveness_probe is not None:
             self._spawn("Liveness", container.liveness_probe, None, jitter)
         if container.readiness_probe is not None:
@@ -102,7 +105,7 @@ class ContainerProbes:
     def _spawn(self, kind: Kind, probe: Probe, verdict: bool | None, jitter: bool) -> None:
         tally = Tally(max(1, probe.success_threshold), max(1, probe.failure_threshold), verdict)
         running = self._run(kind, probe, tally, self._first_delay(probe, jitter))
-        name = f"{kind} probe of {self._target.container.name}"
+        name = f"{kind} probe of {self._container.name}"
         self._tasks.append(asyncio.get_running_loop().create_task(running, name=name))
 
     def _first_delay(self, probe: Probe, jitter: bool) -> float:
@@ -127,16 +130,16 @@ class ContainerProbes:
         timeout = max(1, probe.timeout_seconds)
         try:
             if probe.exec is None:
-                return await perform(probe, self._target, timeout)
+                return await perform(probe, self._target(), timeout)
             async with self._limit:
-                return await perform(probe, self._target, timeout)
+                return await perform(probe, self._target(), timeout)
         except Exception as error:
-            log.exception("%s probe of container %s", kind, self._target.container.name)
+            log.exception("%s probe of container %s", kind, self._container.name)
             return failure(f"{type(error).__name__}: {error}", unknown=True)
 
     def _judge(self, kind: Kind, probe: Probe, tally: Tally, outcome: Outcome) -> None:
         if outcome.unknown:
-            log.debug("%s probe of container %s: %s", kind, self._target.container.name, outcome.message)
+            log.debug("%s probe of container %s: %s", kind, self._container.name, outcome.message)
             return
         before = (self.started, self.ready, self.failed)
         tally.count(outcome.success)
@@ -145,7 +148,7 @@ class ContainerProbes:
                 self.ready = verdict is True
             case "Startup", True:
                 self.started = True
-                self.ready = self._target.container.readiness_probe is None
+                self.ready = self._container.readiness_probe is None
                 self._start_others(jitter=False)
             case _, False:
                 self.failed = ProbeFailure(kind, outcome.message, probe.termination_grace_period_seconds)
