@@ -20,7 +20,10 @@ class DocumentError(EdgeAgentError):
 
 
 def read_json(text: str) -> object:
-    """The data of one JSON text; raises DocumentError, or JSONDecodeError where it is no JSON at all."""
+    """The data of one JSON text; raises DocumentError, or JSONDecodeError where it is no JSON at all.
+
+    Half of a surrogate pair, which JSON can spell, is refused: it is no text that can be passed on.
+    """
     try:
         data = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
     except RecursionError:
@@ -41,6 +44,15 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return made
 
 
+def _check_text(text: str) -> None:
+    if text.isascii():
+        return
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise DocumentError(1, "holds text that is no Unicode (half of a surrogate pair)") from None
+
+
 def _no_constant(name: str) -> object:
     raise DocumentError(1, f"{name} is no JSON number")
 
@@ -56,6 +68,10 @@ def _check_data(data: object) -> None:
             raise DocumentError(1, f"more than {MAX_VALUES} values")
         if depth > MAX_DEPTH:
             raise DocumentError(1, f"nested more than {MAX_DEPTH} deep")
+        for item in level:
+            for text in item if isinstance(item, dict) else (item,):
+                if isinstance(text, str):
+                    _check_text(text)
         level = [
             value
             for item in level

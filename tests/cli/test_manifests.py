@@ -165,7 +165,7 @@ def test_a_file_given_twice_is_two_documents_with_one_key(tmp_path: Path) -> Non
         ("a: &x [*x]", "document 1: line 1, column 4: a[0]: an alias refers to what it is part of"),
         ("a: *x", "document 1: line 1, column 4"),
         ("a: \t{", "document 1"),
-        ('{"a": "\\ud800"}', "unknown"),
+        ('{"a": "\\ud800"}', "document 1: holds text that is no Unicode"),
         (config_map("a").replace("ConfigMap", "Node"), "document 1: kind: Node is not for a manifest"),
         (config_map("a").replace("ConfigMap", "List"), "document 1: items: expected array"),
     ],

@@ -17,13 +17,17 @@ from edgeagent.wire.yamlio import read_documents
 
 def main() -> int:
     """The program."""
-    texts = msgspec.json.decode(sys.stdin.buffer.read(), type=dict[str, str])
-    sys.stdout.buffer.write(msgspec.json.encode(convert(texts)))
+    sys.stdout.buffer.write(answer(sys.stdin.buffer.read()))
     return 0
 
 
+def answer(request: bytes) -> bytes:
+    """What is written for what was read."""
+    return msgspec.json.encode(convert(msgspec.json.decode(request, type=dict[str, str])))
+
+
 def convert(texts: Mapping[str, str]) -> dict[str, Mapping[str, object]]:
-    """What is written for these texts."""
+    """The documents, or the error, of each text."""
     return {name: _read(text.encode()) for name, text in texts.items()}
 
 

@@ -111,7 +111,8 @@ def aged(one: StaticObject, before: StaticObject | None) -> StaticObject:
 
 def _items(data: object) -> Iterator[tuple[str, object]]:
     """The object itself, or the items of a List with their paths."""
-    if not isinstance(data, Mapping) or data.get("kind") not in _LIST_KINDS:
+    kind = data.get("kind") if isinstance(data, Mapping) else None
+    if not isinstance(data, Mapping) or not isinstance(kind, str) or kind not in _LIST_KINDS:
         yield "", data
         return
     items = data.get("items")

@@ -25,6 +25,8 @@ MAX_FOLDER_BYTES = 16_000_000
 MAX_ENTRIES = 10_000
 """How much of a folder is looked through for manifests."""
 CHILD_SECONDS = 60.0
+_LATEST = 253_402_300_799.0
+"""The last second that RFC 3339 can write; some file systems can hold later ones."""
 _ROOT = str(Path(__file__).resolve().parents[3])
 
 Documents = list[tuple[int, object]]
@@ -76,6 +78,9 @@ def read_folder(folder: Path) -> Texts:
     problems: dict[str, str] = {}
     room = MAX_FOLDER_BYTES
     for name in sorted(names):
+        if (printable := _printable(name)) != name:
+            problems[printable] = "the file's name is not UTF-8 text, rename it"
+            continue
         if len(files) >= MAX_FILES:
             problems[name] = f"is one of more than {MAX_FILES} files"
             continue
@@ -93,6 +98,11 @@ def read_folder(folder: Path) -> Texts:
     return Texts(files, problems)
 
 
+def _printable(name: str) -> str:
+    """The name of a file, with the number of each byte that is no UTF-8."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 def _read_file(path: Path, limit: int) -> Text:
     # Without O_NONBLOCK a FIFO would hold up the thread for ever.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
@@ -105,7 +115,7 @@ def _read_file(path: Path, limit: int) -> Text:
         raise PermanentError(f"has more than {MAX_FILE_BYTES} bytes")
     if len(data) > limit:
         raise PermanentError(f"is beyond the {MAX_FOLDER_BYTES} bytes that all files may have together")
-    return Text(data, digest(data), status.st_mtime)
+    return Text(data, digest(data), min(max(status.st_mtime, 0.0), _LATEST))
 
 
 async def parse(files: Mapping[str, Text]) -> dict[str, Documents | str]:
