@@ -14,6 +14,9 @@ from edgeagent_network.ruleset import Chain, Fragment
 MASQUERADE = "0x4000"
 """The bit of a packet's mark that asks for the host's own source address."""
 SET_MASQUERADE = f"meta mark set meta mark or {MASQUERADE}"
+TRANSPORTS = "meta l4proto { tcp, udp, sctp }"
+"""What has ports; nft(8) wants to be told before it translates one."""
+_PORT = "meta l4proto . th dport"
 
 _NOT_FOR_POLICIES = (
     "ct state established,related accept",
@@ -32,17 +35,32 @@ BASE = Fragment(
         # ``ADDRESS . ADDRESS`` of each local pod: a pod that reaches itself through a service.
         "hairpin4": "type ipv4_addr . ipv4_addr;",
         "hairpin6": "type ipv6_addr . ipv6_addr;",
+        # How often new connections came to a service's port. (A counter in ``service_ips4`` would begin
+        # anew whenever the number of backends changes; named counters make nft(8) slow by their number.)
+        "service_hits4": "type ipv4_addr . inet_proto . inet_service; counter;",
+        "service_hits6": "type ipv6_addr . inet_proto . inet_service; counter;",
+        "node_port_hits": "type inet_proto . inet_service; counter;",
     },
     maps={
         # ``CLUSTER-IP . PROTOCOL . PORT : goto service-…`` (filled by services)
         "service_ips4": "type ipv4_addr . inet_proto . inet_service : verdict;",
         "service_ips6": "type ipv6_addr . inet_proto . inet_service : verdict;",
-        # ``PROTOCOL . PORT : goto service-…`` for packets to one of the host's own addresses
-        "node_ports": "type inet_proto . inet_service : verdict;",
+        # ``PROTOCOL . PORT : goto node-port-…`` for packets to one of the host's own addresses
+        "node_ports4": "type inet_proto . inet_service : verdict;",
+        "node_ports6": "type inet_proto . inet_service : verdict;",
+        # ``CLUSTER-IP . PROTOCOL . PORT . NUMBER : ADDRESS . PORT``: the backends of a port, counted from 0
+        "backends4": f"typeof ip daddr . {_PORT} . numgen random mod 65536 : ip daddr . th dport;",
+        "backends6": f"typeof ip6 daddr . {_PORT} . numgen random mod 65536 : ip6 daddr . th dport;",
+        # ``PROTOCOL . PORT : ADDRESS . PORT`` of pods' hostPorts, and with the ``hostIP`` before them
+        "host_ports4": "type inet_proto . inet_service : ipv4_addr . inet_service;",
+        "host_ports6": "type inet_proto . inet_service : ipv6_addr . inet_service;",
+        "host_ip_ports4": "type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service;",
+        "host_ip_ports6": "type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service;",
         # What has no endpoint: ``… : goto refuse`` or ``… : drop``
         "no_endpoints4": "type ipv4_addr . inet_proto . inet_service : verdict;",
         "no_endpoints6": "type ipv6_addr . inet_proto . inet_service : verdict;",
-        "no_endpoint_node_ports": "type inet_proto . inet_service : verdict;",
+        "no_endpoint_node_ports4": "type inet_proto . inet_service : verdict;",
+        "no_endpoint_node_ports6": "type inet_proto . inet_service : verdict;",
         # ``ADDRESS : goto isolation-ingress-…`` of the local pods that a policy isolates (filled by policies)
         "ingress4": "type ipv4_addr : verdict;",
         "ingress6": "type ipv6_addr : verdict;",
@@ -54,9 +72,21 @@ BASE = Fragment(
         "output": Chain(("jump services",), "type nat hook output priority -100; policy accept;"),
         "services": Chain(
             (
+                # A packet from 127.0.0.1 cannot leave the host, so a port there stays the host's own.
+                "ip daddr 127.0.0.0/8 return",
+                "ip6 daddr ::1 return",
+                "ip daddr . meta l4proto . th dport @service_hits4",
+                "ip6 daddr . meta l4proto . th dport @service_hits6",
                 "ip daddr . meta l4proto . th dport vmap @service_ips4",
                 "ip6 daddr . meta l4proto . th dport vmap @service_ips6",
-                "fib daddr type local meta l4proto . th dport vmap @node_ports",
+                "fib daddr type != local return",
+                "meta l4proto . th dport @node_port_hits",
+                "meta nfproto ipv4 meta l4proto . th dport vmap @node_ports4",
+                "meta nfproto ipv6 meta l4proto . th dport vmap @node_ports6",
+                f"{TRANSPORTS} dnat ip addr . port to ip daddr . {_PORT} map @host_ip_ports4",
+                f"{TRANSPORTS} dnat ip6 addr . port to ip6 daddr . {_PORT} map @host_ip_ports6",
+                f"{TRANSPORTS} dnat ip addr . port to {_PORT} map @host_ports4",
+                f"{TRANSPORTS} dnat ip6 addr . port to {_PORT} map @host_ports6",
             )
         ),
         "postrouting": Chain(
@@ -84,9 +114,14 @@ BASE = Fragment(
         ),
         "no_endpoints": Chain(
             (
-                "ct state new ip daddr . meta l4proto . th dport vmap @no_endpoints4",
-                "ct state new ip6 daddr . meta l4proto . th dport vmap @no_endpoints6",
-                "ct state new fib daddr type local meta l4proto . th dport vmap @no_endpoint_node_ports",
+                "ct state != new return",
+                "ip daddr 127.0.0.0/8 return",
+                "ip6 daddr ::1 return",
+                "ip daddr . meta l4proto . th dport vmap @no_endpoints4",
+                "ip6 daddr . meta l4proto . th dport vmap @no_endpoints6",
+                "fib daddr type != local return",
+                "meta nfproto ipv4 meta l4proto . th dport vmap @no_endpoint_node_ports4",
+                "meta nfproto ipv6 meta l4proto . th dport vmap @no_endpoint_node_ports6",
             )
         ),
         "refuse": Chain(("reject",)),

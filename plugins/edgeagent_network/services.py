@@ -1,0 +1,148 @@
+"""Services in force: what kube-proxy does, as fragments of the table.
+
+https://kubernetes.io/docs/concepts/services-networking/service/
+https://kubernetes.io/docs/reference/networking/virtual-ips/
+
+``service NAMESPACE/NAME`` is the fragment of a Service, ``services`` the chains they share. A Service that
+did not change is not looked at again unless another one wants, or gives back, what both claim.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeagent.api.network import NetworkService, NetworkState, Problem
+from edgeagent.api.objects.service import Protocol, Service
+from edgeagent_network.config import NetworkConfig
+from edgeagent_network.ruleset import Fragment
+from edgeagent_network.serviceplan import Claim, ServicePlan, ServicePlanner, problem
+from edgeagent_network.servicerules import Spread, service_fragment, spread_fragment
+
+SHARED_KEY = "services"
+
+_Age = tuple[str, str, str, str]
+
+
+def knows_sctp(root: Path = Path("/")) -> bool:
+    """Whether the kernel tracks SCTP connections; yes where conntrack is not there yet to be asked."""
+    sysctls = root / "proc/sys/net/netfilter"
+    return not sysctls.is_dir() or (sysctls / "nf_conntrack_sctp_timeout_closed").exists()
+
+
+@dataclass(slots=True)
+class _Kept:
+    """What was made of a Service, and of what."""
+
+    plan: ServicePlan
+    claims: frozenset[Claim]
+    lost: frozenset[Claim]
+    fragment: Fragment
+    spreads: frozenset[Spread]
+    problems: tuple[Problem, ...]
+
+
+class Services:
+    """Makes fragments of Services. Not safe to share between threads."""
+
+    def __init__(self, config: NetworkConfig, *, sctp: bool = True) -> None:
+        """PermanentError where ``config`` has a range that is none."""
+        self._planner = ServicePlanner(config, sctp=sctp)
+        self._sources: dict[str, NetworkService] = {}
+        self._kept: dict[str, _Kept] = {}
+        self._claimants: dict[Claim, dict[str, _Age]] = {}
+        self._spreads: Counter[Spread] = Counter()
+        self._fragments: dict[str, Fragment] = {SHARED_KEY: Fragment()}
+        self._problems: dict[str, tuple[Problem, ...]] = {}
+
+    @property
+    def node_ports(self) -> frozenset[tuple[Protocol, int]]:
+        """The ports of the host's addresses that belong to Services."""
+        return frozenset((protocol, port) for address, protocol, port in self._claimants if not address)
+
+    def fragments(self, state: NetworkState) -> tuple[dict[str, Fragment], list[Problem]]:
+        """The fragments of ``state``'s Services by key, and what of them is not in force."""
+        current = {_key(source.service): source for source in state.services}
+        gone = [key for key in self._sources if key not in current]
+        changed = [key for key, source in current.items() if self._sources.get(key) is not source]
+        if gone or changed:
+            self._change(gone, {key: current[key] for key in changed})
+            self._sources = current
+        return dict(self._fragments), [one for key in self._problems for one in self._problems[key]]
+
+    def _change(self, gone: Iterable[str], changed: dict[str, NetworkService]) -> None:
+        touched: set[str] = set()
+        plans = {key: self._planner.plan(source) for key, source in changed.items()}
+        for key in (*gone, *changed):
+            if (kept := self._kept.pop(key, None)) is not None:
+                self._disclaim(key, kept, touched)
+                del self._fragments[_fragment_key(key)]
+                self._problems.pop(key, None)
+        claims = {key: frozenset(plan.claims()) for key, plan in plans.items()}
+        for key, plan in plans.items():
+            for claim in claims[key]:
+                claimants = self._claimants.setdefault(claim, {})
+                touched.update(claimants)
+                claimants[key] = _age(plan.source.service)
+        for key, plan in plans.items():
+            self._keep(key, plan, claims[key])
+        for key in touched - plans.keys():
+            if (kept := self._kept.get(key)) is not None and self._lost(key, kept.claims) != kept.lost:
+                self._spreads.subtract(kept.spreads)
+                self._keep(key, kept.plan, kept.claims)
+        self._share()
+
+    def _disclaim(self, key: str, kept: _Kept, touched: set[str]) -> None:
+        self._spreads.subtract(kept.spreads)
+        for claim in kept.claims:
+            claimants = self._claimants[claim]
+            del claimants[key]
+            touched.update(claimants)
+            if not claimants:
+                del self._claimants[claim]
+
+    def _lost(self, key: str, claims: Iterable[Claim]) -> frozenset[Claim]:
+        return frozenset(claim for claim in claims if self._owner(claim) != key)
+
+    def _owner(self, claim: Claim) -> str:
+        claimants = self._claimants[claim]
+        return next(iter(claimants)) if len(claimants) == 1 else min(claimants, key=claimants.__getitem__)
+
+    def _keep(self, key: str, plan: ServicePlan, claims: frozenset[Claim]) -> None:
+        lost = self._lost(key, claims)
+        fragment, spreads = service_fragment(plan, lost)
+        problems = (*plan.problems, *(self._conflict(plan, claim) for claim in sorted(lost)))
+        self._kept[key] = _Kept(plan, claims, lost, fragment, spreads, problems)
+        self._spreads.update(spreads)
+        self._fragments[_fragment_key(key)] = fragment
+        self._problems.pop(key, None)
+        if problems:
+            self._problems[key] = problems
+
+    def _conflict(self, plan: ServicePlan, claim: Claim) -> Problem:
+        address, protocol, port = claim
+        what = f"{address} port {port}/{protocol}" if address else f"nodePort {port}/{protocol}"
+        reason = "ClusterIPConflict" if address else "NodePortConflict"
+        return problem(
+            plan.source.service, reason, f"{what} belongs to the older Service {self._owner(claim)}"
+        )
+
+    def _share(self) -> None:
+        self._spreads = +self._spreads
+        shared = spread_fragment(self._spreads.keys())
+        if shared != self._fragments[SHARED_KEY]:
+            self._fragments[SHARED_KEY] = shared
+
+
+def _key(service: Service) -> str:
+    return f"{service.metadata.namespace}/{service.metadata.name}"
+
+
+def _fragment_key(key: str) -> str:
+    return f"service {key}"
+
+
+def _age(service: Service) -> _Age:
+    """Sorts older Services first, and those of one age always in the same order."""
+    meta = service.metadata
+    return meta.creation_timestamp, meta.namespace, meta.name, meta.uid
