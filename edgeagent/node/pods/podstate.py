@@ -77,16 +77,32 @@ class PodState:
                 # The record was lost: what runs, or ran, tells that the init containers are done.
                 initialized=any(runs_of(name, containers) for name in mains),
             )
-        if record.gone:  # the same pod is desired once more: what the node itself took away was no loss
-            afresh = {
-                name: msgspec.structs.replace(history, started_id="", crashes=0, restart_at=0.0)
-                for name, history in record.containers.items()
-            }
-            record = msgspec.structs.replace(record, gone=False, containers=afresh)
+        if record.gone:
+            record = self._afresh(record)
         if record.restarted:
             record = self._restarted(record, pod)
         self.means.keep(record)
         return record
+
+    def _afresh(self, record: PodRecord) -> PodRecord:
+        """The record of a pod that was gone and is desired once more: it begins as a new one would.
+
+        Its containers' runs are counted on, for the hub may know it as the pod that it was.
+        """
+        counted = {
+            name: ContainerHistory(restart_count=history.restart_count, pulled_hash=history.pulled_hash)
+            for name, history in record.containers.items()
+        }
+        return PodRecord(
+            uid=record.uid,
+            namespace=record.namespace,
+            name=record.name,
+            start_time=self.means.clock.now(),
+            grace_seconds=record.grace_seconds,
+            host_network=record.host_network,
+            static=self.means.static(self.uid),
+            containers=counted,
+        )
 
     def _restarted(self, record: PodRecord, pod: Pod) -> PodRecord:
         """The record of a pod that a reboot of the machine ended: its init containers run anew."""
