@@ -363,6 +363,7 @@ def test_success_is_a_status_from_200_to_399(lone: LoneAgent, web: ProbedServer)
             lone.wait_status("judged", is_ready)
             web.say("/ready", bad)
             lone.wait_status("judged", is_unready)
+        wait_event(lone, "judged", "ProbeWarning", "Readiness probe warning: Probe terminated redirects")
 
 
 def test_redirects_are_followed_on_the_same_host_alone(lone: LoneAgent, web: ProbedServer) -> None:

@@ -134,8 +134,10 @@ async def _ask(url: Url, message: bytes) -> ResponseReader:
 
 
 def _judged(status: int, hook: bool) -> Outcome:
-    if hook or 200 <= status < 400:
+    if hook or 200 <= status < 300:
         return Outcome(True)
+    if 300 <= status < 400:
+        return Outcome(True, f"Probe terminated redirects, statuscode: {status}")
     return failure(f"HTTP probe failed with statuscode: {status}")
 
 
