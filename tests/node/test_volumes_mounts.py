@@ -1,19 +1,24 @@
 """What a container gets to see of a pod's volumes, whatever the pod's other containers write into them."""
 
 import asyncio
+import ctypes
 import os
+import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from edgeagent.api.errors import PermanentError
+from edgeagent.api.errors import PermanentError, TemporaryError
 from edgeagent.api.objects.config import ConfigMap
 from edgeagent.api.objects.decode import decode_object
 from edgeagent.api.objects.pod import Pod
 from edgeagent.node.pods.lookup import Lookup, PodFacts
 from edgeagent.node.pods.volumes import SystemMounter, Volumes
+from tests.support.waiting import wait_for, wait_for_async
 
 UID = "u1"
 Fields = dict[str, Any]
@@ -34,7 +39,9 @@ def volumes(tmp_path: Path) -> Iterator[Volumes]:
 def pod(volumes: Fields, *containers: Fields) -> Pod:
     """A pod with ``volumes`` by name."""
     listed = [{"name": name, **source} for name, source in volumes.items()]
-    named = [{"name": f"c{number}", "image": "x", **fields} for number, fields in enumerate(containers)]
+    named = [
+        {"name": f"c{number}", "image": "x", **fields} for number, fields in enumerate(containers or ({},))
+    ]
     data = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -51,12 +58,16 @@ def part(volume: str, sub_path: str) -> Fields:
     return {"volumeMounts": [{"name": volume, "mountPath": "/m", "subPath": sub_path}]}
 
 
+async def no_secret(name: str) -> None:
+    """No Secret has any name."""
+    return None
+
+
+NOTHING = Lookup(lambda _: None, no_secret)
+
+
 def prepare(volumes: Volumes, made: Pod, **config: str) -> None:
     """Make the pod's volumes; every ConfigMap holds ``config``."""
-
-    async def no_secret(name: str) -> None:
-        return None
-
     found = decode_object(
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": config}
     )
@@ -112,3 +123,83 @@ def test_a_link_to_another_place_in_a_volume_of_files_is_not_followed(
     link.unlink()
     link.symlink_to(tmp_path / "host")
     assert os.listdir(seen(volumes, made)) == []
+
+
+@pytest.fixture
+def dead_server(tmp_path: Path) -> Iterator[Path]:
+    """A folder of the node on a server (FUSE) that never answers, as a dead one of NFS does not."""
+    folder = tmp_path / "host/dead"
+    folder.mkdir(parents=True)
+    connection = os.open("/dev/fuse", os.O_RDWR)
+    options = f"fd={connection},rootmode=40000,user_id=0,group_id=0".encode()
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mount(b"dead", os.fsencode(folder), b"fuse", 0, options):
+        raise OSError(ctypes.get_errno(), "mount of FUSE")
+    yield folder
+    os.close(connection)  # who waits is told that the server is gone
+    wait_for(lambda: looking() == 0, 10, "the threads to end")
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def on_dead_server(uid: str, type_: str = "Directory") -> PodFacts:
+    """A pod with two volumes there."""
+    source = {"hostPath": {"path": "/dead/x", "type": type_}}
+    made = pod({"one": source, "two": source})
+    metadata = msgspec.structs.replace(made.metadata, uid=uid)
+    return PodFacts(pod=msgspec.structs.replace(made, metadata=metadata), node_name="n")
+
+
+def looking() -> int:
+    """How many threads look at the node's paths."""
+    return sum(thread.name == "host-path" for thread in threading.enumerate())
+
+
+def test_a_dead_server_fails_the_mounts_of_its_own_pods_alone(tmp_path: Path, dead_server: Path) -> None:
+    volumes = Volumes(
+        disk=tmp_path / "disk",
+        memory=tmp_path / "run",
+        host=tmp_path / "host",
+        mounter=SystemMounter(),
+        host_seconds=0.2,
+    )
+    pods = [on_dead_server(f"dead{number}") for number in range(6)]
+
+    async def scenario() -> None:
+        for _ in range(2):
+            outcomes = await asyncio.gather(
+                *(volumes.prepare(one, NOTHING) for one in pods), return_exceptions=True
+            )
+            for outcome in outcomes:
+                assert isinstance(outcome, TemporaryError)
+                assert outcome.reason == "FailedMount"
+                assert str(outcome) == 'volume "one": /dead/x does not answer, is its server dead?'
+        assert looking() == len(pods)
+        await volumes.prepare(PodFacts(pod=pod({"v": {"emptyDir": {}}}), node_name="n"), NOTHING)
+        await volumes.tear_down(UID)
+
+    asyncio.run(scenario())  # and the end of the loop waits for no thread
+    assert looking() == len(pods)
+
+
+def test_who_is_cancelled_waits_for_no_server(volumes: Volumes, dead_server: Path) -> None:
+    async def scenario() -> None:
+        waiting = asyncio.create_task(volumes.prepare(on_dead_server("dead"), NOTHING))
+        await wait_for_async(lambda: looking() == 1, 10, "a thread that looks")
+        waiting.cancel()
+        await asyncio.wait([waiting], timeout=5)
+        assert waiting.cancelled()
+
+    asyncio.run(scenario())
+
+
+def test_a_part_on_a_dead_server_is_not_waited_for(tmp_path: Path, dead_server: Path) -> None:
+    volumes = Volumes(
+        disk=tmp_path / "disk",
+        memory=tmp_path / "run",
+        host=tmp_path / "host",
+        mounter=SystemMounter(),
+        host_seconds=0.2,
+    )
+    made = pod({"v": {"hostPath": {"path": "/dead"}}}, part("v", "x"))
+    with pytest.raises(TemporaryError, match="does not answer"):
+        seen(volumes, made)

@@ -4,7 +4,8 @@ import asyncio
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -20,6 +21,7 @@ from edgeagent.node.pods.expansion import expand_strict
 from edgeagent.node.pods.lookup import Lookup, PodFacts
 from edgeagent.node.pods.volumes.atomic import shown_folder, write_payload
 from edgeagent.node.pods.volumes.hostpath import check_host_path
+from edgeagent.node.pods.volumes.hostthreads import HostThreads
 from edgeagent.node.pods.volumes.mounter import Mounter, file_system_of
 from edgeagent.node.pods.volumes.ownership import give_to_group
 from edgeagent.node.pods.volumes.payload import Payload, holds_secret, payload_of
@@ -29,22 +31,49 @@ from edgeagent.node.pods.volumes.usage import VolumeUsage, measure
 
 _PROPAGATION = {"HostToContainer": "rslave", "Bidirectional": "rshared"}
 _THREADS = 4
+HOST_PATH_SECONDS = 10.0
+"""How long a path of the node may take to answer."""
 _T = TypeVar("_T")
 _IN_MEMORY = frozenset({"tmpfs", "ramfs"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What was opened of a volume, as a descriptor; ``folder``: whether it is one."""
+
+    descriptor: int
+    folder: bool
+
+    def close(self) -> None:
+        os.close(self.descriptor)
+
+
+def _forget(_: object) -> None:
+    """What nobody waits for any more and needs no care."""
 
 
 class Volumes:
     """The volumes of all pods. Calls for one pod must not overlap.
 
-    ``disk`` is ``<state_dir>/pods``, ``memory`` is ``<run_dir>/pods``; ``host`` is where hostPath begins.
+    ``disk`` is ``<state_dir>/pods``, ``memory`` is ``<run_dir>/pods``; ``host`` is where hostPath begins, and
+    ``host_seconds`` how long it is waited for.
     """
 
-    def __init__(self, *, disk: Path, memory: Path, host: Path, mounter: Mounter) -> None:
+    def __init__(
+        self,
+        *,
+        disk: Path,
+        memory: Path,
+        host: Path,
+        mounter: Mounter,
+        host_seconds: float = HOST_PATH_SECONDS,
+    ) -> None:
         self._disk = disk
         self._memory = memory
         self._host = host
         self._mounter = mounter
         self._threads = asyncio.Semaphore(_THREADS)
+        self._host_threads = HostThreads(host_seconds)
 
     async def prepare(self, facts: PodFacts, lookup: Lookup) -> bool:
         """Make what is missing and bring what is live up to date; says whether any file changed.
@@ -68,7 +97,8 @@ class Volumes:
         if payload is not None:
             return await self._show(facts.pod, volume, payload)
         if volume.host_path is not None:
-            await self._in_thread(partial(check_host_path, volume.host_path, self._host))
+            check = partial(check_host_path, volume.host_path, self._host)
+            await self._host_threads.run(facts.pod.metadata.uid, volume.host_path.path, check, _forget)
         else:
             await self._empty(facts.pod, volume)
         return False
@@ -96,14 +126,19 @@ class Volumes:
         size = self._size(pod, volume)
         await self._mounter.mount_tmpfs(folder, f"{options},size={size}" if size else options)
 
-    async def _in_thread(self, work: Callable[[], _T]) -> _T:
-        """Do ``work`` on the disk. Whoever is cancelled meanwhile goes on once it has come to its end."""
+    async def _in_thread(self, work: Callable[[], _T], discard: Callable[[_T], None] = _forget) -> _T:
+        """Do ``work`` on the disk. Whoever is cancelled meanwhile goes on once it has come to its end.
+
+        ``discard`` then gets what came of it.
+        """
         async with self._threads:
             task = asyncio.ensure_future(asyncio.to_thread(work))
             try:
                 return await asyncio.shield(task)
             except asyncio.CancelledError:
                 await asyncio.wait([task])
+                if task.exception() is None:
+                    discard(task.result())
                 raise
 
     def _size(self, pod: Pod, volume: Volume) -> int:
@@ -148,7 +183,8 @@ class Volumes:
         made_of_files = not (volume.host_path or volume.empty_dir)
         if below:
             base = shown_folder(source) if made_of_files else source
-            source = await self._bound(uid, base, below, f"{container.name}-{number}-{volume.name}")
+            name = f"{container.name}-{number}-{volume.name}"
+            source = await self._bound(uid, base, below, name, on_host=volume.host_path is not None)
         return Mount(
             source=str(source),
             destination=mount.mount_path,
@@ -156,21 +192,19 @@ class Volumes:
             propagation=_PROPAGATION.get(mount.mount_propagation, "private"),  # type: ignore[arg-type]
         )
 
-    async def _bound(self, uid: str, volume: Path, below: str, name: str) -> Path:
+    async def _bound(self, uid: str, volume: Path, below: str, name: str, *, on_host: bool) -> Path:
         """A mount point that shows the part ``below`` of a volume, whatever becomes of the way to it."""
         target = _safe(self._memory, uid) / "subpaths" / name
         for point in await self._mounter.mounts_below(target):
             await self._mounter.unmount(point)
-        with ExitStack() as opened:
-
-            def find() -> int:
-                descriptor = open_below(volume, below)
-                opened.callback(os.close, descriptor)  # also where nobody waits for it any more
-                return descriptor
-
-            descriptor = await self._in_thread(find)
-            _make_mount_point(target, folder=stat.S_ISDIR(os.fstat(descriptor).st_mode))
-            await self._mounter.bind(f"/proc/{os.getpid()}/fd/{descriptor}", target)
+        find = partial(_open_part, volume, below)
+        if on_host:
+            found = await self._host_threads.run(uid, str(volume), find, _Part.close)
+        else:
+            found = await self._in_thread(find, _Part.close)
+        with closing(found):
+            _make_mount_point(target, folder=found.folder)
+            await self._mounter.bind(f"/proc/{os.getpid()}/fd/{found.descriptor}", target)
         return target
 
     async def tear_down(self, uid: str) -> None:
@@ -202,6 +236,15 @@ class Volumes:
             if volume.empty_dir is not None and volume.empty_dir.medium != "Memory"
         }
         return await self._in_thread(partial(measure, folders)) if folders else VolumeUsage()
+
+
+def _open_part(volume: Path, below: str) -> _Part:
+    descriptor = open_below(volume, below)
+    try:
+        return _Part(descriptor, stat.S_ISDIR(os.fstat(descriptor).st_mode))
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 def _make_mount_point(target: Path, *, folder: bool) -> None:
