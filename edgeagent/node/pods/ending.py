@@ -4,24 +4,42 @@ https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-terminatio
 """
 
 import asyncio
-from collections.abc import Container as Holds
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from edgeagent.api.clock import rfc3339
 from edgeagent.api.errors import EdgeAgentError
 from edgeagent.api.network import PodSandbox
 from edgeagent.api.objects.base import ObjectMeta
+from edgeagent.api.objects.container import Container
 from edgeagent.api.objects.pod import Pod, PodSpec
 from edgeagent.api.runtime import LABEL_CONTAINER, ContainerRecord
 from edgeagent.node.pods import containers as decisions
 from edgeagent.node.pods.plan import Seen, Slot, slots, stop_next
 from edgeagent.node.pods.podstate import PAUSE, PodState
+from edgeagent.node.pods.status import Problem
 from edgeagent.node.pods.steps import Steps
 from edgeagent.node.pods.termination import remove_all_messages
 from edgeagent.node.store.pods import PodRecord
 
 DEADLINE_EXCEEDED = "DeadlineExceeded"
 DEADLINE_MESSAGE = "Pod was active on the node longer than the specified deadline"
+
+
+STRAY = "stray "
+"""Before a container's name: the step that removes what is there of it and has no place in the spec."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stray:
+    """Runs without a place in the pod: those to be stopped, and those to be removed.
+
+    ``slot`` is the place they had, where a hook of theirs is to be run.
+    """
+
+    slot: Slot | None
+    stop: Sequence[ContainerRecord]
+    remove: Sequence[ContainerRecord]
 
 
 class Ending:
@@ -69,7 +87,7 @@ class Ending:
         state, deadline = self._state, self._means.clock.monotonic() + grace
         places = list(slots(pod.spec)) if pod is not None else []
         while True:
-            running = [c for c in self._means.containers(state.uid) if c.state == "running"]
+            running = _running(self._means.containers(state.uid))
             if not running:
                 return
             group = self._group(running, places)
@@ -100,41 +118,34 @@ class Ending:
     ) -> None:
         await self._steps.stop(pod, slot, container, "", grace)
 
-    async def remove_strays(
-        self, pod: Pod, places: Sequence[Slot], busy: Holds[str]
-    ) -> EdgeAgentError | None:
-        """Containers whose name the spec no longer has, and old runs that were left behind.
-
-        What cannot be removed holds back nothing; the last error is returned. Those of ``busy`` containers
-        are left to the step that is under way.
-        """
-        problem = None
-        names = [slot.name for slot in places]
-        grace = pod.spec.termination_grace_period_seconds
+    def strays(self, pod: Pod, places: Sequence[Slot]) -> dict[str, Stray]:
+        """By name: containers that the spec no longer has, and old runs that were left behind."""
         everything = self._means.containers(self._state.uid)
-        for stray in everything:
-            if stray.labels.get(LABEL_CONTAINER) in (*names, PAUSE):
-                continue
-            try:
-                if stray.state == "running":
-                    await self._steps.stop(pod, None, stray, "", grace)
-                await self._steps.remove(stray)
-            except EdgeAgentError as error:
-                problem = error
-        for name in names:
-            if name in busy:
-                continue
+        leaving = self._state.record(pod).leaving
+        known = {slot.name for slot in places}
+        found = {}
+        for name in sorted({container.labels.get(LABEL_CONTAINER, "") for container in everything} - {PAUSE}):
             runs = decisions.runs_of(name, everything)
-            for old in runs[1:]:
-                if old.state == "running":  # never two of one container, whatever became of the count
-                    await self._steps.stop(pod, None, old, "", grace)
-            for old in runs[2:]:
-                try:
-                    await self._steps.remove(old)
-                except EdgeAgentError as error:
-                    self._means.trouble(error)
-                    problem = error
-        return problem
+            if name not in known:
+                slot = Slot(leaving[name], "main", "Never") if name in leaving else None
+                found[name] = Stray(slot, _running(runs), runs)
+            elif _running(runs[1:]) or runs[2:]:  # never two of one container, whatever became of the count
+                found[name] = Stray(None, _running(runs[1:]), runs[2:])
+        return found
+
+    async def remove_stray(self, pod: Pod, name: str, stray: Stray) -> None:
+        """Stop and remove it; where that fails, note until when it waits to be tried again."""
+        state = self._state
+        try:
+            for run in stray.stop:
+                await self._steps.stop(pod, stray.slot, run, "", pod.spec.termination_grace_period_seconds)
+            for run in stray.remove:
+                await self._steps.remove(run)
+        except EdgeAgentError as error:
+            problem = Problem(getattr(error, "reason", "") or "RuntimeError", str(error))
+            state.wait_longer(STRAY + name, problem, error)
+        else:
+            state.retries.pop(STRAY + name, None)
 
     async def give_back(self, record: PodRecord | None) -> None:
         """Network, volumes, files: all that the node held for the pod beside its containers."""
@@ -158,6 +169,22 @@ def needs_spec_to_stop(spec: PodSpec) -> bool:
         or (slot.container.lifecycle is not None and slot.container.lifecycle.pre_stop is not None)
         for slot in slots(spec)
     )
+
+
+def leaving(record: PodRecord, spec: PodSpec, there: Sequence[ContainerRecord]) -> dict[str, Container]:
+    """Containers that ``spec`` no longer has, of which something runs, and which have a preStop hook."""
+    before = {slot.name: slot.container for slot in slots(record.spec)} if record.spec is not None else {}
+    wanted = {slot.name for slot in slots(spec)}
+    running = {container.labels.get(LABEL_CONTAINER, "") for container in _running(there)}
+    return {
+        name: container
+        for name, container in {**record.leaving, **before}.items()
+        if name in running - wanted and container.lifecycle is not None and container.lifecycle.pre_stop
+    }
+
+
+def _running(runs: Sequence[ContainerRecord]) -> list[ContainerRecord]:
+    return [run for run in runs if run.state == "running"]
 
 
 def sandbox_of(record: PodRecord) -> PodSandbox:

@@ -199,6 +199,11 @@ class PodState:
         self.retries[name] = Retry(problem, self.means.clock.monotonic() + delay, failures)
         return delay
 
+    def left_to_wait(self, name: str) -> float:
+        """Seconds until what failed under this name may be tried again, 0 or less for now."""
+        retry = self.retries.get(name)
+        return retry.until - self.means.clock.monotonic() if retry is not None else 0.0
+
     def event(self, pod: Pod, type_: str, reason: str, message: str, container: str = "") -> None:
         """Tell of something that happened to the pod, or to one of its containers."""
         kind = (

@@ -18,7 +18,7 @@ from edgeagent.api.objects.unsupported import unsupported
 from edgeagent.api.runtime import LABEL_CONTAINER
 from edgeagent.node.pods import containers as decisions
 from edgeagent.node.pods.config import record_of
-from edgeagent.node.pods.ending import Ending, needs_spec_to_stop, sandbox_of
+from edgeagent.node.pods.ending import STRAY, Ending, leaving, needs_spec_to_stop, sandbox_of
 from edgeagent.node.pods.eviction import Eviction
 from edgeagent.node.pods.means import Means
 from edgeagent.node.pods.plan import Plan, Seen, Slot, make_plan, slots
@@ -166,7 +166,8 @@ class PodWorker:
             return self._later(error)
         state.refused = None
         delay = await self._go_on(pod, problem)
-        state.trouble, self._failures = None, 0
+        strays = (retry.problem for name, retry in state.retries.items() if name.startswith(STRAY))
+        state.trouble, self._failures = next(strays, None), 0
         if not self._actions:  # a step reports what is worth it, and this worker looks again after it
             state.report(pod)
         return delay
@@ -178,8 +179,8 @@ class PodWorker:
         if state.record(pod).phase:
             await self._finish(pod, places)
             return self._return(pod) if self._eviction.noted(pod) else None
-        problem = await self._ending.remove_strays(pod, places, self._actions) or problem
         delays = [] if left is None else [left]
+        delays += self._remove_strays(pod, places)
         if (wait := await self._prepare(pod)) is not None:
             delays.append(wait)
         for slot in places:
@@ -197,14 +198,27 @@ class PodWorker:
             raise problem
         return min(delays, default=None)
 
+    def _remove_strays(self, pod: Pod, places: list[Slot]) -> list[float]:
+        """Begin to take away what the spec has no longer; the seconds until it is tried again."""
+        delays, strays = [], self._ending.strays(pod, places)
+        for name, stray in strays.items():
+            if self._busy(name):
+                continue
+            if (left := self._state.left_to_wait(STRAY + name)) > 0:
+                delays.append(left)
+            else:
+                self._begin(pod, STRAY + name, self._ending.remove_stray(pod, name, stray))
+        return delays
+
+    def _busy(self, name: str) -> bool:
+        """Whether a step of the container is under way."""
+        return name in self._actions or STRAY + name in self._actions
+
     async def _prepare(self, pod: Pod) -> float | None:
         """Volumes, files and namespaces around the containers; seconds until it is tried again."""
         state = self._state
-        retry = state.retries.get("")
-        if retry is not None and not self._stale:
-            left = retry.until - self._means.clock.monotonic()
-            if left > 0:
-                return left
+        if not self._stale and (left := state.left_to_wait("")) > 0:
+            return left
         try:
             if self._stale or state.sandbox is None or state.unprepared is not None:
                 self._stale = False
@@ -248,18 +262,17 @@ class PodWorker:
         grace = pod.spec.termination_grace_period_seconds
         for slot in plan.stop:
             current = seen[slot.name].current
-            if current is not None and slot.name not in self._actions:
+            if current is not None and not self._busy(slot.name):
                 why = f"Stopping container {slot.name}"
-                self._begin(pod, slot, self._steps.stop(pod, slot, current, why, grace))
+                self._begin(pod, slot.name, self._steps.stop(pod, slot, current, why, grace))
         delays = []
         for slot in plan.active:
             name = slot.name
-            if name in self._actions:
+            if self._busy(name):
                 if not seen[name].history.started_id:
                     break  # containers are started one after another
                 continue
-            retry = self._state.retries.get(name)
-            if retry is not None and (wait := retry.until - self._means.clock.monotonic()) > 0:
+            if (wait := self._state.left_to_wait(name)) > 0:
                 delays.append(wait)
                 continue
             if (backing_off := self._decide(pod, slot, seen[name])) is not None:
@@ -285,12 +298,12 @@ class PodWorker:
                 state.event_back_off(pod, slot.name, known.history)
                 return max(0.05, time - now)
             case decisions.Replace() if current is not None and self._means.confirmed():
-                self._begin(pod, slot, steps.replace(pod, slot, current))
+                self._begin(pod, slot.name, steps.replace(pod, slot, current))
             case decisions.Start() if current is not None:
-                self._begin(pod, slot, steps.start(pod, slot, current))
+                self._begin(pod, slot.name, steps.start(pod, slot, current))
             case decisions.Create(attempt=attempt) if state.unprepared is None:
                 runs = decisions.runs_of(slot.name, self._means.containers(self.uid))
-                self._begin(pod, slot, steps.create(pod, slot, attempt, wanted, runs))
+                self._begin(pod, slot.name, steps.create(pod, slot, attempt, wanted, runs))
         return None
 
     def _keep_up(self, pod: Pod, slot: Slot, known: Seen) -> None:
@@ -301,21 +314,20 @@ class PodWorker:
             why = f"Container {slot.name} failed {failed.kind.lower()} probe, will be restarted"
             own = pod.spec.termination_grace_period_seconds
             grace = own if failed.grace_seconds is None else failed.grace_seconds
-            self._begin(pod, slot, self._kill(pod, slot, known, why, grace))
+            self._begin(pod, slot.name, self._kill(pod, slot, known, why, grace))
         elif (
             lifecycle is not None
             and lifecycle.post_start is not None
             and known.history.hooked_id != current.id
         ):
-            self._begin(pod, slot, self._steps.post_start(pod, slot, current))
+            self._begin(pod, slot.name, self._steps.post_start(pod, slot, current))
 
     async def _kill(self, pod: Pod, slot: Slot, known: Seen, why: str, grace: float) -> None:
         assert known.current is not None
         await self._steps.stop(pod, slot, known.current, why, grace)
 
-    def _begin(self, pod: Pod, slot: Slot, step: Coroutine[object, object, object]) -> None:
+    def _begin(self, pod: Pod, name: str, step: Coroutine[object, object, object]) -> None:
         """Take a step of one container in a task of its own; this worker looks again when it is done."""
-        name = slot.name
 
         async def take() -> None:
             try:
@@ -363,6 +375,7 @@ class PodWorker:
             grace_seconds=spec.termination_grace_period_seconds,
             host_network=spec.host_network,
             spec=spec if needs_spec_to_stop(spec) else None,
+            leaving=leaving(self._state.record(pod), spec, self._means.containers(self.uid)),
         )
 
     async def _attach(self, pod: Pod) -> None:

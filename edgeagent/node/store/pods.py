@@ -6,6 +6,7 @@ import msgspec
 
 from edgeagent.api.errors import InvalidObjectError
 from edgeagent.api.objects.base import KubernetesStruct
+from edgeagent.api.objects.container import Container
 from edgeagent.api.objects.decode import decode_json
 from edgeagent.api.objects.pod import ContainerStateTerminated, PodSpec
 from edgeagent.node.store.database import Database
@@ -42,8 +43,9 @@ class PodRecord(KubernetesStruct, frozen=True):
     ``reason`` and ``message`` say why, where the node itself ended it. ``initialized``: its init containers
     are done; ``restarted``: the machine was restarted since, so they are to be run anew. ``static``: the pod
     comes from the node's own folder. ``spec`` is kept where stopping the pod needs more than its containers:
-    an order, or preStop hooks. ``evictions`` is how many in a row count, ``evicted_at`` (seconds since the
-    epoch) when the last was.
+    an order, or preStop hooks. ``leaving``: containers with a preStop hook that were taken out of the spec and
+    run still. ``evictions`` is how many in a row count, ``evicted_at`` (seconds since the epoch) when the last
+    was.
     ``gone``: nothing of the pod is left on the node; the record waits until the hub has been told.
     """
 
@@ -59,6 +61,7 @@ class PodRecord(KubernetesStruct, frozen=True):
     restarted: bool = False
     static: bool = False
     spec: PodSpec | None = None
+    leaving: dict[str, Container] = {}
     host_network: bool = True
     gone: bool = False
     evictions: int = 0
