@@ -18,6 +18,7 @@ from edgeagent.api.objects.decode import decode_object
 from edgeagent.api.objects.pod import Pod
 from edgeagent.node.pods.lookup import Lookup, PodFacts
 from edgeagent.node.pods.volumes import SystemMounter, Volumes
+from tests.support.leftovers import mounts_below
 from tests.support.waiting import wait_for, wait_for_async
 
 UID = "u1"
@@ -203,3 +204,35 @@ def test_a_part_on_a_dead_server_is_not_waited_for(tmp_path: Path, dead_server: 
     made = pod({"v": {"hostPath": {"path": "/dead"}}}, part("v", "x"))
     with pytest.raises(TemporaryError, match="does not answer"):
         seen(volumes, made)
+
+
+def test_each_part_has_a_mount_point_of_its_own_whatever_the_names(volumes: Volumes, tmp_path: Path) -> None:
+    whole = {"name": "x", "mountPath": "/x"}
+    first = {"name": "1-b", "mountPath": "/m", "subPath": "one"}
+    second = {"name": "b", "mountPath": "/m", "subPath": "two"}
+    made = pod(
+        {"1-b": {"emptyDir": {}}, "b": {"emptyDir": {}}, "x": {"emptyDir": {}}},
+        {"name": "a", "volumeMounts": [whole, first]},
+        {"name": "a-1", "volumeMounts": [whole, second]},
+    )
+    prepare(volumes, made)
+    (tmp_path / f"disk/{UID}/volumes/1-b/one").mkdir()
+    (tmp_path / f"disk/{UID}/volumes/1-b/one/file").touch()
+    sources = [
+        asyncio.run(volumes.mounts(made, container, {}))[1].source for container in made.spec.containers
+    ]
+    assert [os.listdir(source) for source in sources] == [["file"], []]
+
+
+def test_parts_that_an_older_agent_bound_are_taken_away_with_the_pod(
+    volumes: Volumes, tmp_path: Path
+) -> None:
+    made = pod({"v": {"emptyDir": {}}}, part("v", "new"))
+    prepare(volumes, made)
+    old = tmp_path / f"run/{UID}/subpaths/c0-0-v"
+    old.mkdir(parents=True)
+    asyncio.run(SystemMounter().bind(str(tmp_path / f"disk/{UID}/volumes/v"), old))
+    seen(volumes, made)
+    asyncio.run(volumes.tear_down(UID))
+    assert mounts_below(tmp_path) == []
+    assert volumes.leftovers() == set()

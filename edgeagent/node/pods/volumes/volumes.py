@@ -183,7 +183,7 @@ class Volumes:
         made_of_files = not (volume.host_path or volume.empty_dir)
         if below:
             base = shown_folder(source) if made_of_files else source
-            name = f"{container.name}-{number}-{volume.name}"
+            name = f"{container.name}.{number}"  # no container has a dot in its name
             source = await self._bound(uid, base, below, name, on_host=volume.host_path is not None)
         return Mount(
             source=str(source),
