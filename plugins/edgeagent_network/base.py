@@ -124,7 +124,9 @@ BASE = Fragment(
                 "meta nfproto ipv6 meta l4proto . th dport vmap @no_endpoint_node_ports6",
             )
         ),
-        "refuse": Chain(("reject",)),
+        # The kernel sends an address a few ICMP errors a second at most, and a client of TCP would wait; a
+        # reset has no limit.
+        "refuse": Chain(("meta l4proto tcp reject with tcp reset", "reject")),
         # Two base chains, for a verdict of accept ends its own base chain alone: what egress policies allow,
         # ingress policies are asked about next.
         "egress": Chain(

@@ -18,8 +18,8 @@ class NetworkConfig(PluginConfig, frozen=True):
     ``upstreams``: DNS servers for all other names; empty for those of the node's resolv.conf.
     """
 
-    pod_cidrs: list[str] = ["10.42.0.0/24"]
-    service_cidrs: list[str] = ["10.43.0.0/16"]
+    pod_cidrs: list[str] = msgspec.field(default_factory=lambda: ["10.42.0.0/24"])
+    service_cidrs: list[str] = msgspec.field(default_factory=lambda: ["10.43.0.0/16"])
     node_ports: Annotated[str, msgspec.Meta(pattern=r"^\d+-\d+$")] = "30000-32767"
     cluster_domain: str = "cluster.local"
     mtu: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
