@@ -133,19 +133,23 @@ class Policies:
     def _take_pods(self, claimed: Mapping[str, Claimed]) -> set[str]:
         """Forget the pods that are gone; the uids of those that are new or changed."""
         for uid in self._pods.keys() - claimed.keys():
-            pod = self._pods.pop(uid)
-            self._set_selected(pod, frozenset())
-            for key in list(pod.shares):
-                self._set_share(pod, key, _NOTHING)
+            gone = self._pods.pop(uid)
+            self._set_selected(gone, frozenset())
+            for key in list(gone.shares):
+                self._set_share(gone, key, _NOTHING)
             self._put(_pod_key(uid), None)
         fresh: set[str] = set()
         for uid, now in claimed.items():
-            pod = self._pods.setdefault(uid, _Pod(now))
-            if pod.claimed is not now or _pod_key(uid) not in self._fragments:
-                if pod.claimed.local and not now.local:
+            pod = self._pods.get(uid)
+            if pod is None:
+                self._pods[uid] = _Pod(now)
+            elif pod.claimed is not now:
+                if not now.local:
                     self._set_selected(pod, frozenset())
                 pod.claimed = now
-                fresh.add(uid)
+            else:
+                continue
+            fresh.add(uid)
         return fresh
 
     def _in_changed_namespaces(self, namespaces: Mapping[str, dict[str, str]]) -> set[str]:
@@ -252,7 +256,7 @@ def _pod_key(uid: str) -> str:
     return f"policies of pod {uid}"
 
 
-def _pod_fragment(pod: _Pod) -> Fragment:
+def _pod_fragment(pod: _Pod) -> Fragment | None:
     elements: dict[str, dict[str, str]] = {}
     for isolation in pod.isolations:
         for version, text in pod.claimed.addresses:
@@ -261,7 +265,7 @@ def _pod_fragment(pod: _Pod) -> Fragment:
     for share in pod.shares.values():
         for name, element in share.elements:
             elements.setdefault(name, {})[element] = ""
-    return Fragment(elements=elements)
+    return Fragment(elements=elements) if elements else None
 
 
 def _problem(key: Key, reason: str, message: str) -> Problem:
