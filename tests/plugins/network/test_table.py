@@ -251,23 +251,34 @@ def test_what_packets_put_into_a_set_outlives_changes_beside_it(lab: Lab, table:
     assert "10.9.9.9" in lab.host.run(["nft", "list", "set", "inet", TABLE, "affinity"])
 
 
-def test_a_changed_element_costs_the_same_with_50_000_elements(lab: Lab, table: Table) -> None:
-    def spent(elements: int) -> float:
-        keys = [f"10.{n >> 16}.{n >> 8 & 255}.{n & 255} . tcp . 80" for n in range(elements)]
-        many = Fragment(elements={"service_ips4": dict.fromkeys(keys, "drop")})
+def test_a_changed_element_costs_the_same_with_5_000_services_of_ten_endpoints(
+    lab: Lab, table: Table
+) -> None:
+    def spent(services: int) -> float:
+        keys = [f"10.43.{n >> 8}.{n & 255} . tcp . 80" for n in range(services)]
+        ends = {
+            f"slot{slot}": {key: f"10.42.{slot}.{n & 255} . 8080" for n, key in enumerate(keys)}
+            for slot in range(10)
+        }
+        declared = "type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service;"
+        many = Fragment(
+            maps=dict.fromkeys(ends, declared),
+            elements={"service_ips4": dict.fromkeys(keys, "goto refuse"), **ends},
+        )
         ruleset = {"base": BASE, "service default/many": many}
         table.apply(ruleset)
         times = []
-        for number in range(5):
+        for number in range(10):
             before = _children_seconds()
-            table.apply({**ruleset, "service default/one": service(40_000 + number)})
+            one = {"10.44.0.1 . tcp . 80": f"10.42.0.{number} . 8080"}
+            table.apply({**ruleset, "service default/one": Fragment(elements={"slot3": one})})
             times.append(_children_seconds() - before)
-            table.apply(ruleset)
         return min(times)
 
-    few, lots = spent(100), spent(50_000)
-    assert lots < 2 * few + 0.004, f"{few * 1000:.1f} ms with 100 elements, {lots * 1000:.1f} ms with 50,000"
-    assert lots < 0.02
+    few, many = spent(50), spent(5_000)
+    # What is left of growth is the kernel's: it looks for loops through every verdict.
+    assert many < few + 0.005, f"{few * 1000:.1f} ms of 50 services, {many * 1000:.1f} ms of 5,000"
+    assert many < 0.02
 
 
 def _children_seconds() -> float:
