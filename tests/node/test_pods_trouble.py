@@ -7,12 +7,15 @@ import pytest
 
 from edgeagent.api.admission import Violation
 from edgeagent.api.errors import PermanentError, TemporaryError
-from edgeagent.api.objects.container import EnvVar
+from edgeagent.api.objects.container import EnvVar, VolumeMount
+from edgeagent.api.objects.decode import convert
+from edgeagent.api.objects.volume import Volume
 from edgeagent.api.runtime import LABEL_POD_NAME
 from tests.node.indexes import config_map
 from tests.node.podworld import (
     RESYNC,
     FakeAdmission,
+    FakeNetwork,
     FakeUnsealer,
     PodWorld,
     container,
@@ -21,6 +24,7 @@ from tests.node.podworld import (
     run,
     sealed_secret,
 )
+from tests.support.waiting import wait_for_async
 
 TEMPORARY = TemporaryError("try later", reason="RuntimeBusy")
 PERMANENT = PermanentError("never so", reason="BadConfig")
@@ -376,5 +380,24 @@ def test_admission_refuses_by_field_and_message(tmp_path: Path) -> None:
             await world.apply(pod("a", generation=2))
             assert world.runs("a")
             assert world.status("a").reason == ""
+
+    run(scenario)
+
+
+def test_a_pod_that_is_deleted_with_its_config_map_while_it_is_prepared_lacks_nothing(tmp_path: Path) -> None:
+    network = FakeNetwork()
+    volume = convert({"name": "conf", "configMap": {"name": "conf"}}, Volume)
+    made = pod("a", container(volume_mounts=[VolumeMount(name="conf", mount_path="/c")]), host_network=False)
+    made = msgspec.structs.replace(made, spec=msgspec.structs.replace(made.spec, volumes=[volume]))
+
+    async def scenario() -> None:
+        async with PodWorld(tmp_path, network=network) as world:
+            world.plugin.hold = "attach"
+            await world.apply(config_map("conf"), made)
+            await world.apply()
+            world.plugin.release()
+            await wait_for_async(lambda: world.gone == ["uid-a"])
+            assert world.said("FailedMount") == []
+            assert world.calls("create_container") == 0
 
     run(scenario)

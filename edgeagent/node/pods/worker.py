@@ -147,25 +147,56 @@ class PodWorker:
             state.refused = Problem("PreviousPodTerminating", "a pod of the same name is still being stopped")
             state.report(pod)
             return None
-        if wrong := unsupported(pod):
-            state.refuse(pod, "FieldNotSupported", "; ".join(str(one) for one in wrong))
-            return None
         try:
-            async with self._means.limits.asks:
-                pod = state.pod = await self._means.admit(pod)
-            self._note_admitted(pod)
-            if not state.record(pod).phase:
-                if self._eviction.held_back(pod):
-                    return None
-                await self._attach(pod)
-        except PermanentError as error:
-            state.refuse(pod, error.reason or "Refused", str(error))
-            return None
-        except TemporaryError as error:
-            state.refuse(pod, error.reason or "Waiting", str(error))
-            return self._later(error)
+            accepted = await self._accept(pod)
+        except (PermanentError, TemporaryError) as error:
+            return await self._refuse(pod, error, problem)
+        return None if accepted is None else await self._carry_on(accepted, problem)
+
+    async def _accept(self, pod: Pod) -> Pod | None:
+        """The pod as it may run; None where it waits for the pressure on the node to pass."""
+        if wrong := unsupported(pod):
+            raise PermanentError("; ".join(str(one) for one in wrong), reason="FieldNotSupported")
+        state = self._state
+        async with self._means.limits.asks:
+            pod = state.pod = await self._means.admit(pod)
+        self._note_admitted(pod)
+        if not state.record(pod).phase:
+            if self._eviction.held_back(pod):
+                return None
+            await self._attach(pod)
         state.refused = None
-        delay = await self._go_on(pod, problem)
+        return pod
+
+    async def _refuse(
+        self, pod: Pod, error: PermanentError | TemporaryError, problem: EdgeAgentError | None
+    ) -> float | None:
+        """Say why the pod may not run as it is desired now; what runs of it goes on as it was admitted last.
+
+        Where no pod was admitted since the agent started, only its end is seen to.
+        """
+        state, before = self._state, self._ending.as_before(pod)
+        later = self._later(error) if isinstance(error, TemporaryError) else None
+        if not state.record(pod).phase:
+            state.refuse(before, error.reason or ("Refused" if later is None else "Waiting"), str(error))
+            if not self._means.containers(self.uid):
+                return later
+            left = None if state.pod is not None else self._ending.check_deadline(pod)
+            if state.pod is None and not state.record(pod).phase:
+                state.report(before)
+                return min((wait for wait in (later, left) if wait is not None), default=None)
+        if state.record(pod).phase:
+            state.refused = None
+        failures = self._failures
+        delay = await self._carry_on(before, problem)
+        if later is None:
+            return delay
+        self._failures = failures
+        return later if delay is None else min(later, delay)
+
+    async def _carry_on(self, pod: Pod, problem: EdgeAgentError | None) -> float | None:
+        """The rest of a pass over a pod that may run."""
+        state, delay = self._state, await self._go_on(pod, problem)
         strays = (retry.problem for name, retry in state.retries.items() if name.startswith(STRAY))
         state.trouble, self._failures = next(strays, None), 0
         if not self._actions:  # a step reports what is worth it, and this worker looks again after it
@@ -173,7 +204,7 @@ class PodWorker:
         return delay
 
     async def _go_on(self, pod: Pod, problem: EdgeAgentError | None) -> float | None:
-        """The part of a pass that concerns a pod that may run."""
+        """Begin the steps of its containers, or end it; seconds until the next look."""
         state, places = self._state, list(slots(pod.spec))
         left = self._ending.check_deadline(pod)
         if state.record(pod).phase:
@@ -217,6 +248,9 @@ class PodWorker:
     async def _prepare(self, pod: Pod) -> float | None:
         """Volumes, files and namespaces around the containers; seconds until it is tried again."""
         state = self._state
+        if state.refused is not None and self._lacks_network(pod):
+            state.unprepared = state.refused
+            return None
         if not self._stale and (left := state.left_to_wait("")) > 0:
             return left
         try:
@@ -234,7 +268,8 @@ class PodWorker:
     def _unprepared(self, pod: Pod, error: EdgeAgentError) -> float:
         state = self._state
         problem = Problem(getattr(error, "reason", "") or "FailedMount", str(error))
-        if problem != state.unprepared:
+        # A pod that was deleted meanwhile lacks its ConfigMaps rightly.
+        if problem != state.unprepared and self._means.wanted(self.uid) is not None:
             state.event(pod, "Warning", problem.reason, problem.message)
         state.unprepared = problem
         return state.wait_longer("", problem, error)
@@ -378,9 +413,12 @@ class PodWorker:
             leaving=leaving(self._state.record(pod), spec, self._means.containers(self.uid)),
         )
 
+    def _lacks_network(self, pod: Pod) -> bool:
+        return not pod.spec.host_network and self._state.attachment is None
+
     async def _attach(self, pod: Pod) -> None:
         """The seam for pod networks: a pod that does not use the host's network gets one from the plugin."""
-        if pod.spec.host_network or self._state.attachment is not None:
+        if not self._lacks_network(pod):
             return
         if self._means.network is None:
             raise PermanentError(
