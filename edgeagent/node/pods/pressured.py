@@ -10,7 +10,7 @@ from edgeagent.api.quantity import parse_quantity
 from edgeagent.api.runtime import LABEL_CONTAINER, ContainerRecord
 from edgeagent.node.plugins.facades import RuntimeFacade
 from edgeagent.node.pods.manager import PodManager
-from edgeagent.node.pods.qos import is_critical, pod_requests, qos_class
+from edgeagent.node.pods.qos import is_critical, pod_limits, pod_requests, qos_class
 from edgeagent.node.pods.volumes import Volumes
 from edgeagent.node.pressure.pods import DiskUsage, RunningContainer, RunningPod
 
@@ -88,7 +88,6 @@ def _size(entry: "os.DirEntry[str]") -> int:
 
 def _running_pod(pod: Pod, records: Mapping[str, ContainerRecord], *, static: bool) -> RunningPod:
     containers = [*pod.spec.init_containers, *pod.spec.containers]
-    limits = [_storage_limit(container) for container in pod.spec.containers]
     return RunningPod(
         uid=pod.metadata.uid,
         namespace=pod.metadata.namespace,
@@ -100,13 +99,13 @@ def _running_pod(pod: Pod, records: Mapping[str, ContainerRecord], *, static: bo
         grace_seconds=pod.spec.termination_grace_period_seconds,
         requests=pod_requests(pod),
         volume_limits={
-            volume.name: parse_quantity(volume.empty_dir.size_limit)
+            volume.name: limit
             for volume in pod.spec.volumes
             if volume.empty_dir is not None
-            and volume.empty_dir.size_limit != ""
             and volume.empty_dir.medium != "Memory"
+            and (limit := parse_quantity(volume.empty_dir.size_limit or 0))
         },
-        storage_limit=sum(limit or 0.0 for limit in limits) if all(limits) else None,
+        storage_limit=pod_limits(pod).get(STORAGE) or None,
     )
 
 
@@ -122,5 +121,5 @@ def _container(container: Container, record: ContainerRecord) -> RunningContaine
 
 
 def _storage_limit(container: Container) -> float | None:
-    text = container.resources.limits.get(STORAGE)
-    return None if text is None else parse_quantity(text)
+    """In bytes; Kubernetes has it that 0 is no limit."""
+    return parse_quantity(container.resources.limits.get(STORAGE, 0)) or None

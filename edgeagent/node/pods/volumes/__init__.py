@@ -5,7 +5,7 @@ plugins or the store.
 """
 
 from edgeagent.node.pods.volumes.mounter import Mounter, SystemMounter
-from edgeagent.node.pods.volumes.usage import VolumeUsage, over_limit
+from edgeagent.node.pods.volumes.usage import VolumeUsage
 from edgeagent.node.pods.volumes.volumes import Volumes
 
-__all__ = ["Mounter", "SystemMounter", "VolumeUsage", "Volumes", "over_limit"]
+__all__ = ["Mounter", "SystemMounter", "VolumeUsage", "Volumes"]

@@ -1,13 +1,10 @@
-"""How much a pod's emptyDir volumes hold, and which of them hold more than they may."""
+"""How much a pod's emptyDir volumes hold."""
 
 import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from edgeagent.api.objects.pod import Pod
-from edgeagent.api.quantity import parse_quantity
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -103,14 +100,3 @@ def _folder(name: str, above: int, device: int) -> int | None:
 def _instead(old: int, new: int) -> int:
     os.close(old)
     return new
-
-
-def over_limit(pod: Pod, usage: VolumeUsage) -> list[str]:
-    """A message, in kubelet's words, for each emptyDir that exceeds its ``sizeLimit``."""
-    return [
-        f'Usage of EmptyDir volume "{volume.name}" exceeds the limit "{limit}".'
-        for volume in pod.spec.volumes
-        if volume.empty_dir is not None
-        and (limit := volume.empty_dir.size_limit) != ""
-        and usage.bytes.get(volume.name, 0) > parse_quantity(limit) > 0
-    ]

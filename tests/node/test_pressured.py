@@ -1,0 +1,58 @@
+"""Pods as node pressure sees them: which there are, what they may use, what they do use."""
+
+from pathlib import Path
+from typing import cast
+
+import msgspec
+
+from edgeagent.api.objects.container import ResourceRequirements
+from edgeagent.api.objects.decode import convert
+from edgeagent.api.objects.pod import Pod, PodSpec
+from edgeagent.node.plugins.facades import RuntimeFacade
+from edgeagent.node.plugins.hosted import HostedPlugin
+from edgeagent.node.pods.pressured import PressuredPods
+from edgeagent.node.pods.volumes import Volumes
+from edgeagent.node.pressure.limits import exceeded
+from edgeagent.node.pressure.pods import DiskUsage
+from tests.node.podworld import PodWorld, container, pod, run
+
+FULL = 1 << 40
+
+
+def pressured(world: PodWorld, directory: Path) -> PressuredPods:
+    """The pods of this node."""
+    volumes = Volumes(
+        disk=directory / "pods", memory=directory / "run", host=directory, mounter=world.mounter
+    )
+    return PressuredPods(world.manager, RuntimeFacade(cast(HostedPlugin, world.plugin)), volumes)
+
+
+def limited(name: str, limit: str, size_limit: str = "") -> Pod:
+    """A pod with a limit on its first container, and perhaps one on a volume."""
+    resources = ResourceRequirements(limits={"ephemeral-storage": limit} if limit else {})
+    made = pod(name, container("main", resources=resources), container("other"))
+    volumes = [{"name": "v", "emptyDir": {"sizeLimit": size_limit} if size_limit else {}}]
+    spec = {**msgspec.to_builtins(made.spec), "volumes": volumes}
+    return msgspec.structs.replace(made, spec=convert(spec, PodSpec))
+
+
+def test_a_limit_of_zero_is_none(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with PodWorld(tmp_path) as world:
+            await world.apply(limited("a", "0", "0"))
+            [found] = pressured(world, tmp_path).running()
+            assert not found.has_storage_limits
+            assert exceeded(found, DiskUsage({"v": FULL}, {"main": FULL})) == ""
+
+    run(scenario)
+
+
+def test_the_limit_of_a_pod_is_the_sum_of_those_of_its_containers(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with PodWorld(tmp_path) as world:
+            await world.apply(limited("a", "1Mi"))
+            [found] = pressured(world, tmp_path).running()
+            assert found.storage_limit == 1 << 20
+            assert "total limit of containers" in exceeded(found, DiskUsage({"v": FULL}))
+
+    run(scenario)
