@@ -82,6 +82,10 @@ class Node:
         return CgroupUsage(self.memory.get(uid), self.pids.get(uid))
 
     def running(self) -> Sequence[RunningPod]:
+        """List the pods, without those whose container has ended."""
+        return [pod for pod in self.pods.values() if any(one.pid for one in pod.containers)]
+
+    def on_disk(self) -> Sequence[RunningPod]:
         """List the pods."""
         return list(self.pods.values())
 
@@ -310,6 +314,33 @@ def test_the_pod_that_filled_the_disk_is_evicted_and_the_others_stay() -> None:
         await node.clock.advance(1000)
         assert node.evicted == [("hog", 0)]
         assert (node.relieved, node.shown) == (1, [{"DiskPressure"}, set()])
+
+    play(scenario, node)
+
+
+def test_a_pod_that_waits_for_its_restart_is_evicted_for_what_it_left_on_the_disk() -> None:
+    node = Node()
+    node.add("crashing", containers=[RunningContainer("main", "id-crashing", 0)])
+    node.add("b")
+    node.disk = {"crashing": DiskUsage({"v": 1000 * MI}), "b": DiskUsage({"v": 1 * MI})}
+    node.set("nodefs.available", 1 * MI)
+
+    async def scenario(node: Node, manager: PressureManager) -> None:
+        await node.clock.advance(60)
+        assert node.evicted == [("crashing", 0)]
+
+    play(scenario, node)
+
+
+def test_a_pod_that_waits_for_its_restart_keeps_to_its_limits() -> None:
+    node = Node()
+    ended = [RunningContainer("main", "id-crashing", 0)]
+    node.add("crashing", containers=ended, volume_limits={"cache": 10.0 * MI})
+    node.disk = {"crashing": DiskUsage({"cache": 11 * MI})}
+
+    async def scenario(node: Node, manager: PressureManager) -> None:
+        await node.clock.advance(120)
+        assert node.evicted == [("crashing", 0)]
 
     play(scenario, node)
 

@@ -8,13 +8,15 @@ import msgspec
 from edgeagent.api.objects.container import ResourceRequirements
 from edgeagent.api.objects.decode import convert
 from edgeagent.api.objects.pod import Pod, PodSpec
+from edgeagent.api.runtime import LABEL_ATTEMPT, LABEL_CONTAINER
 from edgeagent.node.plugins.facades import RuntimeFacade
 from edgeagent.node.plugins.hosted import HostedPlugin
 from edgeagent.node.pods.pressured import PressuredPods
 from edgeagent.node.pods.volumes import Volumes
 from edgeagent.node.pressure.limits import exceeded
 from edgeagent.node.pressure.pods import DiskUsage
-from tests.node.podworld import PodWorld, container, pod, run
+from tests.node.podworld import PodWorld, container, pod, run, with_spec
+from tests.support.waiting import wait_for_async
 
 FULL = 1 << 40
 
@@ -40,6 +42,7 @@ def test_a_limit_of_zero_is_none(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with PodWorld(tmp_path) as world:
             await world.apply(limited("a", "0", "0"))
+            await wait_for_async(lambda: world.runs("a"))
             [found] = pressured(world, tmp_path).running()
             assert not found.has_storage_limits
             assert exceeded(found, DiskUsage({"v": FULL}, {"main": FULL})) == ""
@@ -51,8 +54,33 @@ def test_the_limit_of_a_pod_is_the_sum_of_those_of_its_containers(tmp_path: Path
     async def scenario() -> None:
         async with PodWorld(tmp_path) as world:
             await world.apply(limited("a", "1Mi"))
+            await wait_for_async(lambda: world.runs("a"))
             [found] = pressured(world, tmp_path).running()
             assert found.storage_limit == 1 << 20
             assert "total limit of containers" in exceeded(found, DiskUsage({"v": FULL}))
+
+    run(scenario)
+
+
+def test_a_pod_that_waits_to_be_restarted_still_holds_its_disk(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with PodWorld(tmp_path) as world:
+            await world.apply(pod("a"), with_spec(pod("done"), restart_policy="Never"), pod("b"))
+            await world.end("a", 1)
+            await world.advance(11)
+            await world.end("a", 1)
+            await world.end("done", 0)
+            runs = [c for c in world.manager.containers_of("uid-a") if c.labels[LABEL_CONTAINER] == "main"]
+            newest = max(runs, key=lambda c: int(c.labels[LABEL_ATTEMPT]))
+            world.runtime.sizes = {newest.id: 7}
+            pods = pressured(world, tmp_path)
+            assert [one.name for one in pods.running()] == ["b"]
+            assert sorted(one.name for one in pods.on_disk()) == ["a", "b"]
+            usage = await pods.disk_usage(pods.on_disk())
+            assert usage["uid-a"].containers == {"main": 7}
+            await pods.evict("uid-a", "The node was low on resource: ephemeral-storage. ", 0)
+            await world.clock.settle()
+            assert world.status("a").reason == "Evicted"
+            assert [one.name for one in pods.on_disk()] == ["b"]
 
     run(scenario)

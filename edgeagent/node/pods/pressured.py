@@ -7,7 +7,7 @@ from pathlib import Path
 from edgeagent.api.objects.container import Container
 from edgeagent.api.objects.pod import Pod
 from edgeagent.api.quantity import parse_quantity
-from edgeagent.api.runtime import LABEL_CONTAINER, ContainerRecord
+from edgeagent.api.runtime import LABEL_ATTEMPT, LABEL_CONTAINER, ContainerRecord
 from edgeagent.node.plugins.facades import RuntimeFacade
 from edgeagent.node.pods.manager import PodManager
 from edgeagent.node.pods.qos import is_critical, pod_limits, pod_requests, qos_class
@@ -15,6 +15,7 @@ from edgeagent.node.pods.volumes import Volumes
 from edgeagent.node.pressure.pods import DiskUsage, RunningContainer, RunningPod
 
 STORAGE = "ephemeral-storage"
+_FINAL = ("Succeeded", "Failed")
 
 
 class PressuredPods:
@@ -26,17 +27,27 @@ class PressuredPods:
         self._volumes = volumes
 
     def running(self) -> Sequence[RunningPod]:
-        """All pods with a running container."""
+        """All pods with a running container, and these containers."""
         found = []
         for uid, pod in self._manager.pods().items():
-            records = {
-                record.labels.get(LABEL_CONTAINER, ""): record
-                for record in self._manager.containers_of(uid)
-                if record.state == "running"
-            }
+            records = [one for one in self._manager.containers_of(uid) if one.state == "running"]
             if records:
-                found.append(_running_pod(pod, records, static=self._manager.is_static(uid)))
+                found.append(self._pressured(pod, records))
         return found
+
+    def on_disk(self) -> Sequence[RunningPod]:
+        """All pods that are not over, and the newest run of each of their containers."""
+        return [
+            self._pressured(pod, self._manager.containers_of(pod.metadata.uid))
+            for pod, status in self._manager.statuses()
+            if status.phase not in _FINAL
+        ]
+
+    def _pressured(self, pod: Pod, records: Sequence[ContainerRecord]) -> RunningPod:
+        newest: dict[str, ContainerRecord] = {}
+        for record in sorted(records, key=_attempt):
+            newest[record.labels.get(LABEL_CONTAINER, "")] = record
+        return _running_pod(pod, newest, static=self._manager.is_static(pod.metadata.uid))
 
     def desired_images(self) -> Sequence[str]:
         """Every image that a pod names."""
@@ -68,6 +79,11 @@ class PressuredPods:
     async def evict(self, uid: str, message: str, grace_seconds: int) -> None:
         """End the pod; done when what it held is free."""
         await self._manager.evict(uid, message, grace_seconds)
+
+
+def _attempt(record: ContainerRecord) -> int:
+    text = record.labels.get(LABEL_ATTEMPT, "")
+    return int(text) if text.isascii() and text.isdecimal() else -1
 
 
 def _log_bytes(log_path: str) -> int:

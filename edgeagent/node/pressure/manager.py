@@ -219,7 +219,8 @@ class PressureManager:
 
     async def _enforce_limits(self) -> bool:
         """Evict a pod that uses more disk than it may; whether there was one."""
-        limited = [pod for pod in self._evictable() if pod.has_storage_limits and not pod.critical]
+        pods = self._evictable(self._parts.pods.on_disk())
+        limited = [pod for pod in pods if pod.has_storage_limits and not pod.critical]
         uids = frozenset(pod.uid for pod in limited)
         now = self._parts.clock.monotonic()
         if not uids <= self._limited:
@@ -239,11 +240,11 @@ class PressureManager:
         self._next_limits = now + max(DISK_SECONDS, earliest)
         return False
 
-    def _evictable(self) -> list[RunningPod]:
-        """The pods that run, without those whose eviction was tried a moment ago and did not work."""
+    def _evictable(self, pods: Sequence[RunningPod]) -> list[RunningPod]:
+        """``pods`` without those whose eviction was tried a moment ago and did not work."""
         now = self._parts.clock.monotonic()
         self._left_alone = {uid: until for uid, until in self._left_alone.items() if until > now}
-        return [pod for pod in self._parts.pods.running() if pod.uid not in self._left_alone]
+        return [pod for pod in pods if pod.uid not in self._left_alone]
 
     async def _disk_usage(self, pods: Sequence[RunningPod]) -> Mapping[str, DiskUsage]:
         try:
@@ -265,7 +266,9 @@ class PressureManager:
                 continue
             await self._reclaim(threshold)
             resource = resource_of(threshold.signal)
-            found = await candidates(self._evictable(), resource, self._parts.measure, self._disk_usage)
+            pods = self._parts.pods
+            users = pods.running() if resource in ("memory", "pids") else pods.on_disk()
+            found = await candidates(self._evictable(users), resource, self._parts.measure, self._disk_usage)
             reading = self._parts.signals().get(threshold.signal)
             if reading is None or not threshold.met(reading, reclaiming=True):
                 continue

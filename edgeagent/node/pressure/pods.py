@@ -11,7 +11,8 @@ QosClass = Literal["Guaranteed", "Burstable", "BestEffort"]
 
 @dataclass(frozen=True, slots=True)
 class RunningContainer:
-    """A container that runs. ``pid``: its main process on the host. ``log_path``: empty where it has no log.
+    """A container that runs, or ran last. ``pid``: its main process on the host, 0 where it has ended.
+    ``log_path``: empty where it has no log.
 
     ``requests``: in base units, as far as given. ``storage_limit``: of ephemeral storage, None for none.
     """
@@ -26,7 +27,7 @@ class RunningContainer:
 
 @dataclass(frozen=True, slots=True)
 class RunningPod:
-    """A pod with at least one container running, in plain values.
+    """A pod that is not over, in plain values.
 
     ``critical``: never evicted (static, or of a system priority). ``requests`` are the whole pod's, in base
     units, under ``memory`` and ``ephemeral-storage``. ``volume_limits``: the ``sizeLimit`` of each emptyDir
@@ -79,7 +80,13 @@ class PodsUnderPressure(Protocol):
     """The pod lifecycle, as pressure sees it. Called on the loop."""
 
     def running(self) -> Sequence[RunningPod]:
-        """All pods with a running container. Called at every look: answers from memory."""
+        """All pods with a running container, and these containers. Called often: answers from memory."""
+
+    def on_disk(self) -> Sequence[RunningPod]:
+        """All pods that are not over, and the last run of each container: what was written is still there.
+
+        Called often: answers from memory.
+        """
 
     async def disk_usage(self, pods: Sequence[RunningPod]) -> Mapping[str, DiskUsage]:
         """By uid, what these pods have on disk; those that cannot be measured are left out.
