@@ -2,28 +2,37 @@
 
 import re
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 import msgspec
 
 from edgeagent.api.errors import InvalidObjectError
 from edgeagent.api.objects.config import ConfigMap, SealedSecret, Secret
 from edgeagent.api.objects.event import Event
+from edgeagent.api.objects.network import HostFirewall, NodeNetwork, PodAddress
 from edgeagent.api.objects.node import Node
 from edgeagent.api.objects.pod import Pod
+from edgeagent.api.objects.policy import Namespace, NetworkPolicy
+from edgeagent.api.objects.service import EndpointSlice, Service
 from edgeagent.api.objects.validate import (
     validate_config_map,
     validate_label,
     validate_name,
     validate_secret,
 )
+from edgeagent.api.objects.validate_network import (
+    validate_host_firewall,
+    validate_node_network,
+    validate_pod_address,
+)
 from edgeagent.api.objects.validate_pod import validate_pod
+from edgeagent.api.objects.validate_policy import validate_namespace, validate_network_policy
+from edgeagent.api.objects.validate_service import validate_endpoint_slice, validate_service
 
-KubernetesObject = Pod | ConfigMap | Secret | SealedSecret | Node | Event
+NetworkObject = Service | EndpointSlice | NetworkPolicy | Namespace | NodeNetwork | HostFirewall | PodAddress
+KubernetesObject = Pod | ConfigMap | Secret | SealedSecret | Node | Event | NetworkObject
 
-KINDS: Mapping[str, type[KubernetesObject]] = {
-    kind.__name__: kind for kind in (Pod, ConfigMap, Secret, SealedSecret, Node, Event)
-}
+KINDS: Mapping[str, type[KubernetesObject]] = {kind.__name__: kind for kind in get_args(KubernetesObject)}
 """Every kind that can be decoded, by its ``kind``."""
 
 MAX_OBJECT_BYTES = 1_500_000
@@ -110,10 +119,27 @@ def validate(candidate: KubernetesObject) -> KubernetesObject:
     validate_name(candidate.metadata.name, "metadata.name")
     if candidate.metadata.namespace:
         validate_label(candidate.metadata.namespace, "metadata.namespace")
-    if isinstance(candidate, Pod):
-        validate_pod(candidate)
-    elif isinstance(candidate, ConfigMap):
-        validate_config_map(candidate)
-    elif isinstance(candidate, Secret):
-        validate_secret(candidate)
+    match candidate:
+        case Pod():
+            validate_pod(candidate)
+        case ConfigMap():
+            validate_config_map(candidate)
+        case Secret():
+            validate_secret(candidate)
+        case Service():
+            validate_service(candidate)
+        case EndpointSlice():
+            validate_endpoint_slice(candidate)
+        case NetworkPolicy():
+            validate_network_policy(candidate)
+        case Namespace():
+            validate_namespace(candidate)
+        case NodeNetwork():
+            validate_node_network(candidate)
+        case HostFirewall():
+            validate_host_firewall(candidate)
+        case PodAddress():
+            validate_pod_address(candidate)
+        case _:
+            pass  # SealedSecret, Node and Event have no more rules
     return candidate

@@ -30,7 +30,10 @@ class NodeNetwork(KubernetesStruct, frozen=True, tag_field="kind", tag="NodeNetw
 
 
 class FirewallRule(KubernetesStruct, frozen=True):
-    """What may come in. Without ``ports`` every port of the protocol, without ``from`` every address."""
+    """What may come in: to ``ports`` (numbers or ``first-last``), from ``sources``, through ``interfaces``.
+
+    Each of the three is everything where it is empty.
+    """
 
     name: str
     protocol: Protocol | Literal["ICMP"] = "TCP"

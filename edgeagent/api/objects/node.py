@@ -40,7 +40,10 @@ class NodeAddress(KubernetesStruct, frozen=True):
 
 
 class NodeStatus(KubernetesStruct, frozen=True):
-    """``observed_generation`` is the newest index the node has switched to, 0 for none."""
+    """``observed_generation`` is the newest index the node has switched to, 0 for none.
+
+    ``public_key`` is the node's own for WireGuard, in base64, empty where it has none.
+    """
 
     observed_generation: int = 0
     conditions: list[Condition] = []
@@ -49,6 +52,7 @@ class NodeStatus(KubernetesStruct, frozen=True):
     allocatable: dict[str, str] = {}
     node_info: NodeSystemInfo = NodeSystemInfo()
     plugins: list[PluginStatus] = []
+    public_key: str = ""
 
 
 class Node(KubernetesStruct, frozen=True, tag_field="kind", tag="Node"):
