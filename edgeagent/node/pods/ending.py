@@ -7,6 +7,8 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from edgeagent.api.clock import rfc3339
 from edgeagent.api.errors import EdgeAgentError
 from edgeagent.api.network import PodSandbox
@@ -81,6 +83,15 @@ class Ending:
             creation_timestamp=rfc3339(record.start_time),
         )
         return Pod(api_version="v1", metadata=meta, spec=record.spec)
+
+    def as_before(self, pod: Pod) -> Pod:
+        """The pod as it was admitted last, as far as that is known, in place of what it is to be now."""
+        before = self.pod_of(self._means.record(self._state.uid))
+        if before is None:
+            return pod
+        generation = pod.metadata.generation  # the status is about what is desired now
+        metadata = msgspec.structs.replace(before.metadata, generation=generation)
+        return msgspec.structs.replace(before, metadata=metadata)
 
     async def stop_all(self, pod: Pod | None, grace: float) -> None:
         """Stop every container in the pod's order, all within ``grace`` seconds; raises the first error."""

@@ -135,7 +135,8 @@ def _state(
             return _waiting("ContainerCreating", "")
         started = rfc3339(current.started_at) if current.started_at else ""
         return ContainerStateUnion(running=ContainerStateRunning(started_at=started))
-    if (problem := seen.waiting.get(slot.name) or seen.refused) is not None:
+    refused = seen.refused if current is None else None  # what was begun goes on as it is
+    if (problem := seen.waiting.get(slot.name) or refused) is not None:
         return _waiting(problem.reason, problem.message)
     over = current is None or has_ended(current, history)
     if history.last is not None and over and not (history.again and slot.role == "init"):

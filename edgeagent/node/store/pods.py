@@ -43,9 +43,9 @@ class PodRecord(KubernetesStruct, frozen=True):
     ``reason`` and ``message`` say why, where the node itself ended it. ``initialized``: its init containers
     are done; ``restarted``: the machine was restarted since, so they are to be run anew. ``static``: the pod
     comes from the node's own folder. ``spec`` is kept where stopping the pod needs more than its containers:
-    an order, or preStop hooks. ``leaving``: containers with a preStop hook that were taken out of the spec and
-    run still. ``evictions`` is how many in a row count, ``evicted_at`` (seconds since the epoch) when the last
-    was.
+    an order, or preStop hooks. ``leaving``: containers with a preStop hook that were taken out of the spec
+    and run still. ``evictions`` is how many in a row count, ``evicted_at`` (seconds since the epoch) when the
+    last was.
     ``gone``: nothing of the pod is left on the node; the record waits until the hub has been told.
     """
 
