@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeagent.api.errors import InvalidObjectError, PermanentError, TemporaryError
+from edgeagent.api.errors import EdgeAgentError, InvalidObjectError, PermanentError, TemporaryError
 from edgeagent.node.store import database as database_module
 from edgeagent.node.store.database import SCHEMA_VERSION, Database
 from edgeagent.node.store.desired import DesiredState
@@ -190,6 +190,32 @@ def test_the_outbox_keeps_order_and_its_budget(tmp_path: Path) -> None:
     assert [item.body[:3] for item in outbox.first(2)] == [b"025", b"026"]
     outbox.append("events", b"new")
     assert outbox.first(100)[-1].sequence > last + 5
+    database.close()
+
+
+def test_the_outbox_keeps_its_budget_after_deletes_that_failed(tmp_path: Path) -> None:
+    database, _ = opened(tmp_path / "agent.db")
+    outbox = Outbox(database, {"events": 1000})
+    for _ in range(9):
+        outbox.append("events", bytes(100))
+    with database.batched() as connection:
+        connection.execute(
+            "CREATE TRIGGER broken BEFORE DELETE ON outbox BEGIN SELECT RAISE(ABORT, 'broken'); END"
+        )
+    for _ in range(3):
+        with pytest.raises((EdgeAgentError, sqlite3.Error)):
+            outbox.remove(9)
+        with pytest.raises((EdgeAgentError, sqlite3.Error)):
+            outbox.append("events", bytes(200))
+    assert outbox.dropped == 0
+    with database.batched() as connection:
+        connection.execute("DROP TRIGGER broken")
+    for _ in range(50):
+        outbox.append("events", bytes(100))
+    assert database.rows("SELECT SUM(size) FROM outbox") == [(1000,)]
+    outbox.remove(outbox.first(100)[-1].sequence)
+    outbox.append("events", bytes(1000))
+    assert len(outbox.first(2)) == 1
     database.close()
 
 

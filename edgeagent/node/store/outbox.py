@@ -47,9 +47,8 @@ class Outbox:
         """Add to class ``name``; TemporaryError where the disk takes nothing."""
         with self._database.batched() as connection:
             excess = self._bytes.get(name, 0) + len(body) - self._budgets[name]
-            freed = 0
+            freed, victims = 0, []
             if excess > 0:
-                victims = []
                 query = "SELECT sequence, size FROM outbox WHERE class = ? ORDER BY sequence"
                 for sequence, size in connection.execute(query, (name,)):
                     victims.append((sequence,))
@@ -57,11 +56,12 @@ class Outbox:
                     if freed >= excess:
                         break
                 connection.executemany("DELETE FROM outbox WHERE sequence = ?", victims)
-                self.dropped += len(victims)
             connection.execute(
                 "INSERT INTO outbox (class, size, body) VALUES (?, ?, ?)", (name, len(body), body)
             )
+        # Counted once it is on disk: what fails to get there would be counted for ever.
         self._bytes[name] = self._bytes.get(name, 0) + len(body) - freed
+        self.dropped += len(victims)
 
     def first(self, count: int) -> list[Item]:
         """The oldest ``count`` items, oldest first."""
@@ -72,6 +72,7 @@ class Outbox:
         """Forget everything up to and with sequence ``through``: the broker has it."""
         with self._database.batched() as connection:
             query = "SELECT class, SUM(size) FROM outbox WHERE sequence <= ? GROUP BY class"
-            for name, total in connection.execute(query, (through,)).fetchall():
-                self._bytes[name] -= total
+            removed = connection.execute(query, (through,)).fetchall()
             connection.execute("DELETE FROM outbox WHERE sequence <= ?", (through,))
+        for name, total in removed:
+            self._bytes[name] -= total
