@@ -114,17 +114,35 @@ def test_without_the_controllers(tmp_path: Path) -> None:
         assert container_usage(tmp_path, pid, ID) == CgroupUsage()
 
 
+def test_a_cgroup_that_is_not_the_containers_says_nothing_of_it(tmp_path: Path) -> None:
+    """The process has ended and its id is another's, or the runtime keeps to the agent's own cgroup."""
+    write(tmp_path, {
+        "proc/7/cgroup": "0::/system.slice/edgeagent.service\n", "sys/fs/cgroup/cgroup.controllers": "",
+        "sys/fs/cgroup/system.slice/edgeagent.service/memory.current": "9437184\n",
+        "sys/fs/cgroup/system.slice/edgeagent.service/pids.current": "12\n",
+        "proc/8/cgroup": f"4:memory:/user\n8:pids:/libpod-{ID}\n0::/user\n",
+        "sys/fs/cgroup/memory/user/memory.usage_in_bytes": "1\n", "sys/fs/cgroup/user/memory.current": "1\n",
+        f"sys/fs/cgroup/pids/libpod-{ID}/pids.current": "3\n",
+    })  # fmt: skip
+    assert container_usage(tmp_path, 7, ID) == CgroupUsage()
+    assert container_usage(tmp_path, 7, "") == CgroupUsage()
+    assert container_usage(tmp_path, 8, ID) == CgroupUsage(pids=3)
+
+
 def test_usage_below_its_inactive_files(tmp_path: Path) -> None:
     write(tmp_path, {
-        "proc/7/cgroup": "0::/c\n", "sys/fs/cgroup/cgroup.controllers": "",
-        "sys/fs/cgroup/c/memory.current": "10\n", "sys/fs/cgroup/c/memory.stat": "inactive_file 20\n",
+        "proc/7/cgroup": f"0::/{SCOPE}\n", "sys/fs/cgroup/cgroup.controllers": "",
+        f"sys/fs/cgroup/{SCOPE}/memory.current": "10\n",
+        f"sys/fs/cgroup/{SCOPE}/memory.stat": "inactive_file 20\n",
     })  # fmt: skip
     assert container_usage(tmp_path, 7, ID) == CgroupUsage(memory=0)
 
 
 def test_this_process_is_accounted_for() -> None:
-    usage = container_usage(Path("/"), os.getpid(), "")
-    assert usage.memory is None or usage.memory > 0
+    own = {line.rpartition("/")[2] for line in Path("/proc/self/cgroup").read_text().splitlines()}
+    for name in own:
+        usage = container_usage(Path("/"), os.getpid(), name)
+        assert usage.memory is None or usage.memory > 0
 
 
 def test_urgent_data_on_a_descriptor_is_told() -> None:

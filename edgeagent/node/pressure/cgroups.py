@@ -12,7 +12,7 @@ from edgeagent.node.pressure.signals import read_small
 @dataclass(frozen=True, slots=True)
 class CgroupUsage:
     """``memory``: the working set in bytes, which is usage less inactive file pages, as kubelet counts it.
-    ``pids``: processes and threads. None where the kernel does not account for it.
+    ``pids``: processes and threads. None where the kernel does not account for the container alone.
     """
 
     memory: int | None = None
@@ -31,7 +31,10 @@ def container_usage(root: Path, pid: int, container_id: str) -> CgroupUsage:
 
 
 def _folders(root: Path, pid: int, container_id: str) -> dict[str, Path]:
-    """The cgroup's folder for each controller of version 1, and under ``""`` that of version 2."""
+    """The cgroup's folder for each controller of version 1, and under ``""`` that of version 2.
+
+    A controller that the container has no cgroup of its own in is left out.
+    """
     mounted = root / "sys/fs/cgroup"
     unified = mounted if (mounted / "cgroup.controllers").exists() else mounted / "unified"
     folders = {}
@@ -40,6 +43,8 @@ def _folders(root: Path, pid: int, container_id: str) -> dict[str, Path]:
         controllers, _, path = rest.partition(":")
         if not path.startswith("/") or ".." in path.split("/"):
             continue
+        if not container_id or container_id not in path:
+            continue  # others are in it too, or the process is another's
         inside = _container_part(path, container_id).lstrip("/")
         for controller in controllers.split(","):
             folders[controller] = (mounted / controllers if controller else unified) / inside
@@ -48,8 +53,6 @@ def _folders(root: Path, pid: int, container_id: str) -> dict[str, Path]:
 
 def _container_part(path: str, container_id: str) -> str:
     """The cgroup of the whole container, where the process is in one below it (an init system's scope)."""
-    if not container_id or container_id not in path:
-        return path
     head, _, tail = path.rpartition(container_id)
     return head + container_id + tail.partition("/")[0]
 
