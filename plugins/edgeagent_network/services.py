@@ -87,7 +87,9 @@ class Services:
         for key, plan in plans.items():
             self._keep(key, plan, claims[key])
         for key in touched - plans.keys():
-            if (kept := self._kept.get(key)) is not None and self._lost(key, kept.claims) != kept.lost:
+            kept = self._kept.get(key)
+            # One that lost something before may have lost it to another now, which its problem names.
+            if kept is not None and (kept.lost or self._lost(key, kept.claims)):
                 self._spreads.subtract(kept.spreads)
                 self._keep(key, kept.plan, kept.claims)
         self._share()
