@@ -3,6 +3,7 @@
 https://kubernetes.io/docs/concepts/storage/volumes/#hostpath
 """
 
+import contextlib
 import errno
 import os
 import stat
@@ -38,8 +39,7 @@ def check_host_path(source: HostPathVolumeSource, root: Path) -> Path:
             _make_folders(path)
             mode = _mode(path)
         elif mode is None and source.type == "FileOrCreate":
-            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC), "wb") as made:
-                os.fchmod(made.fileno(), 0o644)
+            _make_file(path)
             mode = _mode(path)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
@@ -58,8 +58,17 @@ def _make_folders(path: Path) -> None:
     while not missing[-1].parent.exists():
         missing.append(missing[-1].parent)
     for folder in reversed(missing):
-        folder.mkdir()
-        folder.chmod(0o755)
+        with contextlib.suppress(FileExistsError):  # another pod was faster
+            folder.mkdir()
+            folder.chmod(0o755)
+
+
+def _make_file(path: Path) -> None:
+    with (
+        contextlib.suppress(FileExistsError),
+        open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC), "wb") as made,
+    ):
+        os.fchmod(made.fileno(), 0o644)
 
 
 def _mode(path: Path) -> int | None:
