@@ -31,6 +31,8 @@ SHORT, LONG = 0.15, 5.0
 
 Connection = tuple[str, str, int, str]
 """Source, target, port and protocol of a connection, the ends by name."""
+ConnectionOfVersion = tuple[str, str, int, str, int]
+"""The same, and 0 for IPv4 or 1 for IPv6."""
 
 
 def _pod(name: str, namespace: str, number: int, labels: dict[str, str], *, named: bool = False) -> ModelPod:
@@ -46,7 +48,7 @@ PODS = (
 )
 """The pods of the node."""
 FAR = _pod("far", "myproject", 200, {"role": "frontend"}, named=True)
-"""A pod of another node."""
+"""A pod of the other node, which has the same policies."""
 NODE_IPS = ("10.244.0.0/25", "fd44::/121")
 """What the addresses of the node's pods are of."""
 
@@ -56,13 +58,14 @@ class PolicyLab:
 
     def __init__(self) -> None:
         self.lab = Lab()
-        self.policies = Policies()
-        self.fragments: dict[str, Fragment] = {}
+        self.policies = (Policies(), Policies())
+        self.fragments: list[dict[str, Fragment]] = []
+        self.host, self.other = self.lab.host, self.lab.add_host("b")
         self.addresses: dict[str, tuple[str, str]] = {
             "lan": (self.lab.lan4, self.lab.lan6),
-            "host": (self.lab.host.ip4, self.lab.host.ip6),
+            "host": (self.host.ip4, self.host.ip6),
         }
-        self._spaces = {"lan": self.lab.lan, "host": self.lab.host.name}
+        self._spaces = {"lan": self.lab.lan, "host": self.host.name}
         try:
             self._begin()
         except BaseException:
@@ -81,7 +84,7 @@ class PolicyLab:
             self.addresses[pod.name] = (pod.ips[0], pod.ips[1])
         for pod in PODS:
             self._spaces[pod.name] = self.lab.pod(pod.name, *pod.ips)
-        near, other = self.lab.host, self.lab.add_host("b")
+        near, other = self.host, self.other
         self._spaces["far"] = self.lab.pod("far", *FAR.ips, host=other)
         # A host asks for the neighbour of a packet that it forwards from a link-local address.
         near.ip("address add fe80::1/64 dev uplink nodad")
@@ -100,20 +103,29 @@ class PolicyLab:
         for space in sorted({*self._spaces.values()}):
             self.lab.serve(space, *ports, protocol=protocol)
 
-    def state(self, manifests: Sequence[Manifest]) -> NetworkState:
-        """The state with these policies."""
-        return NetworkState(
-            node="a",
-            pods=[_network_pod(pod) for pod in PODS],
-            remote_pods=[_network_pod(FAR, "b")],
-            namespaces=dict(NAMESPACES),
-            policies=[convert(manifest, NetworkPolicy) for manifest in manifests],
-        )
+    def states(self, manifests: Sequence[Manifest]) -> list[NetworkState]:
+        """The states of both nodes with these policies, each of which is the same object in the two."""
+        policies = [convert(manifest, NetworkPolicy) for manifest in manifests]
+        near, far = [network_pod(pod) for pod in PODS], [network_pod(FAR)]
+        return [
+            NetworkState(
+                node=node, pods=pods, remote_pods=others, namespaces=dict(NAMESPACES), policies=policies
+            )
+            for node, pods, others in (("a", near, far), ("b", far, near))
+        ]
+
+    def compute(self, manifests: Sequence[Manifest]) -> list[Problem]:
+        """Work out what both nodes' fragments are; the problems of the first node."""
+        pairs = zip(self.policies, self.states(manifests), strict=True)
+        made = [policies.fragments(state) for policies, state in pairs]
+        self.fragments = [fragments for fragments, _ in made]
+        return made[0][1]
 
     def apply(self, manifests: Sequence[Manifest]) -> list[Problem]:
-        """Put these policies in force, and no others."""
-        self.fragments, problems = self.policies.fragments(self.state(manifests))
-        self.lab.host.nft(script({"base": BASE, **self.fragments}))
+        """Put these policies in force, and no others, on both nodes."""
+        problems = self.compute(manifests)
+        for host, fragments in zip((self.host, self.other), self.fragments, strict=True):
+            host.nft(script({"base": BASE, **fragments}))
         return problems
 
     def connections(
@@ -130,16 +142,22 @@ class PolicyLab:
         ]
 
     def differences(self, expected: Mapping[Connection, bool]) -> list[str]:
-        """Where the kernel does not as ``expected``, over both IP families. Two families count as two."""
+        """Where the kernel does not as ``expected`` of both IP families."""
+        return self.differences_by_version(
+            {(*one, version): wanted for one, wanted in expected.items() for version in (0, 1)}
+        )
+
+    def differences_by_version(self, expected: Mapping[ConnectionOfVersion, bool]) -> list[str]:
+        """Where the kernel does not as ``expected``."""
         # A connection that was allowed before must not be what lets a new one of the same ports pass.
-        self.lab.host.run(["conntrack", "-F"])
-        wanted = [(connection, version) for connection in expected for version in (0, 1)]
+        for host in (self.host, self.other):
+            host.run(["conntrack", "-F"])
         found: list[str] = []
-        doubtful = []
-        for one, passed in zip(wanted, self._pass(wanted, SHORT), strict=True):
-            if passed and not expected[one[0]]:
+        doubtful: list[ConnectionOfVersion] = []
+        for one, passed in zip(expected, self._pass(list(expected), SHORT), strict=True):
+            if passed and not expected[one]:
                 found.append(f"{one} passes")
-            elif not passed and expected[one[0]]:
+            elif not passed and expected[one]:
                 doubtful.append(one)
         if doubtful:
             answers = self._pass(doubtful, LONG)
@@ -148,7 +166,7 @@ class PolicyLab:
             ]
         return found
 
-    def _pass(self, wanted: Sequence[tuple[Connection, int]], timeout: float) -> list[bool]:
+    def _pass(self, wanted: Sequence[ConnectionOfVersion], timeout: float) -> list[bool]:
         probes = [
             Probe(
                 self._spaces[source],
@@ -157,18 +175,18 @@ class PolicyLab:
                 "TCP" if protocol == "TCP" else "UDP" if protocol == "UDP" else "SCTP",
                 source=self.addresses[source][version],
             )
-            for (source, target, port, protocol), version in wanted
+            for source, target, port, protocol, version in wanted
         ]
         return [bool(outcome) for outcome in self.lab.probes(probes, timeout)]
 
 
-def _network_pod(pod: ModelPod, node: str = "") -> NetworkPod:
+def network_pod(pod: ModelPod) -> NetworkPod:
+    """The pod as a state has it."""
     return NetworkPod(
         uid=f"uid-{pod.name}",
         namespace=pod.namespace,
         name=pod.name,
         ips=list(pod.ips),
-        node=node,
         labels=dict(pod.labels),
         ready=True,
         named_ports=[
