@@ -16,6 +16,8 @@ LABEL_ATTEMPT = "io.edgeagent.attempt"
 LABEL_SPEC_HASH = "io.edgeagent.spec-hash"
 LABEL_STATIC = "io.edgeagent.pod.static"
 """On containers of pods that come from the node's own folder."""
+LABEL_PAUSE = "io.edgeagent.pause"
+"""On containers that have joined the process namespace of another one: its id."""
 
 
 class PullCredentials(KubernetesStruct, frozen=True):

@@ -15,7 +15,7 @@ from typing import Literal, Self, TypeVar, cast
 import msgspec
 
 from edgeagent.api.admission import Violation
-from edgeagent.api.errors import EdgeAgentError
+from edgeagent.api.errors import EdgeAgentError, TemporaryError
 from edgeagent.api.network import Attachment, PodSandbox
 from edgeagent.api.objects.base import Condition, ObjectMeta
 from edgeagent.api.objects.config import SealedSecret, Secret
@@ -232,7 +232,21 @@ class StandIn:
 
 
 class CheckedRuntime(FakeRuntime):
-    """A fake that will not have two running containers of one pod and name."""
+    """A fake that will not have two running containers of one pod and name.
+
+    As Podman, it removes no container whose process namespace another one has joined, ended or not.
+    """
+
+    def remove_container(self, container_id: str) -> None:
+        """Remove, if nothing depends on it."""
+        joined = [
+            config.name
+            for other, config in self.configs.items()
+            if other in self.containers and config.pid_namespace == f"container:{container_id}"
+        ]
+        if joined:
+            raise TemporaryError(f"has dependent containers: {joined}", reason="RuntimeError")
+        super().remove_container(container_id)
 
     def start_container(self, container_id: str) -> ContainerRecord:
         """Start, and look around."""

@@ -10,6 +10,7 @@ from edgeagent.api.quantity import parse_quantity
 from edgeagent.api.runtime import (
     LABEL_ATTEMPT,
     LABEL_CONTAINER,
+    LABEL_PAUSE,
     LABEL_POD_NAME,
     LABEL_POD_NAMESPACE,
     LABEL_POD_UID,
@@ -56,7 +57,7 @@ def container_config(
     return ContainerConfig(
         name=_name(pod, container.name, attempt),
         image=container.image,
-        labels=_labels(pod, container.name, attempt, wanted, static=around.static),
+        labels=_labels(pod, container.name, attempt, wanted, static=around.static) | _joined(around),
         hostname="" if spec.host_network else around.sandbox.hostname,
         command=command or None,
         args=args or None,
@@ -112,6 +113,10 @@ def _labels(pod: Pod, container: str, attempt: int, wanted: str, *, static: bool
         LABEL_SPEC_HASH: wanted,
     }
     return {**labels, LABEL_STATIC: "true"} if static else labels
+
+
+def _joined(around: Surroundings) -> dict[str, str]:
+    return {LABEL_PAUSE: around.pause} if around.pause else {}
 
 
 def _network(around: Surroundings) -> str:

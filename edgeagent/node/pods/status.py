@@ -19,8 +19,15 @@ from edgeagent.api.objects.pod import (
     PodIP,
     PodStatus,
 )
-from edgeagent.api.runtime import ContainerRecord
-from edgeagent.node.pods.containers import attempt_of, back_off_seconds, has_ended, restarts, runs_of
+from edgeagent.api.runtime import LABEL_SPEC_HASH, ContainerRecord
+from edgeagent.node.pods.containers import (
+    attempt_of,
+    back_off_seconds,
+    has_ended,
+    restarts,
+    runs_of,
+    spec_hash,
+)
 from edgeagent.node.pods.plan import Slot, slots
 from edgeagent.node.pods.qos import qos_class
 from edgeagent.node.store.pods import ContainerHistory, PodRecord
@@ -144,10 +151,22 @@ def _state(
             meta, delay = seen.pod.metadata, back_off_seconds(history)
             which = f"container={slot.name} pod={meta.name}_{meta.namespace}({meta.uid})"
             return _waiting("CrashLoopBackOff", f"back-off {delay:.0f}s restarting failed {which}")
-        return ContainerStateUnion(terminated=history.last)
+        if seen.unprepared is None or not _is_run_again(slot, current, history, seen):
+            return ContainerStateUnion(terminated=history.last)
     if seen.pod.spec.init_containers and not seen.record.initialized:
         return _waiting("PodInitializing", seen.unprepared.message if seen.unprepared else "")
     return _waiting("ContainerCreating", seen.unprepared.message if seen.unprepared else "")
+
+
+def _is_run_again(
+    slot: Slot, current: ContainerRecord | None, history: ContainerHistory, seen: Observation
+) -> bool:
+    """Whether a container that has ended waits to be made once more, changed or not."""
+    if seen.record.phase:
+        return False
+    wanted = spec_hash(slot.container, seen.pod.spec)
+    changed = current is not None and current.labels.get(LABEL_SPEC_HASH) != wanted
+    return restarts(slot.policy, history) or (changed and slot.role != "init")
 
 
 def _waiting(reason: str, message: str) -> ContainerStateUnion:

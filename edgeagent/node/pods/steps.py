@@ -10,7 +10,7 @@ import msgspec
 from edgeagent.api.errors import EdgeAgentError, PermanentError
 from edgeagent.api.objects.pod import Pod
 from edgeagent.api.objects.probe import LifecycleHandler
-from edgeagent.api.runtime import LABEL_SPEC_HASH, ContainerRecord, ExecResult, Image, Mount
+from edgeagent.api.runtime import LABEL_PAUSE, LABEL_SPEC_HASH, ContainerRecord, ExecResult, Image, Mount
 from edgeagent.node.pods import containers as decisions
 from edgeagent.node.pods.config import Surroundings, container_config, pause_config
 from edgeagent.node.pods.environment import resolve_environment
@@ -21,6 +21,7 @@ from edgeagent.node.pods.probes import ProbeTarget, perform
 from edgeagent.node.pods.sandbox import container_mounts
 from edgeagent.node.pods.security import container_security, needs_image
 from edgeagent.node.pods.termination import prepare_message, remove_messages, termination_mount
+from edgeagent.node.store.pods import ContainerHistory
 
 POST_START_SECONDS = 24 * 3600.0
 """Kubernetes sets no limit; a hook that hangs for a day is taken for one that failed."""
@@ -245,21 +246,46 @@ class Steps:
         """See to it that the container that holds the process namespace runs, where the pod wants one."""
         state = self._state
         state.pause = None
+        wants = state.sandbox is not None and state.sandbox.needs_pause
         runs = decisions.runs_of(PAUSE, self._means.containers(state.uid))
-        if state.sandbox is None or not state.sandbox.needs_pause:
-            for run in runs:
-                await self.remove(run)
-            return
-        if runs and runs[0].state == "running":
-            state.pause = runs[0]
-            return
-        attempt = decisions.attempt_of(runs[0]) + 1 if runs else 0
-        config = pause_config(pod, PAUSE, self._surroundings(pod), attempt=attempt)
-        async with self._means.limits.steps:
-            made = await self._means.runtime.create_container(config)
-            self._means.observed(made)
-            started = await self._means.runtime.start_container(made.id)
+        newest = runs[0] if runs else None
+        usable = wants and newest is not None and not decisions.has_ended(newest, ContainerHistory())
+        await self._drop_pauses(runs[1:] if usable else runs)
+        if wants:
+            state.pause = await self._run_pause(pod, newest, usable=usable)
+
+    async def _run_pause(self, pod: Pod, newest: ContainerRecord | None, *, usable: bool) -> ContainerRecord:
+        """The pause container that runs: the newest one if it can be used, else another."""
+        if newest is not None and newest.state == "running":
+            return newest
+        if newest is None or not usable:
+            attempt = decisions.attempt_of(newest) + 1 if newest is not None else 0
+            config = pause_config(pod, PAUSE, self._surroundings(pod), attempt=attempt)
+            async with self._means.limits.steps:
+                newest = await self._means.runtime.create_container(config)
+            self._means.observed(newest)
+        try:
+            async with self._means.limits.steps:
+                started = await self._means.runtime.start_container(newest.id)
+        except EdgeAgentError:
+            await self._drop_pauses([newest])  # what it was made with may be what keeps it from starting
+            raise
         self._means.observed(started)
-        state.pause = started
+        return started
+
+    async def _drop_pauses(self, runs: Sequence[ContainerRecord]) -> None:
+        """Remove pause containers that are needed no longer.
+
+        A runtime removes none before those that have joined it are removed, even if they have ended: until
+        then it is stopped. What fails holds nothing back, and is tried again at the next look.
+        """
         for run in runs:
-            await self.remove(run)
+            containers = self._means.containers(self._state.uid)
+            members = [c for c in containers if c.labels.get(LABEL_PAUSE) == run.id]
+            try:
+                if not members:
+                    await self.remove(run)
+                elif run.state == "running" and not any(c.state == "running" for c in members):
+                    await self.stop(None, None, run, "", 0)
+            except EdgeAgentError as error:
+                self._means.trouble(error)
