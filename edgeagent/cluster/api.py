@@ -25,7 +25,7 @@ from edgeagent.api.objects.validate import validate_label
 from edgeagent.cluster.observer import MAX_PODS_PER_NODE, Observer
 from edgeagent.cluster.signing import Signing
 from edgeagent.cluster.store import Store, StoredObject, new_uid
-from edgeagent.cluster.views import RESOURCES, Views
+from edgeagent.cluster.views import RESOURCES, Views, is_mirror
 from edgeagent.wire.canonical import canonical_json
 from edgeagent.wire.envelope import encode_envelope
 from edgeagent.wire.hubapi import (
@@ -37,7 +37,7 @@ from edgeagent.wire.hubapi import (
     GetParams,
 )
 from edgeagent.wire.noderequest import NodeRequest, sign_request
-from edgeagent.wire.reports import ANNOTATION_FILE
+from edgeagent.wire.reports import ANNOTATION_FILE, ANNOTATION_MIRROR
 from edgeagent.wire.rpc import NODE_REQUEST_SECONDS, LogsParams, RpcError
 
 Applicable = Pod | ConfigMap | Secret
@@ -106,6 +106,11 @@ class Api:
             self._check_pod(manifest, decode_json(before.body, Pod) if before else None)
             if before is None:
                 self._refuse_mirror(meta.namespace, meta.name)
+            if is_mirror(manifest):
+                raise InvalidObjectError(
+                    f"metadata.annotations[{ANNOTATION_MIRROR!r}]",
+                    "may not be set: it marks the pods that nodes run by themselves",
+                )
         if before is None:
             created = ObjectMeta(
                 name=meta.name,

@@ -100,18 +100,20 @@ class Observer:
         found = self.view(node).pods.get((namespace, name))
         return found if found is not None and found.uid == uid else None
 
-    def mirrors(self, namespace: str = "", name: str = "") -> list[tuple[str, PodReport]]:
-        """The static pods that nodes report, each with its node, sorted by namespace and name.
+    def mirrors(self, namespace: str, name: str, is_member: Callable[[str], bool]) -> list[PodReport]:
+        """The static pods that nodes report, sorted by namespace and name.
 
         An empty namespace or name stands for every one. Of nodes that report one of the same name, the first
-        by its own name counts.
+        by its own name counts of those that are members.
         """
         if namespace and name:
             keys = [(namespace, name)] if (namespace, name) in self._mirrors else []
         else:
             keys = sorted(k for k in self._mirrors if namespace in ("", k[0]) and name in ("", k[1]))
-        found = ((min(self._mirrors[key]), key) for key in keys)
-        return [(node, self._nodes[node].pods[key]) for node, key in found]
+        reporting = {node for key in keys for node in self._mirrors[key]}
+        members = {node for node in reporting if is_member(node)}
+        found = ((min(self._mirrors[key] & members, default=""), key) for key in keys)
+        return [self._nodes[node].pods[key] for node, key in found if node]
 
     def receive(self, node: str, levels: list[str], payload: bytes) -> None:
         """A message on ``nodes/<node>/`` + levels. One that cannot be read changes nothing."""
@@ -218,13 +220,16 @@ class Observer:
 def _checked_mirror(pod: Pod, node: str, key: tuple[str, str], uid: str) -> Pod:
     """``pod``, as a mirror that may be shown. InvalidObjectError where it is not what its topic says.
 
-    A node speaks for itself alone: it cannot show a pod as bound to another node.
+    A node speaks for itself alone: it cannot show a pod as bound to another node, nor take a name that no
+    static pod of its own can have.
     """
     validate(pod)
     meta = pod.metadata
     said = (meta.namespace, meta.name, meta.uid, pod.spec.node_name)
     if said != (*key, uid, node):
         raise InvalidObjectError("pod", f"is {'/'.join(said)}, not {'/'.join((*key, uid, node))}")
+    if not meta.name.endswith(f"-{node}"):
+        raise InvalidObjectError("metadata.name", f"{meta.name!r} does not end with '-{node}'")
     annotations = {**meta.annotations, ANNOTATION_MIRROR: uid}
     return msgspec.structs.replace(pod, metadata=msgspec.structs.replace(meta, annotations=annotations))
 

@@ -80,12 +80,11 @@ class Views:
     ) -> list[KubernetesObject]:
         """The applied pods, and what nodes run by themselves under other names."""
         taken = {(pod.metadata.namespace, pod.metadata.name) for pod in applied}
-        reported = self._observer.mirrors(namespace, name)
-        members = {node for node in {node for node, _ in reported} if self._store.node(node) is not None}
+        reported = self._observer.mirrors(namespace, name, lambda node: self._store.node(node) is not None)
         mirrors = [
             msgspec.structs.replace(report.pod, status=report.status)
-            for node, report in reported
-            if report.pod is not None and node in members
+            for report in reported
+            if report.pod is not None
         ]
         found = [pod for pod in mirrors if (pod.metadata.namespace, pod.metadata.name) not in taken]
         return sorted([*applied, *found], key=lambda pod: (pod.metadata.namespace, pod.metadata.name))

@@ -8,15 +8,20 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from edgeagent.api.clock import SystemClock
 from edgeagent.api.objects.container import Container
 from edgeagent.api.objects.node import NodeStatus
 from edgeagent.api.objects.pod import Pod, PodSpec, PodStatus
+from edgeagent.cluster.observer import Observer
+from edgeagent.cluster.store import Store
 from edgeagent.node.static.manifest import Origin, read_objects
+from edgeagent.wire.canonical import canonical_json
 from edgeagent.wire.reports import (
     ANNOTATION_MIRROR,
     ANNOTATION_SHORTENED,
@@ -185,26 +190,68 @@ def test_a_node_shows_no_pod_but_its_own(cluster: HubDirectory, lie: str) -> Non
     run(cluster, scenario)
 
 
-def test_two_nodes_that_make_the_same_name_do_not_disturb_each_other(cluster: HubDirectory) -> None:
-    """``a`` on node ``b-c`` and ``a-b`` on node ``c`` are both ``a-b-c``."""
-
+@pytest.mark.parametrize("name", ["payroll", "web-gw-2", "gw-1", "xgw-1"])
+def test_a_node_takes_no_name_that_its_static_pods_cannot_have(cluster: HubDirectory, name: str) -> None:
     async def scenario(world: World) -> None:
-        first, second = static_pod("x", "gw-1"), static_pod("x", "gw-2")
-        second = msgspec.structs.replace(
-            second, metadata=msgspec.structs.replace(second.metadata, name="x-gw-1")
-        )
-        await world.other.pod("x-gw-1", report(second))
-        await world.until("x-gw-1")
-        await world.node.pod("x-gw-1", report(first))
-        await world.node.pod("y-gw-1", report(static_pod("y")))
-        await world.until("x-gw-1", "y-gw-1")
-        assert (await world.admin.get("Pod", "x-gw-1", "default"))["spec"]["nodeName"] == "gw-1"
-        await world.node.pod("x-gw-1", None)
-        await world.node.pod("y-gw-1", None)
-        await world.until("x-gw-1")
-        assert (await world.admin.get("Pod", "x-gw-1", "default"))["spec"]["nodeName"] == "gw-2"
+        one = static_pod()
+        one = msgspec.structs.replace(one, metadata=msgspec.structs.replace(one.metadata, name=name))
+        await world.node.pod(name, report(one))
+        await world.node.pod("honest-gw-1", report(static_pod("honest")))
+        await world.until("honest-gw-1")
+        await world.admin.apply(pod(name, "gw-2"))
+        await world.until(*sorted([name, "honest-gw-1"]))
 
     run(cluster, scenario)
+
+
+def test_nobody_applies_a_pod_that_looks_like_a_mirror(cluster: HubDirectory) -> None:
+    async def scenario(world: World) -> None:
+        made = pod("a", "gw-1")
+        marked = {**made, "metadata": {**made["metadata"], "annotations": {ANNOTATION_MIRROR: "x"}}}
+        for _ in range(2):
+            refused = await world.admin.failure("apply", {"objects": [marked]})
+            assert refused.reason == "Invalid"
+            assert ANNOTATION_MIRROR in str(refused)
+            await world.admin.apply(made)
+
+    run(cluster, scenario)
+
+
+def test_two_nodes_that_make_the_same_name_do_not_disturb_each_other(cluster: HubDirectory) -> None:
+    """``x`` on node ``gw-2`` and ``x-gw`` on node ``2`` are both ``x-gw-2``."""
+    cluster.add_node("2")
+
+    async def scenario(world: World) -> None:
+        async with cluster.peer("2") as short:
+            await world.other.pod("x-gw-2", report(static_pod("x", "gw-2")))
+            await world.until("x-gw-2")
+            await short.pod("x-gw-2", report(static_pod("x-gw", "2")))
+            await short.pod("y-2", report(static_pod("y", "2")))
+            await world.until("x-gw-2", "y-2")
+            assert (await world.admin.get("Pod", "x-gw-2", "default"))["spec"]["nodeName"] == "2"
+            await short.pod("x-gw-2", None)
+            await short.pod("y-2", None)
+            await world.until("x-gw-2")
+            assert (await world.admin.get("Pod", "x-gw-2", "default"))["spec"]["nodeName"] == "gw-2"
+
+    run(cluster, scenario)
+
+
+def test_of_nodes_that_make_the_same_name_members_alone_count(tmp_path: Path) -> None:
+    """Who is no member any more may have left its reports at the broker."""
+    observer = Observer(
+        Store(tmp_path / "hub.db", create=True),
+        SystemClock(),
+        on_change=lambda *_: None,
+        on_gone=lambda *_: None,
+        on_node=lambda _: None,
+    )
+    for one in (static_pod("x-gw", "2"), static_pod("x", "gw-2")):
+        observer.receive(one.spec.node_name, ["pods", "default", "x-gw-2"], canonical_json(report(one)))
+    (found,) = observer.mirrors("default", "x-gw-2", lambda node: node == "gw-2")
+    assert found.pod is not None
+    assert found.pod.spec.node_name == "gw-2"
+    assert observer.mirrors("", "", lambda _: False) == []
 
 
 def test_a_mirror_outlives_the_hub_and_is_never_sent_back_to_the_node(cluster: HubDirectory) -> None:
