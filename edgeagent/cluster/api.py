@@ -5,8 +5,8 @@ nodes is left to the publisher, which is only told where to look.
 """
 
 import secrets
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Literal, get_args
 
 import msgspec
 
@@ -20,8 +20,12 @@ from edgeagent.api.objects.decode import (
     decode_json,
     decode_object_json,
 )
+from edgeagent.api.objects.network import HostFirewall
 from edgeagent.api.objects.pod import Pod, PodStatus
+from edgeagent.api.objects.policy import Namespace, NetworkPolicy
+from edgeagent.api.objects.service import EndpointSlice, Service
 from edgeagent.api.objects.validate import validate_label
+from edgeagent.cluster.allocation import ClusterNetwork, Taken, complete
 from edgeagent.cluster.observer import MAX_PODS_PER_NODE, Observer
 from edgeagent.cluster.signing import Signing
 from edgeagent.cluster.store import Store, StoredObject, new_uid
@@ -40,7 +44,11 @@ from edgeagent.wire.noderequest import NodeRequest, sign_request
 from edgeagent.wire.reports import ANNOTATION_FILE, ANNOTATION_MIRROR
 from edgeagent.wire.rpc import NODE_REQUEST_SECONDS, LogsParams, RpcError
 
-Applicable = Pod | ConfigMap | Secret
+Applicable = Pod | ConfigMap | Secret | Service | EndpointSlice | NetworkPolicy | Namespace | HostFirewall
+"""What an operator may create and change."""
+KINDS: Mapping[str, type[Applicable]] = {kind.__name__: kind for kind in get_args(Applicable)}
+CLUSTER_SCOPED = (Namespace, HostFirewall)
+"""The kinds whose objects are in no namespace."""
 
 MAX_APPLY = 5_000
 """How many objects one call may carry."""
@@ -60,6 +68,7 @@ class Api:
         observer: Observer,
         signing: Callable[[], Signing],
         *,
+        network: ClusterNetwork,
         clock: Clock,
         wake: Callable[[str], None],
         on_change: Callable[[str, str, str], None],
@@ -68,6 +77,7 @@ class Api:
         self._views = views
         self._observer = observer
         self._signing = signing
+        self._network = network
         self._clock = clock
         self._wake = wake
         self._on_change = on_change
@@ -111,6 +121,8 @@ class Api:
                     f"metadata.annotations[{ANNOTATION_MIRROR!r}]",
                     "may not be set: it marks the pods that nodes run by themselves",
                 )
+        if isinstance(manifest, Service):
+            manifest = self._complete(manifest, decode_json(before.body, Service) if before else None)
         if before is None:
             created = ObjectMeta(
                 name=meta.name,
@@ -173,6 +185,13 @@ class Api:
                 f" `edgehub node add {node}` adds one",
             )
 
+    def _complete(self, service: Service, old: Service | None) -> Service:
+        """The Service with the addresses and node ports that the hub gives it, or it already has."""
+        name = (service.metadata.namespace, service.metadata.name)
+        others = (decode_json(stored.body, Service) for stored in self._store.select("Service"))
+        taken = Taken(one for one in others if (one.metadata.namespace, one.metadata.name) != name)
+        return complete(service, old, self._network, taken)
+
     def _bound_pods(self, nodes: set[str]) -> None:
         for node in sorted(nodes):
             if len(self._store.pods_on(node)) > MAX_PODS_PER_NODE:
@@ -187,10 +206,9 @@ class Api:
 
     def delete(self, params: DeleteParams) -> DeleteResult:
         """A Pod goes once its node says that it is gone; everything else goes at once."""
-        if params.kind not in ("Pod", "ConfigMap", "Secret"):
+        if params.kind not in KINDS:
             raise RpcError(
-                "Invalid",
-                f"objects of kind {params.kind!r} cannot be deleted, only Pods, ConfigMaps, Secrets",
+                "Invalid", f"objects of kind {params.kind!r} cannot be deleted, only {', '.join(KINDS)}"
             )
         if (grace := params.grace_period_seconds) is not None and grace < 0:
             raise RpcError("Invalid", "gracePeriodSeconds must not be negative")
@@ -282,7 +300,7 @@ class Api:
     def _follow(self, changed: list[StoredObject]) -> None:
         """Tell the publisher where to look, and the watches what changed."""
         nodes: dict[str, None] = {}
-        for namespace in dict.fromkeys(stored.namespace for stored in changed if stored.kind != "Pod"):
+        for namespace in dict.fromkeys(s.namespace for s in changed if s.kind in ("ConfigMap", "Secret")):
             nodes.update(dict.fromkeys(self._store.nodes_using(namespace)))
         nodes.update(dict.fromkeys(stored.node for stored in changed if stored.kind == "Pod"))
         for node in nodes:
@@ -295,13 +313,16 @@ def _manifest(raw: msgspec.Raw, number: int) -> Applicable:
     """One document, checked and brought to the form that is stored: no status, no stringData."""
     try:
         found = decode_object_json(bytes(raw))
-        if not isinstance(found, Pod | ConfigMap | Secret):
+        if not isinstance(found, Applicable):
             raise InvalidObjectError(
-                "kind", f"a {type(found).__name__} cannot be applied, only Pods, ConfigMaps, Secrets"
+                "kind", f"a {type(found).__name__} cannot be applied, only {', '.join(KINDS)}"
             )
-        if not found.metadata.namespace:
+        if isinstance(found, CLUSTER_SCOPED):
+            found = _without_namespace(found)
+        elif not found.metadata.namespace:
             raise InvalidObjectError("metadata.namespace", "required field is missing")
-        validate_label(found.metadata.namespace, "metadata.namespace")
+        else:
+            validate_label(found.metadata.namespace, "metadata.namespace")
     except InvalidObjectError as error:
         raise RpcError("Invalid", f"document {number}{_hint(raw)} is invalid: {error}") from None
     if isinstance(found, Pod):
@@ -309,6 +330,12 @@ def _manifest(raw: msgspec.Raw, number: int) -> Applicable:
     if isinstance(found, Secret) and found.string_data:
         data = found.data | {key: text.encode() for key, text in found.string_data.items()}
         return msgspec.structs.replace(found, data=data, string_data={})
+    return found
+
+
+def _without_namespace(found: Applicable) -> Applicable:
+    if found.metadata.namespace:
+        raise InvalidObjectError("metadata.namespace", f"a {_kind(found)} is in no namespace: leave it out")
     return found
 
 
@@ -354,7 +381,7 @@ def _check_update(manifest: Applicable, old: Applicable) -> None:
             f"{_named(old)} was changed meanwhile (it is at resourceVersion {kept.resource_version}):"
             " take the newest and change that, or leave resourceVersion out",
         )
-    if not isinstance(old, Pod) and not isinstance(manifest, Pod) and old.immutable:
+    if isinstance(old, ConfigMap | Secret) and isinstance(manifest, ConfigMap | Secret) and old.immutable:
         data = manifest.data != old.data
         if isinstance(old, ConfigMap) and isinstance(manifest, ConfigMap):
             data = data or manifest.binary_data != old.binary_data
@@ -373,4 +400,9 @@ def _kind(manifest: Applicable) -> str:
 
 
 def _named(manifest: Applicable) -> str:
-    return f"{_kind(manifest)} {manifest.metadata.namespace}/{manifest.metadata.name}"
+    meta = manifest.metadata
+    return (
+        f"{_kind(manifest)} {meta.namespace}/{meta.name}"
+        if meta.namespace
+        else f"{_kind(manifest)} {meta.name}"
+    )

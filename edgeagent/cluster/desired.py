@@ -30,9 +30,11 @@ def wanted(
     pods: Iterable[Pod],
     find: Callable[[Reference], ConfigMap | Secret | None],
     seal: Callable[[Secret], SealedSecret],
+    shared: Iterable[Wanted] = (),
 ) -> list[Wanted]:
     """Everything ``node`` should have, sorted: its pods that are not being deleted, and what they refer to.
 
+    ``shared`` is what it is told beside these.
     A reference to what does not exist is left out: the node says so in the pod's status.
     """
     found: dict[str, Wanted] = {}
@@ -45,6 +47,7 @@ def wanted(
         target = find(reference)
         if target is not None:
             found[target.metadata.uid] = travelling(seal(target) if isinstance(target, Secret) else target)
+    found.update((one.entry.uid, one) for one in shared)
     result = sorted(found.values(), key=lambda one: (one.entry.kind, one.entry.namespace, one.entry.name))
     if len(result) > MAX_OBJECTS:
         raise InvalidObjectError("", f"node {node} would have {len(result)} objects, more than {MAX_OBJECTS}")

@@ -14,11 +14,14 @@ from pathlib import Path
 
 from edgeagent.api.clock import Clock, SystemClock
 from edgeagent.api.errors import PermanentError, TemporaryError
+from edgeagent.cluster.allocation import ClusterNetwork
 from edgeagent.cluster.api import Api
 from edgeagent.cluster.ca import HUB_NAME
 from edgeagent.cluster.calls import Calls
+from edgeagent.cluster.desired import Wanted
 from edgeagent.cluster.layout import HubFiles, read_file
 from edgeagent.cluster.lock import HubLock
+from edgeagent.cluster.networking import Networking
 from edgeagent.cluster.observer import Observer
 from edgeagent.cluster.publisher import Publisher
 from edgeagent.cluster.settings import load_settings
@@ -102,15 +105,25 @@ class Hub:
             clock=self._clock,
             rng=self._rng,
             grace=clear_after,
+            shared=self._told,
             on_published=self._published,
             on_failed=lambda node: self._changed("Node", "", node),
         )
         self._views = Views(self._store, self._observer, self._publisher)
+        self._networking = Networking(
+            self._store,
+            self._views,
+            self._observer,
+            settings.network,
+            clock=self._clock,
+            wake_all=self._publisher.wake_all,
+        )
         self._api = Api(
             self._store,
             self._views,
             self._observer,
             self._signing.current,
+            network=settings.network or ClusterNetwork(),
             clock=self._clock,
             wake=self._publisher.wake,
             on_change=self._changed,
@@ -207,7 +220,13 @@ class Hub:
             await self._clock.sleep(backoff.next())
         self.ready.set()
         log.info("ready")
-        await self._publisher.run()
+        work = [asyncio.create_task(one.run()) for one in (self._publisher, self._networking)]
+        try:
+            await asyncio.gather(*work)
+        finally:
+            for one in work:
+                one.cancel()
+            await asyncio.gather(*work, return_exceptions=True)
 
     async def _learn(self) -> None:
         topics, everyone = self._topics, "+"
@@ -275,6 +294,10 @@ class Hub:
 
     def _changed(self, kind: str, namespace: str, name: str) -> None:
         self._calls.changed(kind, namespace, name)
+        self._networking.changed(kind)
+
+    def _told(self, node: str) -> list[Wanted]:
+        return self._networking.for_node(node)
 
     def _node_spoke(self, node: str) -> None:
         if not self.ready.is_set():

@@ -16,6 +16,7 @@ import msgspec
 from edgeagent.api.clock import Clock
 from edgeagent.api.errors import InvalidObjectError, PermanentError
 from edgeagent.api.objects.validate import validate_label
+from edgeagent.cluster.allocation import ClusterNetwork, check_network
 from edgeagent.cluster.ca import USER_PREFIX, Authority
 from edgeagent.cluster.layout import DIRECTORY, PUBLIC, HubFiles, make_directory, sync_directory, write_file
 from edgeagent.cluster.mosquitto import broker_acl, broker_config
@@ -36,11 +37,13 @@ def init(
     *,
     listen: BrokerAddress | None = None,
     operator: str = "admin",
+    network: ClusterNetwork | None = None,
     clock: Clock,
 ) -> HubFiles:
     """Make a cluster: CA, certificates, signing key, store, broker configuration, one operator's file.
 
     ``listen`` is where the broker beside the hub binds: everywhere, at the first broker's port, if None.
+    ``network``: the ranges of pods and Services, if the hub is to give addresses.
     """
     validate_label(cluster, "cluster")
     validate_label(operator, "operator")
@@ -49,8 +52,14 @@ def init(
     directory = Path(os.path.abspath(directory))
     _check_path(directory)
     listen = listen or BrokerAddress(host="0.0.0.0", port=brokers[0].port)  # noqa: S104 - nodes come from outside
+    if network is not None:
+        check_network(network)
     settings = HubSettings(
-        cluster=cluster, brokers=list(brokers), listen_address=listen.host, listen_port=listen.port
+        cluster=cluster,
+        brokers=list(brokers),
+        listen_address=listen.host,
+        listen_port=listen.port,
+        network=network,
     )
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)

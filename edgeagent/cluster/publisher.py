@@ -12,7 +12,7 @@ so that it rises even where one of the two was lost.
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from edgeagent.api.clock import Clock, rfc3339
@@ -68,6 +68,7 @@ class Publisher:
         clock: Clock,
         rng: random.Random,
         grace: float,
+        shared: Callable[[str], Iterable[Wanted]] = lambda node: (),
         on_published: Callable[[str], None],
         on_failed: Callable[[str], None],
     ) -> None:
@@ -78,6 +79,7 @@ class Publisher:
         self._clock = clock
         self._rng = rng
         self._grace = grace
+        self._shared = shared
         self._on_published = on_published
         self._on_failed = on_failed
         self._shelf = Shelf()
@@ -280,7 +282,7 @@ class Publisher:
             fresh.append((uid, node.name, versions[uid], canonical_json(sealed)))
             return sealed
 
-        want = wanted(node.name, pods, find, seal)
+        want = wanted(node.name, pods, find, seal, self._shared(node.name))
         if fresh:
             self._store.keep_sealed(fresh)
         return want

@@ -8,6 +8,7 @@ from pathlib import Path
 from edgeagent.api.errors import InvalidObjectError, PermanentError
 from edgeagent.api.objects.base import KubernetesStruct
 from edgeagent.api.objects.decode import decode_json
+from edgeagent.cluster.allocation import ClusterNetwork, check_network
 from edgeagent.cluster.layout import read_file
 from edgeagent.wire.join import BrokerAddress
 
@@ -15,12 +16,16 @@ ANYWHERE = "0.0.0.0"  # noqa: S104 - compared with, not bound to
 
 
 class HubSettings(KubernetesStruct, frozen=True):
-    """``brokers`` is what nodes and operators are told, ``listen`` where the broker beside the hub is."""
+    """``brokers`` is what nodes and operators are told, ``listen`` where the broker beside the hub is.
+
+    ``network``: the ranges that pods and Services get their addresses of; without it the hub gives none.
+    """
 
     cluster: str
     brokers: list[BrokerAddress]
     listen_address: str
     listen_port: int
+    network: ClusterNetwork | None = None
 
     def hub_addresses(self) -> list[BrokerAddress]:
         """What the hub itself tries: the broker beside it first, then what everybody uses."""
@@ -32,6 +37,9 @@ class HubSettings(KubernetesStruct, frozen=True):
 def load_settings(path: Path) -> HubSettings:
     """Read ``hub.json``; PermanentError where it is not what ``edgehub init`` wrote."""
     try:
-        return decode_json(read_file(path), HubSettings)
+        settings = decode_json(read_file(path), HubSettings)
+        if settings.network is not None:
+            check_network(settings.network)
+        return settings
     except InvalidObjectError as error:
         raise PermanentError(f"{path} cannot be used: {error}") from None

@@ -9,8 +9,7 @@ import msgspec
 
 from edgeagent.api.errors import PermanentError
 from edgeagent.api.objects.base import Condition, ObjectMeta
-from edgeagent.api.objects.config import ConfigMap, Secret
-from edgeagent.api.objects.decode import KubernetesObject, decode_json
+from edgeagent.api.objects.decode import KINDS, KubernetesObject, decode_json
 from edgeagent.api.objects.event import Event
 from edgeagent.api.objects.node import Node, NodeStatus
 from edgeagent.api.objects.pod import Pod, PodStatus
@@ -25,6 +24,12 @@ RESOURCES: Mapping[str, str] = {
     "Secret": "secrets",
     "Node": "nodes",
     "Event": "events",
+    "Service": "services",
+    "EndpointSlice": "endpointslices",
+    "NetworkPolicy": "networkpolicies",
+    "Namespace": "namespaces",
+    "HostFirewall": "hostfirewalls",
+    "NodeNetwork": "nodenetworks",
 }
 """The kinds that can be asked for, with the names that Kubernetes' messages use."""
 
@@ -61,10 +66,8 @@ class Views:
 
     def present(self, stored: StoredObject) -> KubernetesObject:
         """One stored object as it is shown."""
-        if stored.kind == "ConfigMap":
-            return decode_json(stored.body, ConfigMap)
-        if stored.kind == "Secret":
-            return decode_json(stored.body, Secret)
+        if stored.kind != "Pod":
+            return decode_json(stored.body, KINDS[stored.kind])
         pod = decode_json(stored.body, Pod)
         report = self._observer.report(stored.node, stored.namespace, stored.name, stored.uid)
         # The last status stands for as long as the node is away: it is running the pod, for all one knows.

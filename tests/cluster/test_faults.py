@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from edgeagent.api.clock import SystemClock
 from edgeagent.api.errors import PermanentError, TemporaryError
+from edgeagent.cluster.allocation import ClusterNetwork
 from edgeagent.cluster.api import Api
 from edgeagent.cluster.observer import Observer
 from edgeagent.cluster.publisher import Publisher
@@ -197,7 +198,7 @@ async def _faulty_run(folder: Path, steps: Any) -> None:
     )
     api = Api(
         store, Views(store, observer, publisher), observer, lambda: signing,
-        clock=clock, wake=publisher.wake, on_change=lambda *_: None,
+        network=ClusterNetwork(), clock=clock, wake=publisher.wake, on_change=lambda *_: None,
     )  # fmt: skip
     seen: list[Index] = []
 

@@ -12,6 +12,7 @@ import msgspec
 
 from edgeagent.api.clock import SystemClock
 from edgeagent.api.objects.decode import KubernetesObject
+from edgeagent.cluster.allocation import ClusterNetwork
 from edgeagent.cluster.hub import Hub
 from edgeagent.cluster.init import init
 from edgeagent.cluster.layout import HubFiles
@@ -37,11 +38,16 @@ CLUSTER = "plant"
 class HubDirectory:
     """What ``edgehub init`` made, with its broker as a process."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, network: ClusterNetwork | None = None) -> None:
         self.port = free_port()
         self.address = BrokerAddress(host="127.0.0.1", port=self.port)
         self.files: HubFiles = init(
-            directory / "hub", CLUSTER, [self.address], listen=self.address, clock=SystemClock()
+            directory / "hub",
+            CLUSTER,
+            [self.address],
+            listen=self.address,
+            network=network,
+            clock=SystemClock(),
         )
         self.topics = Topics(CLUSTER)
         self.keys = directory / "keys"

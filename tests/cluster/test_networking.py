@@ -1,0 +1,268 @@
+"""What all nodes are told of the network, through the broker: services, endpoints, policies, each other."""
+
+import asyncio
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeagent.api.objects.base import Condition
+from edgeagent.api.objects.decode import KubernetesObject
+from edgeagent.api.objects.network import NodeNetwork, PodAddress
+from edgeagent.api.objects.node import NodeAddress, NodeStatus
+from edgeagent.api.objects.pod import PodIP, PodStatus
+from edgeagent.api.objects.service import EndpointSlice, Service
+from edgeagent.cluster.allocation import ClusterNetwork
+from edgeagent.cluster.networking import GONE_SECONDS
+from edgeagent.testing.clock import ManualClock
+from edgeagent.wire.reports import PodReport
+from tests.support.broker import MOSQUITTO
+from tests.support.hubrun import HubDirectory, Peer, config_map, pod
+from tests.support.waiting import wait_for_async
+
+NETWORK = ClusterNetwork(pod_cidrs=["10.42.0.0/16"])
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[HubDirectory]:
+    """One whose hub gives addresses, with the members ``gw-1`` and ``gw-2``."""
+    if shutil.which(MOSQUITTO) is None:
+        pytest.skip("needs Debian's mosquitto: sudo apt-get install mosquitto")
+    with HubDirectory(tmp_path, network=NETWORK) as directory:
+        directory.add_node("gw-1")
+        directory.add_node("gw-2")
+        yield directory
+
+
+def service(name: str = "web", **spec: Any) -> dict[str, Any]:
+    """A Service that selects ``app=web``."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}], **spec},
+    }
+
+
+def web(name: str, node: str) -> dict[str, Any]:
+    """A pod that it selects."""
+    found = pod(name, node)
+    found["metadata"]["labels"] = {"app": "web"}
+    return found
+
+
+def policy() -> dict[str, Any]:
+    """A NetworkPolicy that denies everything."""
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "deny", "namespace": "default"},
+        "spec": {"podSelector": {}, "policyTypes": ["Ingress"]},
+    }
+
+
+async def report(node: Peer, admin: Peer, name: str, ip: str, *, ready: bool = True) -> None:
+    """The pod runs, as its node says."""
+    found = await admin.get("Pod", name, "default")
+    said = Condition(type="Ready", status="True" if ready else "False")
+    status = PodStatus(phase="Running", conditions=[said], pod_ip=ip, pod_ips=[PodIP(ip=ip)])
+    await node.pod(name, PodReport(uid=found["metadata"]["uid"], generation=1, status=status))
+
+
+def slices(objects: Mapping[str, KubernetesObject]) -> dict[str, bool | None]:
+    """Readiness by address, over all slices."""
+    return {
+        endpoint.addresses[0]: endpoint.conditions.ready
+        for one in objects.values()
+        if isinstance(one, EndpointSlice)
+        for endpoint in one.endpoints
+    }
+
+
+async def until_told(node: Peer, expected: Mapping[str, bool]) -> dict[str, KubernetesObject]:
+    """What the node is told, once the endpoints are these."""
+    found: dict[str, KubernetesObject] = {}
+
+    async def told() -> bool:
+        found.clear()
+        found.update(await node.objects())
+        return slices(found) == expected
+
+    await wait_for_async(told, what=f"the endpoints {expected}")
+    return found
+
+
+def test_every_node_is_told_of_services_and_of_the_endpoints_that_others_have(cluster: HubDirectory) -> None:
+    async def run() -> None:
+        async with (
+            cluster.hub(),
+            cluster.peer("user:admin") as admin,
+            cluster.peer("gw-1") as one,
+            cluster.peer("gw-2") as two,
+        ):
+            await one.online()
+            await admin.apply(service(), web("a", "gw-1"))
+            await report(one, admin, "a", "10.42.0.2")
+            found = await until_told(two, {"10.42.0.2": True})
+            told = found["Service/default/web"]
+            assert isinstance(told, Service)
+            assert told.spec.cluster_ip.startswith("10.43.")
+            assert not any(key.startswith("Pod/") for key in found)
+            await report(one, admin, "a", "10.42.0.2", ready=False)
+            await until_told(two, {"10.42.0.2": False})
+            await admin.call("delete", {"kind": "Service", "namespace": "default", "name": "web"})
+            await wait_for_async(lambda: _without(two, "Service/default/web"), what="the service to be gone")
+
+    asyncio.run(run())
+
+
+async def _without(node: Peer, key: str) -> bool:
+    return key not in await node.objects()
+
+
+def test_the_endpoints_of_a_node_that_is_gone_drop_out(cluster: HubDirectory) -> None:
+    async def run() -> None:
+        clock = ManualClock()
+        running = asyncio.Event()
+
+        async def pass_time() -> None:
+            """The clock goes on as the real one does, until told otherwise."""
+            while not running.is_set():
+                await clock.advance(0.05)
+                await asyncio.sleep(0.01)
+
+        ticking = asyncio.create_task(pass_time())
+        try:
+            async with (
+                cluster.hub(clock=clock),
+                cluster.peer("user:admin") as admin,
+                cluster.peer("gw-1") as one,
+                cluster.peer("gw-2") as two,
+            ):
+                await one.online()
+                await admin.apply(service(), web("a", "gw-1"))
+                await report(one, admin, "a", "10.42.0.2")
+                await until_told(two, {"10.42.0.2": True})
+                await one.online(online=False)
+                await admin.get("Node", "gw-1")  # the hub has heard of it by now
+                await clock.advance(GONE_SECONDS + 1)
+                await until_told(two, {"10.42.0.2": False})
+                await one.online(2)
+                await until_told(two, {"10.42.0.2": True})
+        finally:
+            running.set()
+            await ticking
+
+    asyncio.run(run())
+
+
+def test_pods_of_other_nodes_travel_where_there_are_policies(cluster: HubDirectory) -> None:
+    async def run() -> None:
+        async with (
+            cluster.hub(),
+            cluster.peer("user:admin") as admin,
+            cluster.peer("gw-1") as one,
+            cluster.peer("gw-2") as two,
+        ):
+            await admin.apply(web("a", "gw-1"), config_map("c"))
+            await report(one, admin, "a", "10.42.0.2")
+            assert "PodAddress/default/a" not in await two.objects()
+            await admin.apply(policy())
+
+            async def told() -> PodAddress | None:
+                found = (await two.objects()).get("PodAddress/default/a")
+                return found if isinstance(found, PodAddress) else None
+
+            address = await wait_for_async(told, what="the address of the pod")
+            assert address is not None
+            assert (address.spec.ips, address.metadata.labels) == (["10.42.0.2"], {"app": "web"})
+            objects = await one.objects()
+            assert "PodAddress/default/a" not in objects
+            assert "NetworkPolicy/default/deny" in objects
+
+    asyncio.run(run())
+
+
+def test_each_node_has_a_range_of_its_own_and_all_are_told_where_it_is(cluster: HubDirectory) -> None:
+    async def run() -> None:
+        async with cluster.hub(), cluster.peer("gw-1") as one, cluster.peer("gw-2") as two:
+            address = NodeAddress(type="InternalIP", address="192.0.2.1")
+            await one.report(one.topics.status("gw-1"), NodeStatus(addresses=[address]))
+
+            async def told() -> NodeNetwork | None:
+                found = (await two.objects())["NodeNetwork//gw-1"]
+                assert isinstance(found, NodeNetwork)
+                return found if found.spec.address else None
+
+            found = await wait_for_async(told, what="the address of the node")
+            assert found is not None
+            assert (found.spec.pod_cidrs, found.spec.address) == (["10.42.0.0/24"], "192.0.2.1")
+            other = (await one.objects())["NodeNetwork//gw-2"]
+            assert isinstance(other, NodeNetwork)
+            assert other.spec.pod_cidrs == ["10.42.1.0/24"]
+        # The ranges are kept: a hub that starts anew gives the same.
+        async with cluster.hub(), cluster.peer("gw-1") as one:
+            again = (await one.objects())["NodeNetwork//gw-2"]
+            assert isinstance(again, NodeNetwork)
+            assert again.spec.pod_cidrs == ["10.42.1.0/24"]
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("manifest", "words"),
+    [
+        (service("b", clusterIP="10.99.0.1"), "spec.clusterIPs[0]: 10.99.0.1 is not in the services' range"),
+        (service("b", clusterIP="10.43.0.10"), "10.43.0.10 is that of Service default/taken"),
+        (
+            service("b", type="NodePort", ports=[{"port": 80, "nodePort": 30080}]),
+            "30080 is that of Service default/taken",
+        ),
+        (service("b", type="LoadBalancer"), "spec.type: LoadBalancer is not supported"),
+        (
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop", "namespace": "default"}},
+            "a Namespace is in no namespace",
+        ),
+    ],
+)
+def test_what_cannot_be_given_is_refused_by_name(
+    cluster: HubDirectory, manifest: dict[str, Any], words: str
+) -> None:
+    async def run() -> None:
+        async with cluster.hub(), cluster.peer("user:admin") as admin:
+            taken = service(
+                "taken", type="NodePort", clusterIP="10.43.0.10", ports=[{"port": 80, "nodePort": 30080}]
+            )
+            await admin.apply(taken)
+            assert words in str(await admin.failure("apply", {"objects": [manifest]}))
+            assert await admin.apply(taken) == ["unchanged"]
+
+    asyncio.run(run())
+
+
+def test_kinds_without_a_namespace(cluster: HubDirectory) -> None:
+    async def run() -> None:
+        async with cluster.hub(), cluster.peer("user:admin") as admin, cluster.peer("gw-1") as one:
+            shop = {
+                "apiVersion": "v1",
+                "kind": "Namespace",
+                "metadata": {"name": "shop", "labels": {"a": "b"}},
+            }
+            fence = {
+                "apiVersion": "edgeagent/v1",
+                "kind": "HostFirewall",
+                "metadata": {"name": "fence"},
+                "spec": {"allow": [{"name": "ssh", "ports": [22]}]},
+            }
+            assert await admin.apply(shop, fence) == ["created", "created"]
+            await wait_for_async(lambda: _with(one, "Namespace//shop", "HostFirewall//fence"), what="both")
+            await admin.call("delete", {"kind": "Namespace", "namespace": "", "name": "shop"})
+            await wait_for_async(lambda: _without(one, "Namespace//shop"), what="the namespace to be gone")
+
+    asyncio.run(run())
+
+
+async def _with(node: Peer, *keys: str) -> bool:
+    return set(keys) <= (await node.objects()).keys()
