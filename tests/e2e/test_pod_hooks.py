@@ -165,8 +165,8 @@ def test_a_pre_stop_hook_is_for_a_container_that_is_ended_not_for_one_that_ends(
     pod = hooked("sick", folder, script, hook, container={"livenessProbe": probe})
     with lone.running(pod):
         wait_up(folder)
-        (folder / "sick").touch()
         (folder / "up").unlink()
+        (folder / "sick").touch()
         lone.wait_status("sick", lambda status: is_running(status) and main(status)["restartCount"] == 1)
         assert log(folder) == ["end", "hook", "told"]
         wait_up(folder)
@@ -257,8 +257,8 @@ def test_a_hook_may_be_a_pause(lone: LoneAgent, folder: Path) -> None:
     assert uptime(folder / "told") - ran > 1.9
     assert "FailedPreStopHook" not in reasons(lone, "pausing")
     none = {"preStop": {"sleep": {"seconds": 0}}}
+    (folder / "up").unlink()
     with lone.running(hooked("hasty", folder, OBEDIENT, none)):
-        (folder / "up").unlink()
         wait_up(folder)
     assert log(folder) == ["told"]
 

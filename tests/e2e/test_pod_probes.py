@@ -201,9 +201,9 @@ def test_a_container_that_does_not_start_in_time_is_restarted(lone: LoneAgent, w
 @pytest.mark.parametrize(
     ("kind", "of_pod", "of_probe", "on_term"),
     [
-        ("livenessProbe", 600, 1, ""),
-        ("startupProbe", 600, 1, ""),
-        ("livenessProbe", 1, 600, "sleep 3; touch /d/done; exit 7"),
+        ("livenessProbe", 120, 1, ""),
+        ("startupProbe", 120, 1, ""),
+        ("livenessProbe", 1, 120, "sleep 3; touch /d/done; exit 7"),
     ],
 )
 def test_a_failed_probe_may_have_a_grace_period_of_its_own(
