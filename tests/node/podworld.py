@@ -262,9 +262,9 @@ class FakeMounter:
     def __init__(self) -> None:
         self.mounted: list[Path] = []
 
-    async def mount_tmpfs(self, target: Path, options: str) -> None:
+    async def mount_tmpfs(self, target: Path, options: str, *, swap: bool = True) -> None:
         """Noted."""
-        del options
+        del options, swap
         self.mounted.append(target)
 
     async def bind(self, source: str, target: Path) -> None:

@@ -34,11 +34,11 @@ class FullMounter(SystemMounter):
 
     full = False
 
-    async def mount_tmpfs(self, target: Path, options: str) -> None:
+    async def mount_tmpfs(self, target: Path, options: str, *, swap: bool = True) -> None:
         """Mount, or do not."""
         if self.full:
             raise TemporaryError("no room for a mount")
-        await super().mount_tmpfs(target, options)
+        await super().mount_tmpfs(target, options, swap=swap)
 
 
 class Node:

@@ -13,11 +13,14 @@ import msgspec
 import pytest
 
 from edgeagent.api.errors import PermanentError, TemporaryError
-from edgeagent.api.objects.config import ConfigMap
+from edgeagent.api.objects.base import ObjectMeta
+from edgeagent.api.objects.config import ConfigMap, Secret
 from edgeagent.api.objects.decode import decode_object
 from edgeagent.api.objects.pod import Pod
 from edgeagent.node.pods.lookup import Lookup, PodFacts
 from edgeagent.node.pods.volumes import SystemMounter, Volumes
+from edgeagent.node.pods.volumes import mounter as mounter_module
+from edgeagent.node.pods.volumes.atomic import Projected, write_payload
 from tests.support.leftovers import mounts_below
 from tests.support.waiting import wait_for, wait_for_async
 
@@ -236,3 +239,77 @@ def test_parts_that_an_older_agent_bound_are_taken_away_with_the_pod(
     asyncio.run(volumes.tear_down(UID))
     assert mounts_below(tmp_path) == []
     assert volumes.leftovers() == set()
+
+
+def mounted_options(volumes: Volumes, folder: Path) -> list[str]:
+    """The options of the last file system mounted at ``folder``, after the pod's one Secret was shown."""
+
+    async def scenario() -> None:
+        made = pod({"s": {"secret": {"secretName": "s"}}})
+        found = Secret(api_version="v1", metadata=ObjectMeta(name="s"), data={"key": b"x"})
+
+        async def secret(name: str) -> Secret:
+            return found
+
+        for _ in range(2):
+            await volumes.prepare(PodFacts(pod=made, node_name="n"), Lookup(lambda _: None, secret))
+
+    asyncio.run(scenario())
+    lines = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    (options,) = [line[3].split(",") for line in lines if line[1] == str(folder / f"run/{UID}/volumes/s")]
+    return options
+
+
+def is_new_enough() -> bool:
+    """Whether the kernel knows ``noswap``."""
+    major, minor = os.uname().release.split(".")[:2]
+    return (int(major), int(minor)) >= (6, 4)
+
+
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_a_secret_lies_in_a_tmpfs_of_its_own_that_is_never_swapped(
+    volumes: Volumes, tmp_path: Path, in_memory: bool
+) -> None:
+    if in_memory:
+        (tmp_path / "run").mkdir()
+        asyncio.run(SystemMounter().mount_tmpfs(tmp_path / "run", "mode=0755"))
+    try:
+        assert ("noswap" in mounted_options(volumes, tmp_path)) == is_new_enough()
+        asyncio.run(volumes.tear_down(UID))
+    finally:
+        if in_memory:
+            asyncio.run(SystemMounter().unmount(tmp_path / "run"))
+
+
+def test_a_kernel_that_does_not_know_noswap_is_asked_once(
+    volumes: Volumes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mounter_module, "NOSWAP", "no-such-option")
+    assert "noswap" not in mounted_options(volumes, tmp_path)
+    mounter = SystemMounter()
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        asyncio.run(mounter.mount_tmpfs(tmp_path / name, "mode=0755", swap=False))
+        asyncio.run(mounter.unmount(tmp_path / name))
+        monkeypatch.setattr(
+            mounter_module, "NOSWAP", "noswap,size=1"
+        )  # would be taken if it were asked again
+    with pytest.raises(TemporaryError):
+        asyncio.run(mounter.mount_tmpfs(tmp_path / "missing", "mode=0755", swap=False))
+
+
+def test_a_secret_that_an_older_agent_showed_in_memory_is_not_hidden(
+    volumes: Volumes, tmp_path: Path
+) -> None:
+    (tmp_path / "run").mkdir()
+    asyncio.run(SystemMounter().mount_tmpfs(tmp_path / "run", "mode=0755"))
+    try:
+        folder = tmp_path / f"run/{UID}/volumes/s"
+        folder.mkdir(parents=True)
+        write_payload(folder, {"key": Projected(b"old", 0o644)}, None)
+        with pytest.raises(ValueError, match="not enough values"):
+            mounted_options(volumes, tmp_path)
+        assert (folder / "key").read_bytes() == b"x"
+        asyncio.run(volumes.tear_down(UID))
+    finally:
+        asyncio.run(SystemMounter().unmount(tmp_path / "run"))

@@ -7,6 +7,7 @@ ctypes would have to learn, and a pod has one or two mounts in its life.
 import asyncio
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -14,13 +15,17 @@ from edgeagent.api.errors import TemporaryError
 
 MAX_OUTPUT = 500
 PROGRAM_SECONDS = 30.0
+NOSWAP = "noswap"
 
 
 class Mounter(Protocol):
     """What volumes and sandboxes ask of the node's mount table. Each raises TemporaryError."""
 
-    async def mount_tmpfs(self, target: Path, options: str) -> None:
-        """A new file system in memory at ``target``; ``options`` as in ``size=1048576,mode=0755``."""
+    async def mount_tmpfs(self, target: Path, options: str, *, swap: bool = True) -> None:
+        """A new file system in memory at ``target``; ``options`` as in ``size=1048576,mode=0755``.
+
+        ``swap``: whether it may go to the node's swap space. Not, is as far as the kernel can (from 6.4 on).
+        """
 
     async def bind(self, source: str, target: Path) -> None:
         """Show ``source`` at ``target`` too."""
@@ -35,8 +40,20 @@ class Mounter(Protocol):
 class SystemMounter:
     """The real mount table."""
 
-    async def mount_tmpfs(self, target: Path, options: str) -> None:
+    def __init__(self) -> None:
+        self._knows_noswap = True
+
+    async def mount_tmpfs(self, target: Path, options: str, *, swap: bool = True) -> None:
         """mount(8)."""
+        if not swap and self._knows_noswap:
+            with suppress(TemporaryError):
+                await self._mount_tmpfs(target, f"{options},{NOSWAP}")
+                return
+        await self._mount_tmpfs(target, options)
+        if not swap:
+            self._knows_noswap = False  # it works without, so the option it was
+
+    async def _mount_tmpfs(self, target: Path, options: str) -> None:
         await _run(["mount", "-t", "tmpfs", "-o", f"nosuid,nodev,{options}", "tmpfs", str(target)])
 
     async def bind(self, source: str, target: Path) -> None:

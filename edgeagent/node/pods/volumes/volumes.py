@@ -106,11 +106,18 @@ class Volumes:
     async def _show(self, pod: Pod, volume: Volume, payload: Payload) -> bool:
         folder = self._folder(pod.metadata.uid, volume)
         folder.mkdir(parents=True, exist_ok=True)
-        if holds_secret(volume) and file_system_of(folder) not in _IN_MEMORY:
-            await self._mounter.mount_tmpfs(folder, "mode=0755")
+        if holds_secret(volume) and not await self._has_tmpfs(pod, volume):
+            await self._mounter.mount_tmpfs(folder, "mode=0755", swap=False)
         context = pod.spec.security_context
         group = context.fs_group if context is not None else None
         return await self._in_thread(partial(write_payload, folder, payload, group))
+
+    async def _has_tmpfs(self, pod: Pod, volume: Volume) -> bool:
+        folder = self._folder(pod.metadata.uid, volume)
+        if folder.resolve() in await self._mounter.mounts_below(folder):
+            return True
+        # An earlier agent made do with the run folder's: what is shown to a container already stays there.
+        return shown_folder(folder) != folder and file_system_of(folder) in _IN_MEMORY
 
     async def _empty(self, pod: Pod, volume: Volume) -> None:
         folder = self._folder(pod.metadata.uid, volume)
