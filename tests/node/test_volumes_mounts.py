@@ -255,9 +255,14 @@ def mounted_options(volumes: Volumes, folder: Path) -> list[str]:
             await volumes.prepare(PodFacts(pod=made, node_name="n"), Lookup(lambda _: None, secret))
 
     asyncio.run(scenario())
-    lines = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    lines = [line.split() for line in mounts_table().splitlines()]
     (options,) = [line[3].split(",") for line in lines if line[1] == str(folder / f"run/{UID}/volumes/s")]
     return options
+
+
+def mounts_table() -> str:
+    """What is mounted, and how."""
+    return Path("/proc/mounts").read_text()
 
 
 def is_new_enough() -> bool:
@@ -290,10 +295,9 @@ def test_a_kernel_that_does_not_know_noswap_is_asked_once(
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         asyncio.run(mounter.mount_tmpfs(tmp_path / name, "mode=0755", swap=False))
+        assert f"{tmp_path / name} tmpfs rw,nosuid,nodev,relatime,mode=755" in mounts_table()
         asyncio.run(mounter.unmount(tmp_path / name))
-        monkeypatch.setattr(
-            mounter_module, "NOSWAP", "noswap,size=1"
-        )  # would be taken if it were asked again
+        monkeypatch.setattr(mounter_module, "NOSWAP", "mode=0700")  # would be taken if it were asked again
     with pytest.raises(TemporaryError):
         asyncio.run(mounter.mount_tmpfs(tmp_path / "missing", "mode=0755", swap=False))
 
