@@ -63,10 +63,9 @@ def validate_egress_rule(rule: NetworkPolicyEgressRule, path: str) -> None:
 
 
 def validate_namespace(namespace: Namespace) -> None:
-    """A DNS label for a name, no namespace of its own, and labels that selectors can name."""
+    """A DNS label for a name, and labels that selectors can name."""
     meta = namespace.metadata
     validate_label(meta.name, "metadata.name")
-    require(not meta.namespace, "metadata.namespace", "a Namespace is in no namespace")
     validate_labels(meta.labels, "metadata.labels")
     require(
         meta.labels.get(LABEL_NAMESPACE_NAME, meta.name) == meta.name,
