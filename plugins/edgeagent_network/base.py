@@ -48,9 +48,6 @@ BASE = Fragment(
         # ``PROTOCOL . PORT : goto node-port-…`` for packets to one of the host's own addresses
         "node_ports4": "type inet_proto . inet_service : verdict;",
         "node_ports6": "type inet_proto . inet_service : verdict;",
-        # ``CLUSTER-IP . PROTOCOL . PORT . NUMBER : ADDRESS . PORT``: the backends of a port, counted from 0
-        "backends4": f"typeof ip daddr . {_PORT} . numgen random mod 65536 : ip daddr . th dport;",
-        "backends6": f"typeof ip6 daddr . {_PORT} . numgen random mod 65536 : ip6 daddr . th dport;",
         # ``PROTOCOL . PORT : ADDRESS . PORT`` of pods' hostPorts, and with the ``hostIP`` before them
         "host_ports4": "type inet_proto . inet_service : ipv4_addr . inet_service;",
         "host_ports6": "type inet_proto . inet_service : ipv6_addr . inet_service;",

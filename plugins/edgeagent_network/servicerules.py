@@ -3,11 +3,11 @@
 A port of a cluster IP without session affinity is elements of maps alone: the address leads to the chain
 ``spread-NUMBER-VERSION``, which all ports with so many backends share, and that chain picks one of them in
 ``backends4`` or ``backends6``. So a change of backends is a handful of elements and costs nft(8) the same
-whatever else there is: it reads every chain, set and named counter of the kernel before it changes a rule.
+whatever else there is: it reads every chain, set and named counter of the kernel before it changes anything.
 
-Session affinity and node ports have chains of their own:
+Session affinity, node ports, and ports with more than ``MAX_SPREAD`` backends have chains of their own:
 
-* ``service-HASH-VERSION``: where a cluster IP with affinity leads;
+* ``service-HASH-VERSION``: where such a cluster IP leads;
 * ``node-port-HASH-VERSION``: where a node port leads;
 * ``cluster-HASH-VERSION`` and ``local-HASH-VERSION``: the backends of a traffic policy.
 """
@@ -17,14 +17,14 @@ from dataclasses import dataclass, field
 
 from edgeagent.api.objects.service import ServiceSpec
 from edgeagent_network.affinity import remembered, remembering_rules, spread_rule
-from edgeagent_network.base import SET_MASQUERADE, TRANSPORTS
+from edgeagent_network.base import SET_MASQUERADE
 from edgeagent_network.endpoints import Target, choose
 from edgeagent_network.ruleset import Chain, Fragment
 from edgeagent_network.serviceplan import Claim, PlannedPort, ServicePlan
 from edgeagent_network.translation import TranslationFragment, UdpRoute
 
-Spread = tuple[int, int]
-"""Over how many backends, of which IP version."""
+MAX_SPREAD = 32
+"""How many backends a port may have that is elements alone."""
 
 
 @dataclass(slots=True)
@@ -35,40 +35,52 @@ class _Draft:
     sets: dict[str, str] = field(default_factory=dict)
     elements: dict[str, dict[str, str]] = field(default_factory=dict)
     udp: set[UdpRoute] = field(default_factory=set)
-    spreads: set[Spread] = field(default_factory=set)
 
     def add(self, collection: str, key: str, value: str = "") -> None:
         self.elements.setdefault(collection, {})[key] = value
 
 
-def service_fragment(plan: ServicePlan, lost: Set[Claim]) -> tuple[TranslationFragment, frozenset[Spread]]:
-    """The fragment of ``plan`` without the claims that it ``lost``, and the spreads that it leads to."""
+def service_fragment(plan: ServicePlan, lost: Set[Claim]) -> TranslationFragment:
+    """The fragment of ``plan`` without the claims that it ``lost``."""
     draft = _Draft()
     for port in plan.ports:
         for version in plan.families:
             _PortRules(draft, plan, port, version).add(lost)
-    fragment = TranslationFragment(
+    return TranslationFragment(
         chains=draft.chains, sets=draft.sets, elements=draft.elements, udp=frozenset(draft.udp)
     )
-    return fragment, frozenset(draft.spreads)
 
 
-def spread_fragment(spreads: Set[Spread]) -> Fragment:
-    """The chains that all cluster IPs share."""
-    return Fragment(chains={_spread_name(spread): _spread_chain(spread) for spread in sorted(spreads)})
+def shared_fragment() -> Fragment:
+    """The maps and chains that all cluster IPs share, for every number of backends there may be.
+
+    They must go to the kernel together: nft 1.0.6 does not take a rule for a map with ``typeof`` that is
+    there already ("conflicting protocols specified"), so no chain can be made when it is first needed.
+    """
+    maps: dict[str, str] = {}
+    chains: dict[str, Chain] = {}
+    for version in (4, 6):
+        family = _family(version)
+        # CLUSTER-IP . PROTOCOL . PORT . NUMBER : ADDRESS . PORT, with the backends counted from 0
+        maps[f"backends{version}"] = (
+            f"typeof {family} daddr . meta l4proto . th dport . numgen random mod {MAX_SPREAD} : "
+            f"{family} daddr . th dport;"
+        )
+        for number in range(1, MAX_SPREAD + 1):
+            chains[_spread_name(number, version)] = _spread_chain(number, version)
+    return Fragment(chains=chains, maps=maps)
 
 
-def _spread_name(spread: Spread) -> str:
-    return f"spread-{spread[0]}-{spread[1]}"
+def _spread_name(number: int, version: int) -> str:
+    return f"spread-{number}-{version}"
 
 
-def _spread_chain(spread: Spread) -> Chain:
-    number, version = spread
-    family = "ip" if version == 4 else "ip6"
+def _spread_chain(number: int, version: int) -> Chain:
+    family = _family(version)
     return Chain(
         (
             _masquerade_outsiders(version),
-            f"{TRANSPORTS} dnat {family} addr . port to {family} daddr . meta l4proto . th dport . "
+            f"dnat {family} addr . port to {family} daddr . meta l4proto . th dport . "
             f"numgen random mod {number} map @backends{version}",
             # A packet between two generations of the maps may find no backend. It is sent again; let through
             # untranslated, conntrack would leave its whole flow so.
@@ -77,9 +89,13 @@ def _spread_chain(spread: Spread) -> Chain:
     )
 
 
+def _family(version: int) -> str:
+    return "ip" if version == 4 else "ip6"
+
+
 def _masquerade_outsiders(version: int) -> str:
     """Answers to what is no pod must come back this way, from wherever the backend is."""
-    return f"{'ip' if version == 4 else 'ip6'} saddr != @cluster{version} {SET_MASQUERADE}"
+    return f"{_family(version)} saddr != @cluster{version} {SET_MASQUERADE}"
 
 
 class _PortRules:
@@ -114,14 +130,12 @@ class _PortRules:
             draft.add(f"no_endpoints{version}", key, self._no_endpoint_verdict())
             return
         self._add_udp(address, self._port.port, targets)
-        if self._plan.affinity_seconds:
+        if self._plan.affinity_seconds or len(targets) > MAX_SPREAD:
             name = self._name("service")
             draft.chains[name] = Chain((_masquerade_outsiders(version), f"goto {self._pool_chain(targets)}"))
             draft.add(f"service_ips{version}", key, f"goto {name}")
             return
-        spread = len(targets), version
-        draft.spreads.add(spread)
-        draft.add(f"service_ips{version}", key, f"goto {_spread_name(spread)}")
+        draft.add(f"service_ips{version}", key, f"goto {_spread_name(len(targets), version)}")
         for number, target in enumerate(targets):
             draft.add(f"backends{version}", f"{key} . {number}", target.element)
 
@@ -140,9 +154,8 @@ class _PortRules:
         rules = [f"{SET_MASQUERADE} goto {cluster}"]
         if local:
             # Policy Local is for those outside of the cluster; pods and this host itself have all backends.
-            family = "ip" if version == 4 else "ip6"
             rules = [
-                f"{family} saddr @cluster{version} goto {cluster}",
+                f"{_family(version)} saddr @cluster{version} goto {cluster}",
                 f"fib saddr type local {SET_MASQUERADE} goto {cluster}",
             ]
             if targets:

@@ -3,11 +3,10 @@
 https://kubernetes.io/docs/concepts/services-networking/service/
 https://kubernetes.io/docs/reference/networking/virtual-ips/
 
-``service NAMESPACE/NAME`` is the fragment of a Service, ``services`` the chains they share. A Service that
+``service NAMESPACE/NAME`` is the fragment of a Service, ``services`` what they share. A Service that
 did not change is not looked at again unless another one wants, or gives back, what both claim.
 """
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from edgeagent.api.objects.service import Protocol, Service
 from edgeagent_network.config import NetworkConfig
 from edgeagent_network.ruleset import Fragment
 from edgeagent_network.serviceplan import Claim, ServicePlan, ServicePlanner, problem
-from edgeagent_network.servicerules import Spread, service_fragment, spread_fragment
+from edgeagent_network.servicerules import service_fragment, shared_fragment
 
 SHARED_KEY = "services"
 
@@ -38,7 +37,6 @@ class _Kept:
     claims: frozenset[Claim]
     lost: frozenset[Claim]
     fragment: Fragment
-    spreads: frozenset[Spread]
     problems: tuple[Problem, ...]
 
 
@@ -51,8 +49,7 @@ class Services:
         self._sources: dict[str, NetworkService] = {}
         self._kept: dict[str, _Kept] = {}
         self._claimants: dict[Claim, dict[str, _Age]] = {}
-        self._spreads: Counter[Spread] = Counter()
-        self._fragments: dict[str, Fragment] = {SHARED_KEY: Fragment()}
+        self._fragments: dict[str, Fragment] = {SHARED_KEY: shared_fragment()}
         self._problems: dict[str, tuple[Problem, ...]] = {}
 
     @property
@@ -90,12 +87,9 @@ class Services:
             kept = self._kept.get(key)
             # One that lost something before may have lost it to another now, which its problem names.
             if kept is not None and (kept.lost or self._lost(key, kept.claims)):
-                self._spreads.subtract(kept.spreads)
                 self._keep(key, kept.plan, kept.claims)
-        self._share()
 
     def _disclaim(self, key: str, kept: _Kept, touched: set[str]) -> None:
-        self._spreads.subtract(kept.spreads)
         for claim in kept.claims:
             claimants = self._claimants[claim]
             del claimants[key]
@@ -112,10 +106,9 @@ class Services:
 
     def _keep(self, key: str, plan: ServicePlan, claims: frozenset[Claim]) -> None:
         lost = self._lost(key, claims)
-        fragment, spreads = service_fragment(plan, lost)
+        fragment = service_fragment(plan, lost)
         problems = (*plan.problems, *(self._conflict(plan, claim) for claim in sorted(lost)))
-        self._kept[key] = _Kept(plan, claims, lost, fragment, spreads, problems)
-        self._spreads.update(spreads)
+        self._kept[key] = _Kept(plan, claims, lost, fragment, problems)
         self._fragments[_fragment_key(key)] = fragment
         self._problems.pop(key, None)
         if problems:
@@ -128,12 +121,6 @@ class Services:
         return problem(
             plan.source.service, reason, f"{what} belongs to the older Service {self._owner(claim)}"
         )
-
-    def _share(self) -> None:
-        self._spreads = +self._spreads
-        shared = spread_fragment(self._spreads.keys())
-        if shared != self._fragments[SHARED_KEY]:
-            self._fragments[SHARED_KEY] = shared
 
 
 def _key(service: Service) -> str:

@@ -14,6 +14,7 @@ from edgeagent.api.objects.service import (
 from edgeagent_network.generation import generation_of, netlink_socket
 from edgeagent_network.programs import run_program
 from edgeagent_network.ruleset import Fragment
+from edgeagent_network.servicerules import MAX_SPREAD
 from edgeagent_network.services import Services
 from edgeagent_network.table import Table
 from edgeagent_network.translation import conntrack_input, removed_udp_endpoints
@@ -58,7 +59,10 @@ class World:
         """Put these in force, as the plugin does."""
         made, problems = self.services.fragments(state(*services))
         assert problems == []
+        nft = self.programs.count("nft")
         assert self.table.apply({**self.frame, **made}) == {}
+        # No change is refused, which would put the whole table there anew.
+        assert self.programs.count("nft") - nft <= 1
         if stale := removed_udp_endpoints(self.applied, made):
             self.run(["conntrack", "--load-file", "-"], conntrack_input(stale))
         self.applied = made
@@ -145,6 +149,15 @@ def test_clients_are_many_and_forgotten_in_time(world: World) -> None:
     assert all(len(servers) == 1 for servers in by_client.values())
     assert set().union(*by_client.values()) == set(world.servers)
     assert remembered() == len(clients)
+
+
+def test_any_number_of_backends_becomes_any_other_in_one_step(world: World) -> None:
+    for number in (1, 0, 2, 32, 33, 1, 40, 3):
+        backends = [backend(IPS[0][0], 80)] + [backend(f"10.42.1.{last}") for last in range(1, number)]
+        world.apply(service("many", VIPS[0], backends[:number]))
+        listed = world.lab.host.json("nft", "-j", "list", "map", "inet", "edgeagent", "backends4")
+        held = next(one["map"].get("elem", []) for one in listed["nftables"] if "map" in one)
+        assert len(held) == (number if number <= MAX_SPREAD else 0)
 
 
 def test_connections_survive_every_change(world: World) -> None:

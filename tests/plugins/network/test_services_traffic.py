@@ -236,7 +236,19 @@ def test_headless_and_external_names_bring_nothing(world: World) -> None:
         service("headless", "None", [backend(POD1[0])]),
         service("elsewhere", [], [backend(POD1[0])], type="ExternalName", external_name="example.org"),
     )
+    del made["services"]
     assert all(not fragment.chains and not fragment.elements for fragment in made.values())
+
+
+@pytest.mark.parametrize("protocol", ["TCP", "UDP"])
+def test_many_backends(world: World, protocol: Transport) -> None:
+    ports = [*range(2000, 2040)]
+    world.lab.serve(world.one, *ports, protocol=protocol)
+    for number in (32, 33):
+        for family, vip in enumerate((VIP, VIP6)):
+            backends = [backend(POD1[family], port) for port in ports[:number]]
+            world.load(service("many", vip, backends, ports=[ServicePort(port=80, protocol=protocol)]))
+            assert world.count(world.three, vip, protocol=protocol) == {world.one: 300}
 
 
 def test_new_connections_are_counted(world: World) -> None:
