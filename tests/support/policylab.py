@@ -11,11 +11,12 @@ from edgeagent.api.network import NamedPort, NetworkPod, NetworkState, Problem
 from edgeagent.api.objects.decode import convert
 from edgeagent.api.objects.policy import NetworkPolicy
 from edgeagent_network.base import BASE
+from edgeagent_network.generation import generation_of, netlink_socket
 from edgeagent_network.policies import Policies
 from edgeagent_network.ruleset import Fragment
+from edgeagent_network.table import Table
 from tests.support.netlab import Lab
 from tests.support.netprobe import Probe, Transport
-from tests.support.nfttext import script
 from tests.support.policymodel import Manifest, ModelPod, ModelWorld
 
 PORTS = (6379, 5978)
@@ -56,11 +57,16 @@ NODE_IPS = ("10.244.0.0/25", "fd44::/121")
 class PolicyLab:
     """Use it as a context. Ends are ``db``, ``web``, ``mine``, ``alien``, ``far``, ``lan`` and ``host``."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, log_group: int = 0) -> None:
         self.lab = Lab()
-        self.policies = (Policies(), Policies())
+        self.policies = (Policies(log_group=log_group), Policies(log_group=log_group))
         self.fragments: list[dict[str, Fragment]] = []
         self.host, self.other = self.lab.host, self.lab.add_host("b")
+        self._netlinks = [self.lab.inside(host.name, netlink_socket) for host in (self.host, self.other)]
+        self._tables = [
+            Table(host.run, generation_of(opened))
+            for host, opened in zip((self.host, self.other), self._netlinks, strict=True)
+        ]
         self.addresses: dict[str, tuple[str, str]] = {
             "lan": (self.lab.lan4, self.lab.lan6),
             "host": (self.host.ip4, self.host.ip6),
@@ -77,6 +83,8 @@ class PolicyLab:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for opened in self._netlinks:
+            opened.close()
         self.lab.close()
 
     def _begin(self) -> None:
@@ -124,8 +132,8 @@ class PolicyLab:
     def apply(self, manifests: Sequence[Manifest]) -> list[Problem]:
         """Put these policies in force, and no others, on both nodes."""
         problems = self.compute(manifests)
-        for host, fragments in zip((self.host, self.other), self.fragments, strict=True):
-            host.nft(script({"base": BASE, **fragments}))
+        for table, fragments in zip(self._tables, self.fragments, strict=True):
+            assert table.apply({"base": BASE, **fragments}) == {}
         return problems
 
     def connections(
