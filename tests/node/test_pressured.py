@@ -84,3 +84,24 @@ def test_a_pod_that_waits_to_be_restarted_still_holds_its_disk(tmp_path: Path) -
             assert [one.name for one in pods.on_disk()] == ["b"]
 
     run(scenario)
+
+
+def test_what_containers_write_into_the_nodes_files_counts(tmp_path: Path) -> None:
+    """The termination message and ``/etc/hosts`` are files of the node, mounted writable."""
+
+    async def scenario() -> None:
+        async with PodWorld(tmp_path) as world:
+            await world.apply(limited("a", ""))
+            await wait_for_async(lambda: world.runs("a"))
+            pods = pressured(world, tmp_path)
+            before = (await pods.disk_usage(pods.running()))["uid-a"]
+            folder = tmp_path / "pods/uid-a"
+            (folder / "volumes/v/file").write_bytes(bytes(100_000))
+            for file in ("termination/main/0", "etc-hosts"):
+                (folder / file).write_bytes(bytes(1_000_000))
+            usage = (await pods.disk_usage(pods.running()))["uid-a"]
+            assert 2_000_000 <= usage.files - before.files < 2_050_000
+            assert 2_100_000 <= usage.total - before.total < 2_150_000
+            assert usage.inodes - before.inodes == 1
+
+    run(scenario)

@@ -73,6 +73,7 @@ class PressuredPods:
                     for container in running.containers
                 },
                 inodes=usage.inodes,
+                files=usage.beside,
             )
         return found
 

@@ -11,27 +11,39 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 @dataclass(frozen=True, slots=True)
 class VolumeUsage:
-    """``bytes`` on disk by the volume's name, and how many ``inodes`` all of them take."""
+    """``bytes`` on disk by the volume's name, and how many ``inodes`` all of them take.
+
+    ``beside``: the bytes of the pod's other files, of which its containers can write to some.
+    """
 
     bytes: Mapping[str, int] = field(default_factory=dict)
     inodes: int = 0
+    beside: int = 0
 
 
-def measure(folders: Mapping[str, Path]) -> VolumeUsage:
-    """Walk the folders, by volume's name; what vanishes meanwhile counts for nothing."""
+def measure(folders: Mapping[str, Path], pod: Path | None = None) -> VolumeUsage:
+    """Walk the folders, by volume's name; what vanishes meanwhile counts for nothing.
+
+    ``pod`` is the folder with all of the pod's files, the volumes in ``volumes`` among them.
+    """
+    beside = _Walk(without="volumes").measure(pod).size if pod is not None else 0
     found = {name: _Walk().measure(folder) for name, folder in folders.items()}
     return VolumeUsage(
-        {name: walk.size for name, walk in found.items()}, sum(walk.inodes for walk in found.values())
+        {name: walk.size for name, walk in found.items()},
+        sum(walk.inodes for walk in found.values()),
+        beside,
     )
 
 
 class _Walk:
     """One walk over a tree that others may change: one descriptor, whatever the depth.
 
-    No link is followed and no other file system entered. A file with several names counts once.
+    No link is followed and no other file system entered. A file with several names counts once. ``without``
+    is the name of what is left out of the topmost folder.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, without: str = "") -> None:
+        self._without = without
         self.size = 0
         self.inodes = 0
         self._seen: set[tuple[int, int]] = set()
@@ -43,6 +55,8 @@ class _Walk:
             return self
         way = [(_identity(here), self._list(here))]
         device = way[0][0][0]
+        if self._without in way[0][1]:
+            way[0][1].remove(self._without)
         try:
             while way:
                 below = way[-1][1]

@@ -236,13 +236,13 @@ class Volumes:
         return {entry.name for base in bases for entry in base.iterdir() if entry.is_dir()}
 
     async def usage(self, pod: Pod) -> VolumeUsage:
-        """What the pod's emptyDir volumes on disk hold."""
+        """What the pod's emptyDir volumes on disk hold, and its other files."""
         folders = {
             volume.name: self._folder(pod.metadata.uid, volume)
             for volume in pod.spec.volumes
             if volume.empty_dir is not None and volume.empty_dir.medium != "Memory"
         }
-        return await self._in_thread(partial(measure, folders)) if folders else VolumeUsage()
+        return await self._in_thread(partial(measure, folders, _safe(self._disk, pod.metadata.uid)))
 
 
 def _open_part(volume: Path, below: str) -> _Part:
