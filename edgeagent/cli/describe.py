@@ -50,7 +50,7 @@ def events_of(item: KubernetesObject, events: Iterable[Event]) -> list[Event]:
         for event in events
         if (about := event.involved_object).kind == kind
         and about.name == meta.name
-        and (not isinstance(item, Pod | ConfigMap | Secret) or about.namespace == meta.namespace)
+        and (not meta.namespace or about.namespace == meta.namespace)
         and (not about.uid or not meta.uid or about.uid == meta.uid)
     ]
 

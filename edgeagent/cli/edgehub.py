@@ -91,6 +91,25 @@ def _parser() -> argparse.ArgumentParser:
     make.add_argument(
         "--operator", default="admin", metavar="NAME", help="the first operator (default: %(default)s)"
     )
+    make.add_argument(
+        "--pod-cidr",
+        action="append",
+        metavar="RANGE",
+        help="addresses of all pods, of which each node gets a part (default: 10.42.0.0/16);"
+        " twice for IPv4 and IPv6",
+    )
+    make.add_argument(
+        "--service-cidr",
+        action="append",
+        metavar="RANGE",
+        help="addresses of Services (default: 10.43.0.0/16); twice for IPv4 and IPv6",
+    )
+    make.add_argument(
+        "--overlay",
+        choices=("vxlan", "wireguard", "route", "none"),
+        default="vxlan",
+        help="how nodes reach each other's pods (default: %(default)s)",
+    )
     make.set_defaults(command=_init)
 
     run = commands.add_parser("run", parents=[common], help="run the hub until SIGTERM")
@@ -142,14 +161,20 @@ def _address(text: str) -> "BrokerAddress":
 
 def _init(options: argparse.Namespace) -> int:
     from edgeagent.api.clock import SystemClock
+    from edgeagent.cluster.allocation import ClusterNetwork
     from edgeagent.cluster.init import init
 
+    ranges = {"pod_cidrs": options.pod_cidr, "service_cidrs": options.service_cidr}
+    network = ClusterNetwork(
+        overlay=options.overlay, **{name: given for name, given in ranges.items() if given}
+    )
     files = init(
         options.dir,
         options.cluster,
         [_address(text) for text in options.broker],
         listen=_address(options.listen) if options.listen else None,
         operator=options.operator,
+        network=network,
         clock=SystemClock(),
     )
     print(f"cluster {options.cluster} made in {files.root}")

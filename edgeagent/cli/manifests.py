@@ -10,14 +10,17 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, get_args
 
 import msgspec
 
 from edgeagent.api.errors import EdgeAgentError, InvalidObjectError
 from edgeagent.api.objects.config import ConfigMap, Secret
 from edgeagent.api.objects.decode import KINDS, MAX_OBJECT_BYTES, decode_object
+from edgeagent.api.objects.network import HostFirewall
 from edgeagent.api.objects.pod import Pod
+from edgeagent.api.objects.policy import Namespace, NetworkPolicy
+from edgeagent.api.objects.service import EndpointSlice, Service
 from edgeagent.api.objects.validate import validate_label
 from edgeagent.wire.jsonio import DocumentError
 from edgeagent.wire.normalise import normalise
@@ -30,10 +33,10 @@ MAX_FILES = 1000
 SUFFIXES = (".yaml", ".yml", ".json")
 """The files of a directory that are read."""
 
-Applicable = Pod | ConfigMap | Secret
+Applicable = Pod | ConfigMap | Secret | Service | EndpointSlice | NetworkPolicy | Namespace | HostFirewall
 """What a person may write."""
 
-_APPLICABLE = (Pod, ConfigMap, Secret)
+_CLUSTER_SCOPED = (Namespace, HostFirewall)
 _LIST_KINDS = frozenset(["List", *(f"{kind}List" for kind in KINDS)])
 _LIST_FIELDS = frozenset(["apiVersion", "kind", "metadata", "items"])
 
@@ -202,13 +205,18 @@ def _decode(data: object, *, namespace: str, enforce: bool) -> Applicable:
         made = decode_object(data)
     except InvalidObjectError as error:
         raise _with_key(data, error) from None
-    if not isinstance(made, _APPLICABLE):
-        expected = ", ".join(kind.__name__ for kind in _APPLICABLE)
+    if not isinstance(made, Applicable):
+        expected = ", ".join(kind.__name__ for kind in get_args(Applicable))
         raise InvalidObjectError(
             "kind", f"{type(made).__name__} is not for a manifest, expected one of {expected}"
         )
     own = made.metadata.namespace
-    if not own:
+    if isinstance(made, _CLUSTER_SCOPED):
+        if own:
+            raise InvalidObjectError(
+                "metadata.namespace", f"a {type(made).__name__} is in no namespace: leave it out"
+            )
+    elif not own:
         made = msgspec.structs.replace(
             made, metadata=msgspec.structs.replace(made.metadata, namespace=namespace)
         )

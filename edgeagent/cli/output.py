@@ -20,6 +20,7 @@ from edgeagent.api.objects.decode import KubernetesObject
 from edgeagent.api.objects.event import Event
 from edgeagent.api.objects.node import Node
 from edgeagent.api.objects.pod import Pod
+from edgeagent.cli import networkcells
 from edgeagent.cli.podsummary import summarise_pod
 
 OutputFormat = Literal["table", "wide", "json", "yaml", "name"]
@@ -57,6 +58,12 @@ RESOURCES = (
     Resource("Secret", "secrets"),
     Resource("Node", "nodes", ("no",), namespaced=False),
     Resource("Event", "events", ("ev",)),
+    Resource("Service", "services", ("svc",)),
+    Resource("EndpointSlice", "endpointslices"),
+    Resource("NetworkPolicy", "networkpolicies", ("netpol",)),
+    Resource("Namespace", "namespaces", ("ns",), namespaced=False),
+    Resource("HostFirewall", "hostfirewalls", ("hfw",), namespaced=False),
+    Resource("NodeNetwork", "nodenetworks", namespaced=False),
 )
 """The kinds that can be asked for."""
 
@@ -221,6 +228,10 @@ _COLUMNS: Mapping[str, tuple[Column, ...]] = {
         Column("SUBOBJECT", wide=True), Column("SOURCE", wide=True), Column("MESSAGE"),
         Column("FIRST SEEN", wide=True), Column("COUNT", wide=True), Column("NAME", wide=True),
     ),
+    **{
+        kind: tuple(Column(one.removeprefix("+"), wide=one.startswith("+")) for one in headings)
+        for kind, headings in networkcells.HEADINGS.items()
+    },
 }  # fmt: skip
 
 
@@ -284,12 +295,17 @@ def _event_cells(event: Event, now: float) -> list[str]:
     ]
 
 
+def _with_age(cells: Callable[[Any, str], list[str]]) -> Callable[[Any, float], list[str]]:
+    return lambda item, now: cells(item, age(item.metadata.creation_timestamp, now))
+
+
 _CELLS: Mapping[str, Callable[[Any, float], list[str]]] = {
     "Pod": _pod_cells,
     "Node": _node_cells,
     "ConfigMap": _config_map_cells,
     "Secret": _secret_cells,
     "Event": _event_cells,
+    **{kind: _with_age(cells) for kind, cells in networkcells.CELLS.items()},
 }
 
 

@@ -165,6 +165,7 @@ class Networking:
             address = next((one.address for one in addresses if one.type == "InternalIP"), "")
             spec = msgspec.structs.replace(
                 own.spec,
+                service_cidrs=self._network.service_cidrs,
                 address=address,
                 public_key=status.public_key if status is not None else "",
                 overlay=self._network.overlay,

@@ -201,7 +201,7 @@ def test_each_node_has_a_range_of_its_own_and_all_are_told_where_it_is(cluster: 
             assert (found.spec.pod_cidrs, found.spec.address) == (["10.42.0.0/24"], "192.0.2.1")
             other = (await one.objects())["NodeNetwork//gw-2"]
             assert isinstance(other, NodeNetwork)
-            assert other.spec.pod_cidrs == ["10.42.1.0/24"]
+            assert (other.spec.pod_cidrs, other.spec.service_cidrs) == (["10.42.1.0/24"], ["10.43.0.0/16"])
         # The ranges are kept: a hub that starts anew gives the same.
         async with cluster.hub(), cluster.peer("gw-1") as one:
             again = (await one.objects())["NodeNetwork//gw-2"]

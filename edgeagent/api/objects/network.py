@@ -11,10 +11,12 @@ Overlay = Literal["none", "vxlan", "wireguard", "route"]
 
 class NodeNetworkSpec(KubernetesStruct, frozen=True):
     """``pod_cidrs`` are the addresses of the node's pods, one range a family. ``address`` is where other
-    nodes reach it; ``public_key`` is WireGuard's, in base64. ``overlay`` is how they do.
+    nodes reach it; ``public_key`` is WireGuard's, in base64. ``overlay`` is how they do. ``service_cidrs``
+    are the cluster's, empty where the node's own configuration says them.
     """
 
     pod_cidrs: list[str] = []
+    service_cidrs: list[str] = []
     address: str = ""
     public_key: str = ""
     port: int = 0
