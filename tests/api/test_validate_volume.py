@@ -112,6 +112,18 @@ def test_a_volume_that_cannot_be(spec: dict[str, Any], path: str) -> None:
     assert refusal(**spec) == f"spec.volumes[0]{path}"
 
 
+@pytest.mark.parametrize("again", ["p/q", "./p/q", "p//q/"])
+def test_a_file_of_a_volume_is_there_once(again: str) -> None:
+    other = {"key": "other", "path": again}
+    items, path = [ITEM, other], "spec.volumes[0]"
+    assert refusal(**volume(configMap={"name": "c", "items": items})) == f"{path}.configMap.items[1].path"
+    assert refusal(**volume(secret={"secretName": "s", "items": items})) == f"{path}.secret.items[1].path"
+    files = [file("p/q"), file(again)]
+    assert refusal(**volume(downwardAPI={"items": files})) == f"{path}.downwardAPI.items[1].path"
+    sources = {"configMap": {"name": "c", "items": [ITEM]}}, {"secret": {"name": "s", "items": [other]}}
+    assert refusal(**projected(*sources)) == f"{path}.projected.sources[1].secret.items[0].path"
+
+
 def test_volume_names_are_unique() -> None:
     assert refusal(volumes=[{"name": "v", "emptyDir": {}}] * 2) == "spec.volumes[1].name"
 
@@ -147,6 +159,11 @@ def test_a_mount_that_can_be(spec: dict[str, Any]) -> None:
         ({"mountPath": "/a:b"}, "mountPath"),
         ({"mountPath": "/a\0"}, "mountPath"),
         ({"mountPath": "/other"}, "mountPath"),
+        ({"mountPath": "/x/..//other/."}, "mountPath"),
+        ({"mountPath": "//other"}, "mountPath"),
+        ({"mountPath": "other"}, "mountPath"),
+        ({"mountPath": "/"}, "mountPath"),
+        ({"mountPath": "//a/../.."}, "mountPath"),
         ({"subPath": "/a"}, "subPath"),
         ({"subPath": "a/.."}, "subPath"),
         ({"subPathExpr": "/$(A)"}, "subPathExpr"),

@@ -5,6 +5,7 @@ https://kubernetes.io/docs/reference/kubernetes-api/config-and-storage-resources
 
 import re
 from collections.abc import Collection, Iterator, Sequence
+from posixpath import normpath
 
 from edgeagent.api.objects.support import fields_of
 from edgeagent.api.objects.validate import (
@@ -108,6 +109,7 @@ def _validate_items(items: Sequence[KeyToPath], path: str) -> None:
         require(bool(item.key), f"{path}[{index}].key", "required field is missing")
         validate_key(item.key, f"{path}[{index}].key")
         _validate_file(item, f"{path}[{index}]")
+    validate_unique([normpath(item.path) for item in items], path, "path")
 
 
 def _validate_files(items: Sequence[DownwardAPIVolumeFile], path: str) -> None:
@@ -129,6 +131,7 @@ def _validate_files(items: Sequence[DownwardAPIVolumeFile], path: str) -> None:
                 "required field is missing",
             )
             validate_resource_field(item.resource_field_ref, where)
+    validate_unique([normpath(item.path) for item in items], path, "path")
 
 
 def _validate_file(item: KeyToPath | DownwardAPIVolumeFile, path: str) -> None:
@@ -153,10 +156,9 @@ def _validate_projected(source: ProjectedVolumeSource, path: str) -> None:
         elif projection.downward_api is not None:
             _validate_files(projection.downward_api.items, f"{where}.items")
         for place, item in enumerate(_items(projection)):
-            require(
-                item.path not in files, f"{where}.items[{place}].path", f"{item.path[:80]!r} is there twice"
-            )
-            files.add(item.path)
+            file = normpath(item.path)
+            require(file not in files, f"{where}.items[{place}].path", f"{file[:80]!r} is there twice")
+            files.add(file)
 
 
 def _items(projection: VolumeProjection) -> Iterator[KeyToPath | DownwardAPIVolumeFile]:
@@ -204,11 +206,18 @@ def validate_mounts(
         require(bool(mount.name), f"{where}.name", "required field is missing")
         require(mount.name in volumes, f"{where}.name", f"the pod has no volume {mount.name[:80]!r}")
         _validate_mount(mount, where, privileged=privileged)
-    validate_unique([mount.mount_path for mount in mounts], path, "mountPath")
+    validate_unique([_absolute(mount.mount_path) for mount in mounts], path, "mountPath")
+
+
+def _absolute(path: str) -> str:
+    """The one way to write an absolute path; two slashes at its beginning are one."""
+    return "/" + normpath(path).lstrip("/")
 
 
 def _validate_mount(mount: VolumeMount, path: str, *, privileged: bool) -> None:
     require(bool(mount.mount_path), f"{path}.mountPath", "required field is missing")
+    require(mount.mount_path.startswith("/"), f"{path}.mountPath", "must be an absolute path")
+    require(_absolute(mount.mount_path) != "/", f"{path}.mountPath", "must not be the root")
     require(":" not in mount.mount_path, f"{path}.mountPath", "must not contain ':'")
     require("\0" not in mount.mount_path, f"{path}.mountPath", "must not contain a NUL")
     validate_relative_path(mount.sub_path, f"{path}.subPath")
