@@ -171,6 +171,13 @@ def test_a_probe_that_cannot_be(kind: str, probe: dict[str, Any], path: str) -> 
             },
             "securityContext.allowPrivilegeEscalation",
         ),
+        (
+            {"securityContext": {"capabilities": {"add": ["SYS_ADMIN"]}, "allowPrivilegeEscalation": False}},
+            "securityContext.allowPrivilegeEscalation",
+        ),
+        ({"terminationMessagePath": "log"}, "terminationMessagePath"),
+        ({"terminationMessagePath": "/"}, "terminationMessagePath"),
+        ({"terminationMessagePath": "//a/.."}, "terminationMessagePath"),
         ({"securityContext": {"runAsUser": -1}}, "securityContext.runAsUser"),
         (
             {"securityContext": {"seccompProfile": {"type": "Localhost"}}},

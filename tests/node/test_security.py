@@ -132,7 +132,8 @@ def test_capabilities_stand_without_their_prefix() -> None:
         ({}, False),
         ({"allowPrivilegeEscalation": True}, False),
         ({"allowPrivilegeEscalation": False}, True),
-        ({"allowPrivilegeEscalation": False, "capabilities": {"add": ["SYS_ADMIN"]}}, False),
+        ({"allowPrivilegeEscalation": False, "privileged": True}, False),
+        ({"allowPrivilegeEscalation": False, "capabilities": {"add": ["SYS_ADMIN"]}}, True),
         ({"allowPrivilegeEscalation": False, "capabilities": {"add": ["NET_ADMIN"]}}, True),
     ],
 )

@@ -4,6 +4,7 @@ https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/#C
 """
 
 from collections.abc import Iterator
+from posixpath import normpath
 
 from edgeagent.api.objects.container import (
     Container,
@@ -83,6 +84,7 @@ def _validate_container(container: Container, path: str, spec: PodSpec, volumes:
         f"{path}.workingDir",
         "must be an absolute path",
     )
+    _validate_message_path(container.termination_message_path, f"{path}.terminationMessagePath")
     for index, port in enumerate(container.ports):
         _validate_port(port, f"{path}.ports[{index}]", host_network=spec.host_network)
     _validate_port_names(container.ports, f"{path}.ports")
@@ -100,6 +102,13 @@ def _validate_container(container: Container, path: str, spec: PodSpec, volumes:
     _validate_resources(container.resources, f"{path}.resources")
     if context is not None:
         validate_security_context(context, f"{path}.securityContext")
+
+
+def _validate_message_path(message: str, path: str) -> None:
+    """A file is mounted there, so it must be one."""
+    if message:
+        require(message.startswith("/"), path, "must be an absolute path")
+        require(normpath(message).strip("/") != "", path, "must not be the root")
 
 
 def _validate_watched(container: Container, path: str, spec: PodSpec) -> None:

@@ -32,7 +32,8 @@ def validate_security_context(context: SecurityContext, path: str) -> None:
         where = f"{path}.allowPrivilegeEscalation"
         require(context.privileged is not True, where, "may not be false where privileged is true")
         added = context.capabilities.add if context.capabilities is not None else []
-        require("CAP_SYS_ADMIN" not in added, where, "may not be false where CAP_SYS_ADMIN is added")
+        names = {name.upper().removeprefix("CAP_") for name in added}
+        require("SYS_ADMIN" not in names, where, "may not be false where CAP_SYS_ADMIN is added")
 
 
 def validate_pod_security_context(context: PodSecurityContext, path: str) -> None:

@@ -70,9 +70,7 @@ def container_security(
         privileged=privileged,
         add_capabilities=add,
         drop_capabilities=drop,
-        no_new_privileges=(
-            own.allow_privilege_escalation is False and not privileged and "SYS_ADMIN" not in add
-        ),
+        no_new_privileges=own.allow_privilege_escalation is False and not privileged,
         read_only_root=own.read_only_root_filesystem is True,
         seccomp_profile=(
             "unconfined" if privileged else _seccomp(own.seccomp_profile or shared.seccomp_profile, profiles)
