@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -132,13 +133,21 @@ def test_capabilities_stand_without_their_prefix() -> None:
         ({}, False),
         ({"allowPrivilegeEscalation": True}, False),
         ({"allowPrivilegeEscalation": False}, True),
-        ({"allowPrivilegeEscalation": False, "privileged": True}, False),
-        ({"allowPrivilegeEscalation": False, "capabilities": {"add": ["SYS_ADMIN"]}}, True),
         ({"allowPrivilegeEscalation": False, "capabilities": {"add": ["NET_ADMIN"]}}, True),
     ],
 )
 def test_privilege_escalation(own: dict[str, Any], no_new_privileges: bool) -> None:
     assert security(own).no_new_privileges is no_new_privileges
+
+
+@pytest.mark.parametrize("more", [{"capabilities": {"add": ["SYS_ADMIN"]}}, {"privileged": True}])
+def test_escalation_that_an_admission_plugin_forbids(more: dict[str, Any]) -> None:
+    """It may do so where the manifest could not: whoever is not privileged loses it."""
+    pod = make_pod({"securityContext": more})
+    context = msgspec.structs.replace(main(pod).security_context, allow_privilege_escalation=False)  # type: ignore[type-var]
+    container = msgspec.structs.replace(main(pod), security_context=context)
+    found = container_security(pod, container, None, NOWHERE)
+    assert found.no_new_privileges is ("privileged" not in more)
 
 
 def test_privileged() -> None:
