@@ -194,6 +194,13 @@ class ContainerRuntime(Protocol):
     def start_container(self, container_id: str) -> ContainerRecord:
         """Start a created container. PermanentError where its command cannot be executed."""
 
+    def signal_container(self, container_id: str) -> ContainerRecord:
+        """Send SIGTERM (or the stop signal of the config or the image), and wait for nothing.
+
+        The record is that from before: still running, most often. Where the container does not run, nothing
+        is sent; one that is not there any more gives a record in state ``unknown``.
+        """
+
     def stop_container(self, container_id: str, grace_seconds: int) -> ContainerRecord:
         """SIGTERM (or the image's stop signal), then SIGKILL after the grace period; returns once it ended.
 

@@ -18,7 +18,10 @@ from edgeagent.api.runtime import (
 
 
 class FakeRuntime:
-    """A ``ContainerRuntime``. ``log`` has every call; ``failures``, by method, what the next calls raise."""
+    """A ``ContainerRuntime``. ``log`` has every call; ``failures``, by method, what the next calls raise.
+
+    ``deaf`` are the ids of containers that do not end when they are asked to.
+    """
 
     def __init__(self, now: Callable[[], float], *, images: set[str] | None = None) -> None:
         self._now = now
@@ -35,6 +38,7 @@ class FakeRuntime:
         )
         self.credentials: list[PullCredentials | None] = []
         self.sizes: dict[str, int] = {}
+        self.deaf: set[str] = set()
 
     def _called(self, method: str, about: str = "") -> None:
         self.log.append((method, about))
@@ -95,14 +99,23 @@ class FakeRuntime:
             )
         return self.containers[container_id]
 
+    def signal_container(self, container_id: str) -> ContainerRecord:
+        """Ends at once, with the exit code of SIGTERM, unless it is one of ``deaf``."""
+        self._called("signal_container", container_id)
+        before = self.containers.get(container_id)
+        if before is None:
+            return ContainerRecord(id=container_id, name="", image="", labels={}, state="unknown")
+        if before.state == "running" and container_id not in self.deaf:
+            self.end(container_id, 143)
+        return before
+
     def stop_container(self, container_id: str, grace_seconds: int) -> ContainerRecord:
-        """Ends at once, with the exit code of SIGTERM."""
-        del grace_seconds
+        """Ends at once, killed where it is ``deaf`` or has no time."""
         self._called("stop_container", container_id)
         if container_id not in self.containers:
             return ContainerRecord(id=container_id, name="", image="", labels={}, state="unknown")
         if self.containers[container_id].state == "running":
-            self.end(container_id, 143)
+            self.end(container_id, 143 if grace_seconds and container_id not in self.deaf else 137)
         return self.containers[container_id]
 
     def wait_container(self, container_id: str) -> ContainerRecord:

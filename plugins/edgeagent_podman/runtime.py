@@ -191,6 +191,20 @@ class PodmanRuntime:
             raise failure(f"start container {container_id[:12]}", answer)
         return self._existing(container_id)
 
+    def signal_container(self, container_id: str) -> ContainerRecord:
+        """Send the stop signal that Podman knows for the container."""
+        found = self._look(container_id)
+        if found is None:
+            return _unknown(container_id)
+        record = spec.record_of_inspect(found)
+        if record.state == "running":
+            path = f"containers/{segment(container_id, 'container')}/kill"
+            answer = self._client.post(path, {"signal": spec.stop_signal(found)})
+            # Gone, or ended, in between.
+            if not answer.ok and answer.status not in (404, 409):
+                raise failure(f"signal container {container_id[:12]}", answer)
+        return record
+
     def stop_container(self, container_id: str, grace_seconds: int) -> ContainerRecord:
         """Stop, and wait for it; Podman kills what outlives the grace period."""
         grace = max(0, grace_seconds)

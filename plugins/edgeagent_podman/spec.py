@@ -296,6 +296,8 @@ class _HostConfig(msgspec.Struct, frozen=True, rename="pascal"):
 
 class _Config(msgspec.Struct, frozen=True, rename="pascal"):
     labels: dict[str, str] | None = None
+    stop_signal: int | str = 0
+    """Podman 4 gives the number, Podman 5 the name."""
 
 
 class _State(msgspec.Struct, frozen=True, rename="pascal"):
@@ -406,3 +408,8 @@ def record_of_list_item(item: ListItem, log_path: str) -> ContainerRecord:
         started_at=float(max(0, item.started_at)),
         log_path=log_path,
     )
+
+
+def stop_signal(found: Inspect) -> str:
+    """The signal, as a number or a name, that asks a container to end."""
+    return str((found.config.stop_signal if found.config is not None else 0) or "SIGTERM")

@@ -143,7 +143,7 @@ def test_the_same_name_with_a_new_uid_waits_for_the_old(tmp_path: Path, lose: st
             await world.apply(pod("a", uid="old"))
             if lose:
                 await world.restart(lose="records")
-            world.plugin.hold = "stop_container"
+            world.plugin.hold = "signal_container"
             await world.apply(pod("a", uid="new"))
             assert [c.labels["io.edgeagent.pod.uid"] for c in world.runtime.running()] == ["old"]
             assert world.status("a").reason == "PreviousPodTerminating"
@@ -241,12 +241,12 @@ def test_a_container_taken_out_that_cannot_be_stopped_holds_nothing_back(tmp_pat
     async def scenario() -> None:
         async with PodWorld(tmp_path) as world:
             await world.apply(pod("a", container("one"), container("two")))
-            world.fail("stop_container", TEMPORARY)
+            world.fail("signal_container", TEMPORARY)
             await world.apply(pod("a", container("one"), generation=2))
             await world.advance(1)
             assert "try later" in world.status("a").message
             await world.advance(600)
-            assert world.calls("stop_container") <= 20
+            assert world.calls("signal_container") <= 20
             world.heal()
             await world.advance(301)
             assert len(world.runtime.running()) == 1
@@ -300,12 +300,14 @@ def test_slow_stops_hold_no_start_back(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with PodWorld(tmp_path) as world:
             await world.apply(*(pod(f"p{n}") for n in range(40)))
-            world.plugin.hold = "stop_container"
+            world.runtime.deaf = {running.id for running in world.runtime.running()}
             await world.apply(pod("new"))
             assert world.runs("new")
-            world.plugin.release()
-            await world.clock.settle()
-            assert len(world.runtime.running()) == 1
+            await world.advance(29)
+            assert len(world.runtime.running()) == 41
+            await world.advance(1)
+            assert [running.exit_code for running in world.runtime.containers.values()] == [0]
+            assert world.runs("new")
 
     run(scenario)
 

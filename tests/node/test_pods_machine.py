@@ -24,8 +24,8 @@ from tests.node.podworld import RESYNC, FakeNetwork, PodWorld, container, pod
 
 NAMES = ("a", "b", "c")
 METHODS = (
-    "list_containers", "find_image", "create_container", "start_container", "stop_container",
-    "wait_container", "remove_container",
+    "list_containers", "find_image", "create_container", "start_container", "signal_container",
+    "stop_container", "wait_container", "remove_container",
 )  # fmt: skip
 Policy = Literal["Always", "OnFailure", "Never"]
 

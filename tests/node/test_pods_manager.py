@@ -111,7 +111,7 @@ def test_with_no_index_nothing_is_removed_and_with_one_the_unknown_goes(tmp_path
             assert world.desired.generation == 0
             await world.advance(3 * RESYNC)
             assert len(world.runtime.running()) == 2
-            assert world.calls("stop_container") == 0
+            assert world.calls("signal_container") == 0
             await world.apply(pod("a"))
             assert [c.id for c in world.runtime.running()] == [kept]
             assert [c.labels[LABEL_POD_NAME] for c in world.runtime.containers.values()] == ["a"]

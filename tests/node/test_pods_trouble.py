@@ -173,7 +173,7 @@ def test_the_exit_code_cannot_be_had(tmp_path: Path, error: Exception) -> None:
     run(scenario)
 
 
-@pytest.mark.parametrize("method", ["stop_container", "remove_container"])
+@pytest.mark.parametrize("method", ["signal_container", "remove_container"])
 @pytest.mark.parametrize("error", [TEMPORARY, PERMANENT], ids=lambda e: type(e).__name__)
 def test_a_pod_cannot_be_taken_down(tmp_path: Path, method: str, error: Exception) -> None:
     async def scenario() -> None:
@@ -199,11 +199,11 @@ def test_the_old_container_cannot_be_stopped(tmp_path: Path, error: Exception) -
     async def scenario() -> None:
         async with PodWorld(tmp_path) as world:
             await world.apply(pod("a"))
-            world.fail("stop_container", error)
+            world.fail("signal_container", error)
             await world.apply(pod("a", container(image="image:2"), generation=2))
             assert world.running("a").image == "image:1"
             await world.advance(3600)
-            assert world.calls("stop_container") <= 40
+            assert world.calls("signal_container") <= 40
             assert world.status("a").phase == "Running"
             assert str(error) in world.said("Failed")[0].message
             world.heal()

@@ -163,6 +163,7 @@ CALLS: Sequence[Callable[[PodmanRuntime], object]] = (
     lambda runtime: runtime.pull_image("a:1", None),
     lambda runtime: runtime.create_container(CONFIG),
     lambda runtime: runtime.start_container(ID),
+    lambda runtime: runtime.signal_container(ID),
     lambda runtime: runtime.stop_container(ID, 0),
     lambda runtime: runtime.wait_container(ID),
     lambda runtime: runtime.remove_container(ID),
@@ -174,7 +175,7 @@ CALLS: Sequence[Callable[[PodmanRuntime], object]] = (
     lambda runtime: runtime.container_sizes(),
 )
 NAMES = (
-    *("info", "list", "find", "pull", "create", "start", "stop", "wait", "remove"),
+    *("info", "list", "find", "pull", "create", "start", "signal", "stop", "wait", "remove"),
     *("exec", "reopen", "images", "rmi", "storage", "sizes"),
 )
 every_call = pytest.mark.parametrize("call", CALLS, ids=NAMES)

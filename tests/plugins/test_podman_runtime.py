@@ -148,6 +148,29 @@ def test_the_grace_period_is_given_and_then_ends(runtime: PodmanRuntime, create:
     assert 0.9 < time.monotonic() - begun < 8
 
 
+@pytest.mark.parametrize("signal", ["TERM", "USR1"])
+def test_a_container_is_asked_to_end_and_not_waited_for(
+    runtime: PodmanRuntime, create: Make, signal: str
+) -> None:
+    asked = {} if signal == "TERM" else {"stop_signal": f"SIG{signal}"}
+    script = f"trap 'sleep 1; exit 7' {signal}; while :; do sleep 0.1; done"
+    slow = runtime.start_container(create("sh", "-c", script, **asked).id)
+    time.sleep(0.3)  # nothing tells from outside that the trap is set
+    begun = time.monotonic()
+    assert runtime.signal_container(slow.id).state == "running"
+    assert time.monotonic() - begun < 1
+    wait_for(lambda: not Path(f"/proc/{slow.pid}").exists(), what="the end")
+    assert runtime.wait_container(slow.id).exit_code == 7
+    assert runtime.signal_container(slow.id).exit_code == 7
+
+
+def test_asking_what_does_not_run_to_end_succeeds(runtime: PodmanRuntime, create: Make) -> None:
+    created = create("true")
+    assert runtime.signal_container(created.id).state == "created"
+    gone = runtime.signal_container("0" * 64)
+    assert (gone.id, gone.state) == ("0" * 64, "unknown")
+
+
 def test_the_grace_period_may_exceed_the_request_timeout(podman: PodmanService) -> None:
     impatient = runtime_on(podman, request_timeout=2)
     deaf = impatient.start_container(

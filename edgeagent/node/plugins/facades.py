@@ -81,6 +81,10 @@ class RuntimeFacade(Facade):
         """Start a created container."""
         return cast(ContainerRecord, await self._ask("start_container", container_id, deadline=WORK_SECONDS))
 
+    async def signal_container(self, container_id: str) -> ContainerRecord:
+        """Ask a container to end, without waiting for it."""
+        return cast(ContainerRecord, await self._ask("signal_container", container_id))
+
     async def stop_container(self, container_id: str, grace_seconds: int) -> ContainerRecord:
         """Stop a container, by force after ``grace_seconds``."""
         deadline = max(grace_seconds, 0) + ANSWER_SECONDS

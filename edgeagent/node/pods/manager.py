@@ -22,10 +22,10 @@ from edgeagent.api.runtime import (
     ContainerRecord,
 )
 from edgeagent.node.events import EventRecorder
-from edgeagent.node.plugins.facades import AdmissionFacade, NetworkFacade, RuntimeFacade, UnsealerFacade
+from edgeagent.node.plugins.facades import AdmissionFacade, RuntimeFacade, UnsealerFacade
 from edgeagent.node.pods.exits import Exits
 from edgeagent.node.pods.lookup import Lookup
-from edgeagent.node.pods.means import Limits, Means, NodeFacts
+from edgeagent.node.pods.means import Limits, Means, NodeFacts, PodNetwork
 from edgeagent.node.pods.sandbox import Sandboxes
 from edgeagent.node.pods.security import pod_sysctls
 from edgeagent.node.pods.volumes import Volumes
@@ -42,7 +42,9 @@ STEPS_AT_ONCE = 16
 PULLS_AT_ONCE = 2
 STOPS_AT_ONCE = 8
 EXECS_AT_ONCE = 4
-"""Pulls and stops take their time, and must leave room in the lane for everybody else."""
+POST_STARTS_AT_ONCE = 3
+PRE_STOPS_AT_ONCE = 3
+"""Pulls and commands take their time, and must leave room in the lane for everybody else."""
 LIST_RETRY_SECONDS = 2.0
 LIST_RETRY_CEILING_SECONDS = 60.0
 
@@ -63,7 +65,7 @@ class PodManager:
         *,
         clock: Clock,
         runtime: RuntimeFacade,
-        network: NetworkFacade | None,
+        network: PodNetwork | None,
         admissions: list[AdmissionFacade],
         unsealer: UnsealerFacade | None,
         desired: DesiredState,
@@ -102,6 +104,7 @@ class PodManager:
         self._ending = False
         self._touched: set[str] | None = None
         self._ended: dict[str, set[str]] = {}
+        self._awaited: dict[str, asyncio.Event] = {}
         self.problem: tuple[str, str] | None = None
         self._means = Means(
             clock=clock,
@@ -119,6 +122,8 @@ class PodManager:
                 pulls=asyncio.Semaphore(PULLS_AT_ONCE),
                 stops=asyncio.Semaphore(STOPS_AT_ONCE),
                 execs=asyncio.Semaphore(EXECS_AT_ONCE),
+                post_starts=asyncio.Semaphore(POST_STARTS_AT_ONCE),
+                pre_stops=asyncio.Semaphore(PRE_STOPS_AT_ONCE),
                 asks=asyncio.Semaphore(STEPS_AT_ONCE),
             ),
             wanted=self._desired.pod,
@@ -129,6 +134,7 @@ class PodManager:
             observed=self._observe,
             vanished=self._vanish,
             ended=lambda uid: self._ended.get(uid, set()),
+            exit_of=self._exit_of,
             confirmed=lambda: desired.confirmed,  # a static pod is always as its file says
             record=records.by_uid.get,
             keep=self._keep,
@@ -334,6 +340,7 @@ class PodManager:
         self._containers.setdefault(uid, {})[container.id] = container
         if container.state != "running":
             self._exits.forget(container.id)
+            self._tell_end(container.id)
         elif not self._exits.watch(container.id, container.pid, lambda key: self._exited(uid, key)):
             self._exited(uid, container.id)
 
@@ -342,6 +349,7 @@ class PodManager:
         if self._touched is not None:
             self._touched.add(container.id)
         self._exits.forget(container.id)
+        self._tell_end(container.id)
         self._ended.get(uid, set()).discard(container.id)
         containers = self._containers.get(uid, {})
         containers.pop(container.id, None)
@@ -350,9 +358,18 @@ class PodManager:
 
     def _exited(self, uid: str, container_id: str) -> None:
         self._ended.setdefault(uid, set()).add(container_id)
+        self._tell_end(container_id)
         if uid in self._workers or self.wanted(uid) is not None:
             self._runtime.warm()
             self._wake(uid)
+
+    async def _exit_of(self, uid: str, container_id: str) -> None:
+        if container_id not in self._ended.get(uid, set()):
+            await self._awaited.setdefault(container_id, asyncio.Event()).wait()
+
+    def _tell_end(self, container_id: str) -> None:
+        if (awaited := self._awaited.pop(container_id, None)) is not None:
+            awaited.set()
 
     async def _admit(self, pod: Pod) -> Pod:
         """The pod as the node and its admission plugins let it run. PermanentError names rules and fields."""

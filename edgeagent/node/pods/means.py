@@ -2,16 +2,18 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from edgeagent.api.clock import Clock
 from edgeagent.api.errors import EdgeAgentError
+from edgeagent.api.network import Attachment, PodSandbox
 from edgeagent.api.objects.pod import Pod, PodStatus
 from edgeagent.api.runtime import ContainerRecord
 from edgeagent.node.events import EventRecorder
-from edgeagent.node.plugins.facades import NetworkFacade, RuntimeFacade
+from edgeagent.node.plugins.facades import RuntimeFacade
 from edgeagent.node.pods.lookup import Lookup
 from edgeagent.node.pods.sandbox import Sandboxes
 from edgeagent.node.pods.volumes import Volumes
@@ -38,6 +40,16 @@ class NodeFacts:
         return int(self.allocatable.get("memory", 0))
 
 
+class PodNetwork(Protocol):
+    """Gives pods their places on the network, and takes them back. Raises what a runtime call may raise."""
+
+    async def attach(self, pod: PodSandbox) -> Attachment:
+        """The pod's namespace and addresses."""
+
+    async def detach(self, pod: PodSandbox) -> None:
+        """Give back what ``attach`` made."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """How many calls of a kind may be under way at once, over all pods."""
@@ -45,7 +57,11 @@ class Limits:
     steps: asyncio.Semaphore
     pulls: asyncio.Semaphore
     stops: asyncio.Semaphore
+    """Of containers that get no time to end in, or next to none."""
     execs: asyncio.Semaphore
+    post_starts: asyncio.Semaphore
+    pre_stops: asyncio.Semaphore
+    """Commands: those of probes, and those of either kind of hook."""
     asks: asyncio.Semaphore
     """Questions to the other plugins, which have lanes of their own."""
 
@@ -58,7 +74,7 @@ class Means:
     rng: random.Random
     node: NodeFacts
     runtime: RuntimeFacade
-    network: NetworkFacade | None
+    network: PodNetwork | None
     volumes: Volumes
     sandboxes: Sandboxes
     folder: Path
@@ -77,6 +93,8 @@ class Means:
     vanished: Callable[[ContainerRecord], None]
     ended: Callable[[str], set[str]]
     """Ids of a pod's containers whose process has ended and whose exit code is still to be asked for."""
+    exit_of: Callable[[str, str], Coroutine[object, object, None]]
+    """Waits until the process of a pod's running container has ended."""
     confirmed: Callable[[], bool]
     """Whether desired state is the newest accepted, or a copy of it that may be old."""
     record: Callable[[str], PodRecord | None]

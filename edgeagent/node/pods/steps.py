@@ -9,28 +9,27 @@ import msgspec
 
 from edgeagent.api.errors import EdgeAgentError, PermanentError
 from edgeagent.api.objects.pod import Pod
-from edgeagent.api.objects.probe import LifecycleHandler
 from edgeagent.api.runtime import LABEL_PAUSE, LABEL_SPEC_HASH, ContainerRecord, ExecResult, Image, Mount
 from edgeagent.node.pods import containers as decisions
 from edgeagent.node.pods.config import Surroundings, container_config, pause_config
 from edgeagent.node.pods.environment import resolve_environment
+from edgeagent.node.pods.hooks import Hooks
 from edgeagent.node.pods.images import pull, pull_credentials, pull_policy, require_present
+from edgeagent.node.pods.patience import within
 from edgeagent.node.pods.plan import Slot
 from edgeagent.node.pods.podstate import PAUSE, PodState
-from edgeagent.node.pods.probes import ProbeTarget, perform
+from edgeagent.node.pods.probes import ProbeTarget
 from edgeagent.node.pods.sandbox import container_mounts
 from edgeagent.node.pods.security import container_security, needs_image
 from edgeagent.node.pods.termination import prepare_message, remove_messages, termination_mount
 from edgeagent.node.store.pods import ContainerHistory
 
-POST_START_SECONDS = 24 * 3600.0
-"""Kubernetes sets no limit; a hook that hangs for a day is taken for one that failed."""
 LEAST_GRACE_SECONDS = 2
 """What a container is left with to end in, where its preStop hook took all of the grace period."""
 
 
 class Steps:
-    """The steps for the containers of one pod. ``idle`` names those whose step may be cut off now.
+    """The steps for the containers of one pod. ``idle``: the tasks that may be cut off now.
 
     While ``ending``, no step begins to pull, to start or to run a postStart hook: it is cancelled there.
     """
@@ -38,7 +37,8 @@ class Steps:
     def __init__(self, state: PodState) -> None:
         self._state = state
         self._means = state.means
-        self.idle: set[str] = set()
+        self._hooks = Hooks(state.means.clock, state.means.limits)
+        self.idle: set[asyncio.Task[object]] = set()
         self.ending = False
 
     def _cut_off_if_ending(self) -> None:
@@ -46,14 +46,16 @@ class Steps:
             raise asyncio.CancelledError
 
     @contextlib.contextmanager
-    def _interruptible(self, name: str) -> Iterator[None]:
+    def _interruptible(self) -> Iterator[None]:
         """What is under way changes nothing on the node that would be missed if it is not waited for."""
         self._cut_off_if_ending()
-        self.idle.add(name)
+        task = asyncio.current_task()
+        assert task is not None
+        self.idle.add(task)
         try:
             yield
         finally:
-            self.idle.discard(name)
+            self.idle.discard(task)
 
     async def create(
         self, pod: Pod, slot: Slot, attempt: int, wanted: str, runs: Sequence[ContainerRecord]
@@ -142,7 +144,7 @@ class Steps:
         credentials, missing = await pull_credentials(pod, container.image, self._means.lookup(pod))
         for warning in missing:
             state.event(pod, "Warning", "FailedToRetrieveImagePullSecret", warning)
-        with self._interruptible(container.name):
+        with self._interruptible():
             async with self._means.limits.pulls:
                 await pull(self._means.runtime, container, credentials)
         state.event(pod, "Normal", "Pulled", f"Pulled image {container.image}", container.name)
@@ -177,22 +179,14 @@ class Steps:
         state, lifecycle = self._state, slot.container.lifecycle
         if lifecycle is None or lifecycle.post_start is None:
             return
-        with self._interruptible(slot.name):
-            problem = await self._hook(pod, slot, current, lifecycle.post_start, POST_START_SECONDS)
+        with self._interruptible():
+            problem = await self._hooks.post_start(lifecycle.post_start, self.target(pod, slot, current))
         if problem is None:
             history = msgspec.structs.replace(state.history(pod, slot.name), hooked_id=current.id)
             state.remember(pod, slot.name, history)
             return
         state.event(pod, "Warning", "FailedPostStartHook", f"PostStartHook failed: {problem}", slot.name)
         await self.stop(pod, slot, current, "FailedPostStartHook", pod.spec.termination_grace_period_seconds)
-
-    async def _hook(
-        self, pod: Pod, slot: Slot, current: ContainerRecord, handler: LifecycleHandler, seconds: float
-    ) -> str | None:
-        """Run a hook; why it failed, or None."""
-        target = self.target(pod, slot, current)
-        outcome = await perform(handler, target, seconds, sleep=self._means.clock.sleep)
-        return None if outcome.success else outcome.message
 
     def target(self, pod: Pod, slot: Slot, current: ContainerRecord) -> ProbeTarget:
         """Where the probes and hooks of a run find it."""
@@ -226,15 +220,33 @@ class Steps:
         lifecycle = slot.container.lifecycle if slot is not None else None
         if pod and slot and lifecycle is not None and lifecycle.pre_stop is not None and grace > 0:
             began = self._means.clock.monotonic()
-            problem = await self._hook(pod, slot, current, lifecycle.pre_stop, grace)
+            problem = await self._hooks.pre_stop(lifecycle.pre_stop, self.target(pod, slot, current), grace)
             if problem is not None:
                 state.event(pod, "Warning", "FailedPreStopHook", f"PreStopHook failed: {problem}", name)
             grace = max(LEAST_GRACE_SECONDS, grace - (self._means.clock.monotonic() - began))
-        async with self._means.limits.stops:
-            ended = await self._means.runtime.stop_container(current.id, round(grace))
-        ended = msgspec.structs.replace(ended, labels=current.labels)
+        ended = msgspec.structs.replace(await self._end(current, grace), labels=current.labels)
         self._means.observed(ended)
         return ended
+
+    async def _end(self, current: ContainerRecord, grace: float) -> ContainerRecord:
+        """Ask a run to end, and kill it after ``grace`` seconds. The runtime is not occupied meanwhile."""
+        runtime, limits = self._means.runtime, self._means.limits
+        if grace > LEAST_GRACE_SECONDS:
+            deadline = self._means.clock.monotonic() + grace
+            async with limits.steps:
+                asked = await runtime.signal_container(current.id)
+            if asked.state != "running":
+                return asked
+            with self._interruptible():
+                left = deadline - self._means.clock.monotonic()
+                exit_of = self._means.exit_of(self._state.uid, current.id)
+                in_time = await within(self._means.clock, left, exit_of)
+            if in_time:
+                async with limits.steps:
+                    return await runtime.wait_container(current.id)
+            grace = 0
+        async with limits.stops:
+            return await runtime.stop_container(current.id, round(grace))
 
     async def remove(self, container: ContainerRecord) -> None:
         """Remove a container, by force if it runs."""

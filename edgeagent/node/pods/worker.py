@@ -21,6 +21,7 @@ from edgeagent.node.pods.config import record_of
 from edgeagent.node.pods.ending import STRAY, Ending, leaving, needs_spec_to_stop, sandbox_of
 from edgeagent.node.pods.eviction import Eviction
 from edgeagent.node.pods.means import Means
+from edgeagent.node.pods.hosts import missing_cluster_dns
 from edgeagent.node.pods.plan import Plan, Seen, Slot, make_plan, slots
 from edgeagent.node.pods.podstate import PAUSE, RETRY_CEILING_SECONDS, PodState
 from edgeagent.node.pods.probing import Probing
@@ -199,7 +200,7 @@ class PodWorker:
         state, delay = self._state, await self._go_on(pod, problem)
         strays = (retry.problem for name, retry in state.retries.items() if name.startswith(STRAY))
         state.trouble, self._failures = next(strays, None), 0
-        if not self._actions:  # a step reports what is worth it, and this worker looks again after it
+        if self._steps.idle.issuperset(self._actions.values()):  # others report, and are looked at again
             state.report(pod)
         return delay
 
@@ -256,7 +257,10 @@ class PodWorker:
         try:
             if self._stale or state.sandbox is None or state.unprepared is not None:
                 self._stale = False
+                first = state.sandbox is None and not self._means.containers(self.uid)
                 state.sandbox = await self._means.sandboxes.prepare(pod, state.ips(pod))
+                if first and state.sandbox.misses_cluster_dns:
+                    state.event(pod, "Warning", "MissingClusterDNS", missing_cluster_dns(pod))
                 await self._means.volumes.prepare(state.facts(pod), self._means.lookup(pod))
             await self._steps.ensure_pause(pod)
         except EdgeAgentError as error:
@@ -394,7 +398,7 @@ class PodWorker:
         self._steps.ending = True
         try:
             await self._cancel_actions(
-                {name: task for name, task in self._actions.items() if name in self._steps.idle}
+                {name: task for name, task in self._actions.items() if task in self._steps.idle}
             )
             if self._actions:
                 await asyncio.wait(self._actions.values())
