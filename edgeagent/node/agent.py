@@ -5,7 +5,7 @@ import contextlib
 import logging
 import random
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,14 +14,17 @@ from edgeagent.api.clock import Clock
 from edgeagent.api.errors import EdgeAgentError, PermanentError, TemporaryError
 from edgeagent.api.facts import Facts
 from edgeagent.api.objects.base import ObjectReference
+from edgeagent.api.objects.decode import KubernetesObject
 from edgeagent.api.objects.node import NodeStatus
 from edgeagent.api.objects.pod import Pod, PodStatus
 from edgeagent.api.quantity import parse_quantity
+from edgeagent.node.beginning import adopt_origin, note_boot
 from edgeagent.node.config import AgentConfig
 from edgeagent.node.events import EventRecorder
 from edgeagent.node.identity import HOW_TO_ENROLL, NOT_ENROLLED, IdentityDir, NodeIdentity, lone_name
 from edgeagent.node.localapi import LocalApi
 from edgeagent.node.lock import NodeLock
+from edgeagent.node.networkwiring import NetworkMeans, make_network, tell_network
 from edgeagent.node.plugins.host import PluginHost
 from edgeagent.node.pods.exits import ExitWatcher
 from edgeagent.node.pods.manager import PodManager, Reports
@@ -39,11 +42,12 @@ from edgeagent.node.static.kept import KeptFiles
 from edgeagent.node.static.manifest import StaticObject
 from edgeagent.node.status import Conditions, capacity, host_ip, node_status, system_info
 from edgeagent.node.store.database import Database
-from edgeagent.node.store.desired import Change, DesiredState, get_meta, set_meta
+from edgeagent.node.store.desired import Change, DesiredState
 from edgeagent.node.store.outbox import Outbox
 from edgeagent.node.store.pods import PodRecord, PodRecords
 from edgeagent.node.store.reserve import Reserve
-from edgeagent.wire.canonical import canonical_json, digest
+from edgeagent.node.store.snapshots import Snapshots
+from edgeagent.node.summary import Connection, summary
 from edgeagent.wire.join import parse_broker
 from edgeagent.wire.reports import PodReport, mirror_of
 from edgeagent.wire.topics import Topics
@@ -53,8 +57,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SNAPSHOT_DELAY_SECONDS = 30.0
-"""After a switch, so that a burst of them makes one copy, and not while containers are being started."""
 STATUS_INTERVAL_SECONDS = 1.0
 """Changes of the node's status within this time are reported as one."""
 RUNTIME_FACTS_RETRY_SECONDS = 60.0
@@ -102,20 +104,21 @@ class Agent:
         self._database = self._open_database()
         self._desired = DesiredState(self._database, now=clock.now())
         if identity is not None:
-            self._adopt_origin(identity)
+            adopt_origin(self._desired, identity)
         self._records = PodRecords(self._database)
         self._outbox = Outbox(self._database)
         self._conditions = Conditions()
         self._info = system_info(world.root, "")
-        self._note_boot()
+        note_boot(self._database, self._records, self._outbox, self._info.boot_id)
         self._facts: Sequence[Facts] = ()
         self._status_due: asyncio.TimerHandle | None = None
-        self._snapshot_due: asyncio.TimerHandle | None = None
+        self._snapshots = Snapshots(self._database)
         self._uplink: Uplink | None = None
         self._events = EventRecorder(
             node=name, outbox=self._outbox, clock=clock, rng=rng, on_append=self._events_appended
         )
         self._gate = Gate(config.eviction.transition_seconds)
+        self._network = make_network(self._plugins.network(), self._network_means())
         self._pods = self._pod_manager()
         self._pressure = self._pressure_manager()
         self._static = self._static_pods()
@@ -132,7 +135,7 @@ class Agent:
         return PodManager(
             clock=self._world.clock,
             runtime=runtime,
-            network=self._plugins.network(),
+            network=self._network,
             admissions=self._plugins.admissions(),
             unsealer=self._plugins.unsealer(),
             desired=self._desired,
@@ -153,6 +156,26 @@ class Agent:
             folder=disk,
             gate=self._gate,
         )
+
+    def _network_means(self) -> NetworkMeans:
+        mqtt, identity = self._config.mqtt, self._identity
+        known = identity.brokers if identity is not None else ()
+        return NetworkMeans(
+            node=self._name,
+            clock=self._world.clock,
+            rng=self._world.rng,
+            events=self._events,
+            objects=self._objects,
+            pods=lambda: self._pods.statuses() if self._pods is not None else (),
+            connected=lambda: self._uplink is not None and self._uplink.connected,
+            brokers=mqtt.brokers or [f"{one.host}:{one.port}" for one in known],
+            on_change=self._node_changed,
+            resync_seconds=self._config.agent.resync_seconds,
+        )
+
+    def _objects(self) -> Iterable[KubernetesObject]:
+        static = self._static.objects.values() if self._static is not None else ()
+        return (*self._desired.objects.values(), *static)
 
     def _pressure_manager(self) -> PressureManager | None:
         runtime, clock = self._plugins.runtime(), self._world.clock
@@ -228,22 +251,6 @@ class Agent:
                 "manifests there, or enrol it. %s", self._static.folder, HOW_TO_ENROLL,
             )  # fmt: skip
 
-    def _adopt_origin(self, identity: NodeIdentity) -> None:
-        try:
-            self._desired.adopt_origin(digest(canonical_json(identity.trust)))
-        except TemporaryError as error:
-            log.warning("a full disk keeps this enrolment from being noted: %s", error)
-
-    def _note_boot(self) -> None:
-        """Tell a restart of the machine from one of the agent (by ``/proc/sys/kernel/random/boot_id``)."""
-        try:
-            if self._database.recovered or get_meta(self._database, "boot_id") != self._info.boot_id:
-                self._records.rebooted()
-                self._outbox.skip_ahead()
-                set_meta(self._database, [("boot_id", self._info.boot_id)])
-        except TemporaryError as error:
-            log.warning("a full disk keeps this boot from being noted: %s", error)
-
     async def run(self, ready: Callable[[], None] = lambda: None) -> None:
         """Run until cancelled. Pods first, from the store; the broker when it can be had.
 
@@ -251,6 +258,8 @@ class Agent:
         """
         try:
             async with asyncio.TaskGroup() as tasks:
+                if self._network is not None:
+                    tasks.create_task(self._network.run())
                 if self._pods is not None:
                     tasks.create_task(self._pods.run())
                 if self._pressure is not None:
@@ -280,9 +289,7 @@ class Agent:
         self._local.stop()
         if self._status_due is not None:
             self._status_due.cancel()
-        if self._snapshot_due is not None:
-            self._snapshot_due.cancel()
-            self._snapshot()
+        self._snapshots.finish()
         await self._plugins.stop()
         self._database.close()
         self._lock.release()
@@ -317,7 +324,7 @@ class Agent:
                     rng=self._world.rng,
                     methods={"logs": self._reads.logs_call},
                     on_switch=self._switched,
-                    on_change=self._node_changed,
+                    on_change=self._uplink_changed,
                     prepare=self._prepare,
                     forget=self._forget,
                 )
@@ -344,26 +351,21 @@ class Agent:
     def _switched(self, change: Change) -> None:
         if self._pods is not None:
             self._pods.changed(change)
+        self._wake_network()
         self._report_static()
         self._node_changed()
-        if self._snapshot_due is None:
-            loop = asyncio.get_running_loop()
-            self._snapshot_due = loop.call_later(SNAPSHOT_DELAY_SECONDS, self._begin_snapshot)
+        self._snapshots.changed()
 
-    def _begin_snapshot(self) -> None:
-        making = asyncio.get_running_loop().run_in_executor(None, self._snapshot)
-        making.add_done_callback(self._end_snapshot)
+    def _uplink_changed(self) -> None:
+        self._wake_network()
+        self._node_changed()
 
-    def _end_snapshot(self, _made: "asyncio.Future[None]") -> None:
-        self._snapshot_due = None
-
-    def _snapshot(self) -> None:
-        try:
-            self._database.snapshot()
-        except EdgeAgentError as error:
-            log.warning("no snapshot of the store could be made: %s", error)
+    def _wake_network(self) -> None:
+        if self._network is not None:
+            self._network.wake()
 
     def _pod_status(self, pod: Pod, status: PodStatus) -> None:
+        self._wake_network()
         if self._uplink is None:
             return
         meta = pod.metadata
@@ -383,6 +385,7 @@ class Agent:
         )
 
     def _pod_gone(self, record: PodRecord) -> None:
+        self._wake_network()
         if self._uplink is not None:
             self._uplink.clear_pod(record.namespace, record.name, record.uid)
             self._report_static()
@@ -432,6 +435,7 @@ class Agent:
         now = self._world.clock.now()
         problem = ("NoRuntime", "no runtime plugin is loaded") if self._pods is None else self._pods.problem
         self._conditions.set("Ready", problem is None, *(problem or ("AgentReady", "")), now)
+        public_key = tell_network(self._conditions, self._network, now)
         if self._uplink is not None:
             refused = self._uplink.problem
             self._conditions.set("DesiredStateInForce", refused is None, *(refused or ("InForce", "")), now)
@@ -447,29 +451,22 @@ class Agent:
             disk=self._config.state_dir,
             plugins=self._plugins.statuses(),
             facts=self._facts,
+            public_key=public_key,
         )
 
     def summary(self) -> dict[str, object]:
         """What ``edgeagent status`` shows."""
-        static = self._static
-        return {
-            "node": self._name,
-            "cluster": self._cluster,
-            "enrolled": self._identity is not None,
-            "broker": self._uplink.broker if self._uplink is not None else "",
-            "connected": self._uplink.connected if self._uplink is not None else False,
-            "lastError": self._uplink.last_error if self._uplink is not None else "",
-            "generation": self._desired.generation,
-            "outbox": len(self._outbox.first(1000)),
-            "status": self.status(),
-            "staticPods": None
-            if static is None
-            else {
-                "path": str(static.folder),
-                "objects": len(static.objects),
-                "problems": static.problems,
-            },
-        }
+        up = self._uplink
+        return summary(
+            node=self._name,
+            cluster=self._cluster,
+            enrolled=self._identity is not None,
+            connection=Connection() if up is None else Connection(up.broker, up.connected, up.last_error),
+            generation=self._desired.generation,
+            outbox=self._outbox,
+            status=self.status(),
+            static=self._static,
+        )
 
     def _say_recovered(self) -> None:
         if self._database.recovered:

@@ -86,6 +86,7 @@ def node_status(
     disk: Path,
     plugins: Sequence[PluginStatus],
     facts: Sequence[Facts],
+    public_key: str = "",
 ) -> NodeStatus:
     """Everything together, plugins' facts merged in their order. ``disk`` is where pods keep their files."""
     resources = capacity(disk)
@@ -104,6 +105,7 @@ def node_status(
         allocatable=resources,
         node_info=info,
         plugins=list(plugins),
+        public_key=public_key,
     )
 
 

@@ -1,0 +1,48 @@
+"""What ``edgeagent status`` shows: the agent at one glance."""
+
+from dataclasses import dataclass
+
+from edgeagent.api.objects.node import NodeStatus
+from edgeagent.node.static.folder import StaticPods
+from edgeagent.node.store.outbox import Outbox
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """The broker in use, as ``host:port``, or why there is none."""
+
+    broker: str = ""
+    connected: bool = False
+    last_error: str = ""
+
+
+def summary(
+    *,
+    node: str,
+    cluster: str,
+    enrolled: bool,
+    connection: Connection,
+    generation: int,
+    outbox: Outbox,
+    status: NodeStatus,
+    static: StaticPods | None,
+) -> dict[str, object]:
+    """As it is written to the local socket."""
+    return {
+        "node": node,
+        "cluster": cluster,
+        "enrolled": enrolled,
+        "broker": connection.broker,
+        "connected": connection.connected,
+        "lastError": connection.last_error,
+        "generation": generation,
+        "outbox": len(outbox.first(1000)),
+        "status": status,
+        "staticPods": None
+        if static is None
+        else {
+            "path": str(static.folder),
+            "objects": len(static.objects),
+            "problems": static.problems,
+        },
+    }
