@@ -137,6 +137,15 @@ def misses_cluster_dns(pod: Pod, cluster_dns: Sequence[str]) -> bool:
     return wants_cluster_dns(pod) and not cluster_dns
 
 
+def missing_cluster_dns(pod: Pod) -> str:
+    """What that event says, in kubelet's words."""
+    meta, policy = pod.metadata, pod.spec.dns_policy or "ClusterFirst"
+    return (
+        f'pod: "{meta.name}_{meta.namespace}({meta.uid})". The node does not have ClusterDNS IP configured'
+        f' and cannot create Pod using "{policy}" policy. Falling back to "Default" policy.'
+    )
+
+
 def resolv_conf(
     pod: Pod, host_resolv: str, cluster_dns: Sequence[str], cluster_domain: str = CLUSTER_DOMAIN
 ) -> str:

@@ -23,6 +23,7 @@ from edgeagent.node.pods.hosts import (
     STUB_NAMESERVER,
     hostname,
     hosts_file,
+    misses_cluster_dns,
     parse_resolv_conf,
     resolv_conf,
 )
@@ -44,12 +45,14 @@ class Sandbox:
 
     ``hostname`` is empty for the node's. ``ipc_namespace`` is ``private``, ``host`` or a path, as in
     ``ContainerConfig``. ``needs_pause``: a container must hold the process namespace that all join.
+    ``misses_cluster_dns``: the pod asks for the cluster's DNS, and gets the node's.
     """
 
     hostname: str
     mounts: list[Mount]
     ipc_namespace: str
     needs_pause: bool
+    misses_cluster_dns: bool = False
 
 
 def container_mounts(sandbox: Sandbox, container: Container) -> list[Mount]:
@@ -108,7 +111,13 @@ class Sandboxes:
             namespace, memory = await self._share_ipc(pod.metadata.uid)
             ipc = str(namespace)
             mounts.append(Mount(source=str(memory), destination="/dev/shm"))  # noqa: S108 - in the container
-        return Sandbox(name, mounts, ipc, needs_pause=pod.spec.share_process_namespace)
+        return Sandbox(
+            name,
+            mounts,
+            ipc,
+            needs_pause=pod.spec.share_process_namespace,
+            misses_cluster_dns=misses_cluster_dns(pod, self._cluster_dns),
+        )
 
     async def tear_down(self, uid: str) -> None:
         """Remove all of it, whole or half made; TemporaryError where something stays for now.
