@@ -20,7 +20,7 @@ from edgeagent.node.pods import containers as decisions
 from edgeagent.node.pods.plan import Seen, Slot, slots, stop_next
 from edgeagent.node.pods.podstate import PAUSE, PodState
 from edgeagent.node.pods.status import Problem
-from edgeagent.node.pods.steps import Steps
+from edgeagent.node.pods.steps import LEAST_GRACE_SECONDS, Steps
 from edgeagent.node.pods.termination import remove_all_messages
 from edgeagent.node.store.pods import PodRecord
 
@@ -94,20 +94,24 @@ class Ending:
         return msgspec.structs.replace(before, metadata=metadata)
 
     async def stop_all(self, pod: Pod | None, grace: float) -> None:
-        """Stop every container in the pod's order, all within ``grace`` seconds; raises the first error."""
+        """Stop every container in the pod's order, all within ``grace`` seconds; raises the first error.
+
+        Where those before have used that up, the next ones still get a moment.
+        """
         state, deadline = self._state, self._means.clock.monotonic() + grace
         places = list(slots(pod.spec)) if pod is not None else []
+        left, moment = grace, LEAST_GRACE_SECONDS if grace else 0
         while True:
             running = _running(self._means.containers(state.uid))
             if not running:
                 return
             group = self._group(running, places)
-            left = max(0.0, deadline - self._means.clock.monotonic())
             stops = await asyncio.gather(
                 *(self._stop(pod, slot, container, left) for slot, container in group), return_exceptions=True
             )
             if errors := [stop for stop in stops if isinstance(stop, BaseException)]:
                 raise errors[0]
+            left = max(moment, deadline - self._means.clock.monotonic())
 
     def _group(
         self, running: Sequence[ContainerRecord], places: Sequence[Slot]
