@@ -355,6 +355,7 @@ class PodManager:
         containers.pop(container.id, None)
         if not containers:
             self._containers.pop(uid, None)
+            self._ended.pop(uid, None)
 
     def _exited(self, uid: str, container_id: str) -> None:
         self._ended.setdefault(uid, set()).add(container_id)
