@@ -11,11 +11,10 @@ from pathlib import Path
 
 from edgeagent.api.errors import EdgeAgentError
 from edgeagent.api.objects.base import KubernetesStruct
-from edgeagent.api.objects.config import ConfigMap, Secret
+from edgeagent.api.objects.config import Secret
 from edgeagent.api.objects.decode import decode_json, validate
-from edgeagent.api.objects.pod import Pod
 from edgeagent.node.identity import write_private
-from edgeagent.node.static.manifest import StaticObject
+from edgeagent.node.static.manifest import KeptObject, StaticObject
 from edgeagent.wire.canonical import canonical_json
 
 log = logging.getLogger(__name__)
@@ -38,7 +37,7 @@ class GoodFile:
 class _File(KubernetesStruct, frozen=True):
     digest: str
     whole: bool
-    objects: list[Pod | ConfigMap] = []
+    objects: list[KeptObject] = []
 
 
 class _Kept(KubernetesStruct, frozen=True):

@@ -6,6 +6,7 @@ https://kubernetes.io/docs/tasks/configure-pod-container/static-pod/
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import msgspec
 
@@ -14,7 +15,10 @@ from edgeagent.api.errors import InvalidObjectError
 from edgeagent.api.objects.base import ObjectMeta
 from edgeagent.api.objects.config import ConfigMap, Secret
 from edgeagent.api.objects.decode import KINDS, MAX_OBJECT_BYTES, KubernetesObject, decode_object
+from edgeagent.api.objects.network import HostFirewall, NodeNetwork
 from edgeagent.api.objects.pod import Pod, PodStatus
+from edgeagent.api.objects.policy import Namespace, NetworkPolicy
+from edgeagent.api.objects.service import EndpointSlice, Service
 from edgeagent.api.objects.validate import validate_label, validate_name
 from edgeagent.wire.canonical import canonical_json, digest
 from edgeagent.wire.normalise import normalise
@@ -23,7 +27,11 @@ from edgeagent.wire.reports import ANNOTATION_FILE, ANNOTATION_HASH, ANNOTATION_
 DEFAULT_NAMESPACE = "default"
 UID_LENGTH = 32
 
-StaticObject = Pod | ConfigMap | Secret
+ClusterObject = Namespace | HostFirewall | NodeNetwork
+"""What is in no namespace."""
+KeptObject = Pod | ConfigMap | Service | EndpointSlice | NetworkPolicy | ClusterObject
+"""What may be written to disk as it is."""
+StaticObject = KeptObject | Secret
 """What a manifest in the folder may hold."""
 Key = tuple[str, str, str]
 """Kind, namespace and name."""
@@ -130,11 +138,32 @@ def _static(data: object, origin: Origin) -> StaticObject:
             return _static_pod(made, origin)
         case ConfigMap():
             return msgspec.structs.replace(made, metadata=_metadata(made, origin))
+        case Service():
+            _check_service(made)
+            return msgspec.structs.replace(made, metadata=_metadata(made, origin))
+        case EndpointSlice() | NetworkPolicy() | Namespace() | HostFirewall() | NodeNetwork():
+            return msgspec.structs.replace(made, metadata=_metadata(made, origin))
         case Secret():
             opened = made.data | {key: text.encode() for key, text in made.string_data.items()}
             metadata = _metadata(made, origin)
             return msgspec.structs.replace(made, metadata=metadata, data=opened, string_data={})
-    raise InvalidObjectError("kind", f"a {type(made).__name__} is none of Pod, ConfigMap, Secret")
+    kinds = ", ".join(kind.__name__ for kind in get_args(StaticObject))
+    raise InvalidObjectError("kind", f"a {type(made).__name__} is none of {kinds}")
+
+
+def _check_service(service: Service) -> None:
+    """Nobody gives addresses here: the manifest says the Service's own."""
+    spec = service.spec
+    if spec.type != "ExternalName" and not spec.cluster_ip:
+        raise InvalidObjectError(
+            "spec.clusterIP",
+            "required in the node's own folder, where no hub gives addresses: name one, or None",
+        )
+    for index, port in enumerate(spec.ports):
+        if spec.type == "NodePort" and not port.node_port:
+            raise InvalidObjectError(
+                f"spec.ports[{index}].nodePort", "required in the node's own folder, where no hub gives ports"
+            )
 
 
 def _static_pod(pod: Pod, origin: Origin) -> Pod:
@@ -168,9 +197,13 @@ def static_uid(pod: Pod, origin: Origin) -> str:
     return digest(b"\0".join(parts))[:UID_LENGTH]
 
 
-def _metadata(made: ConfigMap | Secret, origin: Origin) -> ObjectMeta:
+def _metadata(made: StaticObject, origin: Origin) -> ObjectMeta:
     """Of an object that is referred to by name: it stays the same one when its data changes."""
     written = _written(made.metadata)
+    if isinstance(made, ClusterObject):
+        if made.metadata.namespace:
+            raise InvalidObjectError("metadata.namespace", f"a {type(made).__name__} is in no namespace")
+        written = msgspec.structs.replace(written, namespace="")
     identity = "\0".join((type(made).__name__, written.namespace, written.name, origin.node))
     return msgspec.structs.replace(
         written, uid=digest(identity.encode())[:UID_LENGTH], creation_timestamp=rfc3339(origin.changed)
