@@ -106,7 +106,7 @@ def test_config_maps_and_secrets_keep_name_and_identity_when_their_data_change()
     [
         ([manifest(), manifest("b", spec={"containers": []})], "document 2: spec.containers: at least one"),
         ([manifest(spec={"containers": [{"name": "a", "imagee": ""}]})], "containers[0].imagee: unknown"),
-        ([manifest("n", "Node")], "document 1: kind: a Node is none of Pod, ConfigMap, Secret"),
+        ([manifest("n", "Node")], "document 1: kind: a Node is none of Pod, ConfigMap, Service, "),
         ([{"kind": "List", "items": [manifest(), 5]}], "document 1: items[1]: expected a mapping"),
         ([{"kind": "List", "items": 5}], "items: expected array"),
         ([manifest(), manifest()], "document 2: metadata.name: Pod default/web-n1 is in this file twice"),
