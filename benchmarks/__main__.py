@@ -4,7 +4,7 @@ import argparse
 import importlib
 import sys
 
-NAMES = ("footprint", "idle", "apply", "boot", "exit", "pods", "probes")
+NAMES = ("footprint", "idle", "apply", "boot", "exit", "pods", "probes", "services", "policies")
 
 
 def main() -> int:

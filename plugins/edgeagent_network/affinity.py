@@ -63,7 +63,7 @@ def remembering_rules(targets: Sequence[Target], port_hash: str, seconds: int) -
 
 
 def _name(target: Target, port_hash: str, seconds: int) -> str:
-    return short_hash(port_hash, str(target.address), target.port, seconds)
+    return short_hash(port_hash, target.address.text, target.port, seconds)
 
 
 def _family(version: int) -> str:

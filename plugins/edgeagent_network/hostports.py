@@ -29,7 +29,7 @@ class _Place:
         key = f"{self.protocol.lower()} . {self.port}"
         if self.address is None:
             return f"host_ports{self.version}", key
-        return f"host_ip_ports{self.version}", f"{self.address} . {key}"
+        return f"host_ip_ports{self.version}", f"{self.address.text} . {key}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ def _host_ip(port: HostPort) -> Address | None:
     address = parse_address(port.host_ip)
     if address.is_loopback:
         raise ValueError(
-            f"hostIP {address}: packets from the loopback cannot reach a pod; use another address"
+            f"hostIP {address.text}: packets from the loopback cannot reach a pod; use another address"
         )
     return address
 
@@ -158,18 +158,20 @@ def _fragment(wanted: dict[_Place, Target], refused: Collection[_Place]) -> Tran
         collection, key = place.element
         elements.setdefault(collection, {})[key] = target.element
         if place.protocol == "UDP":
-            address = "" if place.address is None else str(place.address)
-            udp.add(UdpRoute(address, place.port, str(target.address), target.port))
+            address = "" if place.address is None else place.address.text
+            udp.add(UdpRoute(address, place.port, target.address.text, target.port))
     return TranslationFragment(elements=elements, udp=frozenset(udp))
 
 
 def _refusals(kept: _Kept) -> Iterable[Problem]:
     """A Problem for each port that the pod did not get, once for both families."""
-    messages = {
-        f"hostPort {place.address or ''}{' ' if place.address else ''}{place.port}/{place.protocol}: {why}"
-        for place, why in kept.refused.items()
-    }
+    messages = {f"hostPort {_text(place)}: {why}" for place, why in kept.refused.items()}
     return [_problem(kept.pod, "HostPortConflict", message) for message in sorted(messages)]
+
+
+def _text(place: _Place) -> str:
+    address = "" if place.address is None else f"{place.address.text} "
+    return f"{address}{place.port}/{place.protocol}"
 
 
 def _problem(pod: NetworkPod, reason: str, message: str) -> Problem:

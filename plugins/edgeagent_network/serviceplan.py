@@ -44,7 +44,7 @@ class ServicePlan:
         """Everything that it must have for itself alone."""
         found: set[Claim] = {("", port.protocol, port.node_port) for port in self.ports if port.node_port}
         for address in self.addresses:
-            found.update((str(address), port.protocol, port.port) for port in self.ports)
+            found.update((address.text, port.protocol, port.port) for port in self.ports)
         return found
 
 
@@ -124,12 +124,12 @@ class ServicePlanner:
             except ValueError as error:
                 found.append(problem(service, "InvalidClusterIP", f"clusterIP: {error}"))
                 continue
-            if any(address in cidr for cidr in self._ranges):
+            if any(ipaddress.ip_address(address.text) in cidr for cidr in self._ranges):
                 good[address] = None
             else:
                 ranges = ", ".join(map(str, self._ranges)) or "no range"
                 found.append(
-                    problem(service, "ClusterIPOutOfRange", f"clusterIP {address} is not in {ranges}")
+                    problem(service, "ClusterIPOutOfRange", f"clusterIP {address.text} is not in {ranges}")
                 )
         return tuple(good)
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from edgeagent.api.objects.service import ServiceSpec
 from edgeagent_network.affinity import remembered, remembering_rules, spread_rule
 from edgeagent_network.base import SET_MASQUERADE
-from edgeagent_network.endpoints import Target, choose
+from edgeagent_network.endpoints import Target, choose, serving
 from edgeagent_network.ruleset import Chain, Fragment
 from edgeagent_network.serviceplan import Claim, PlannedPort, ServicePlan
 from edgeagent_network.translation import TranslationFragment, UdpRoute
@@ -117,8 +117,8 @@ class _PortRules:
         port = self._port
         internal = self._pools.local if self._spec.internal_traffic_policy == "Local" else self._pools.cluster
         for address in self._plan.addresses:
-            if address.version == self._version and (str(address), port.protocol, port.port) not in lost:
-                self._add_address(str(address), internal)
+            if address.version == self._version and (address.text, port.protocol, port.port) not in lost:
+                self._add_address(address.text, internal)
         if port.node_port and ("", port.protocol, port.node_port) not in lost:
             self._add_node_port()
 
@@ -129,7 +129,7 @@ class _PortRules:
         if not targets:
             draft.add(f"no_endpoints{version}", key, self._no_endpoint_verdict())
             return
-        self._add_udp(address, self._port.port, targets)
+        self._add_udp(address, self._port.port)
         if self._plan.affinity_seconds or len(targets) > MAX_SPREAD:
             name = self._name("service")
             draft.chains[name] = Chain((_masquerade_outsiders(version), f"goto {self._pool_chain(targets)}"))
@@ -149,7 +149,7 @@ class _PortRules:
             draft.add(f"no_endpoint_node_ports{version}", key, self._no_endpoint_verdict())
         if not pools.cluster:
             return
-        self._add_udp("", self._port.node_port, (*pools.cluster, *targets))
+        self._add_udp("", self._port.node_port)
         cluster = self._pool_chain(pools.cluster)
         rules = [f"{SET_MASQUERADE} goto {cluster}"]
         if local:
@@ -184,8 +184,10 @@ class _PortRules:
     def _name(self, kind: str) -> str:
         return f"{kind}-{self._port.hash}-{self._version}"
 
-    def _add_udp(self, address: str, port: int, targets: tuple[Target, ...]) -> None:
+    def _add_udp(self, address: str, port: int) -> None:
+        """All that serve, though they may be in no pool: one that is ending finishes what it began."""
         if self._port.protocol == "UDP":
             self._draft.udp.update(
-                UdpRoute(address, port, str(target.address), target.port) for target in targets
+                UdpRoute(address, port, target.address.text, target.port)
+                for target in serving(self._port.backends, self._spec, self._version)
             )

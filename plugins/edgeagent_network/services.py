@@ -46,6 +46,7 @@ class Services:
     def __init__(self, config: NetworkConfig, *, sctp: bool = True) -> None:
         """PermanentError where ``config`` has a range that is none."""
         self._planner = ServicePlanner(config, sctp=sctp)
+        self._listed: list[NetworkService] = []
         self._sources: dict[str, NetworkService] = {}
         self._kept: dict[str, _Kept] = {}
         self._claimants: dict[Claim, dict[str, _Age]] = {}
@@ -59,13 +60,24 @@ class Services:
 
     def fragments(self, state: NetworkState) -> tuple[dict[str, Fragment], list[Problem]]:
         """The fragments of ``state``'s Services by key, and what of them is not in force."""
-        current = {_key(source.service): source for source in state.services}
-        gone = [key for key in self._sources if key not in current]
-        changed = [key for key, source in current.items() if self._sources.get(key) is not source]
+        gone, changed = self._differences(state.services)
         if gone or changed:
-            self._change(gone, {key: current[key] for key in changed})
-            self._sources = current
+            self._change(gone, changed)
+            for key in gone:
+                del self._sources[key]
+            self._sources |= changed
+        self._listed = state.services
         return dict(self._fragments), [one for key in self._problems for one in self._problems[key]]
+
+    def _differences(self, services: list[NetworkService]) -> tuple[list[str], dict[str, NetworkService]]:
+        """Which Services went, by key, and which are not the objects that they were."""
+        if len(services) == len(self._listed) == len(self._sources):
+            pairs = [pair for pair in zip(self._listed, services, strict=True) if pair[0] is not pair[1]]
+            if all(_key(old.service) == _key(new.service) for old, new in pairs):
+                return [], {_key(new.service): new for _, new in pairs}
+        current = {_key(source.service): source for source in services}
+        changed = {key: source for key, source in current.items() if self._sources.get(key) is not source}
+        return [key for key in self._sources if key not in current], changed
 
     def _change(self, gone: Iterable[str], changed: dict[str, NetworkService]) -> None:
         touched: set[str] = set()

@@ -1,5 +1,6 @@
 """What Services become, and what is said of those that cannot be: no kernel but for the last test."""
 
+import ipaddress
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -186,6 +187,29 @@ def test_a_range_that_is_none_is_refused(config: NetworkConfig) -> None:
         Services(config)
 
 
+@pytest.mark.parametrize(
+    ("text", "of_endpoints"),
+    [
+        *((text, True) for text in ("10.42.0.2", "126.0.0.1", "128.0.0.1", "223.1.1.1", "169.253.1.1")),
+        *((text, True) for text in ("fd42::2", "2001:db8::1", "::2", "fec0::1", "::ffff:10.0.0.1")),
+        *((text, False) for text in ("0.0.0.0", "127.9.9.9", "224.0.0.1", "255.255.255.255", "169.254.1.1")),  # noqa: S104
+        *((text, False) for text in ("::", "::1", "fe80::1", "febf::1", "ff02::1")),
+    ],
+)
+def test_which_addresses_endpoints_may_have(text: str, of_endpoints: bool) -> None:
+    assert parse_address(text).is_of_endpoints is of_endpoints
+
+
+@given(number=st.integers(0, 2**32 - 1) | st.integers(2**32, 2**128 - 1))
+def test_addresses_are_those_of_the_library(number: int) -> None:
+    expected = ipaddress.ip_address(number)
+    found = parse_address(str(expected))
+    assert ipaddress.ip_address(found.text) == expected
+    assert (found.packed, found.version) == (expected.packed, expected.version)
+    assert found.is_unspecified == expected.is_unspecified
+    assert found.is_loopback == expected.is_loopback
+
+
 @pytest.mark.parametrize("text", ["", "10.0.0.256", "fe80::1%a", "1" * 60, "10.0.0.1 }", "10.0.0.0/8"])
 def test_what_is_no_address(text: str) -> None:
     with pytest.raises(ValueError, match=r".*"):
@@ -202,7 +226,15 @@ def test_which_udp_flows_are_to_be_forgotten() -> None:
             service("tcp", "10.43.0.2", backends),
         )
 
+    ending = Backend(ip="10.42.0.3", port=5353, ready=False, serving=True, terminating=True)
+    ended = [backend("10.42.0.2", 5353), ending]
     none, one, two = made(), made("10.42.0.2"), made("10.42.0.2", "10.42.0.3")
+    # One that is ending gets no new flow, and finishes those that it has.
+    last = fragments(
+        service("dns", "10.43.0.1", ended, ports=[dns], type="NodePort"), service("tcp", "10.43.0.2", ended)
+    )
+    assert elements(last, "backends4") == elements(one, "backends4")
+    assert removed_udp_endpoints(two, last) == []
     assert removed_udp_endpoints(one, one) == []
     assert removed_udp_endpoints(one, two) == []
     gone = [UdpRoute("", 30053, "10.42.0.3", 5353), UdpRoute("10.43.0.1", 53, "10.42.0.3", 5353)]

@@ -40,6 +40,8 @@ class World:
         """Put these Services in force, and nothing else."""
         pods = [ip for pod in (POD1, POD2, POD3) for ip in pod]
         self.lab.host.nft(whole_table(ruleset(fragments(*services), pods)))
+        # UDP flows of tests before: a port may be used again.
+        self.lab.host.run(["conntrack", "-F"])
 
     def ask(
         self, place: str, address: str, port: int = 80, protocol: Transport = "TCP", *, timeout: float = 2
