@@ -41,7 +41,15 @@ _IMAGE_UNKNOWN = "image not known"
 _BAD_CONFIG = ("invalid configuration", "invalid argument", "unknown capability")
 _NO_APPARMOR = "Apparmor is not enabled"
 _NOT_EXECUTABLE = ("OCI runtime attempted to invoke a command that was not found", "OCI permission denied")
-_WRONG_FORMAT = "exec format error"
+_CANNOT_START = ("exec format error", "create failed", "is a directory", "not a directory")
+"""What the OCI runtime says of a container that cannot be started as it is."""
+_NODE_IS_SHORT = (
+    "cannot allocate memory",
+    "no space left on device",
+    "resource temporarily unavailable",
+    "too many open files",
+)
+"""What the kernel says where another start may do."""
 
 _ENDING = re.compile(r"/proc/\d+/\S+: no such (process|file)")
 _ENDING_PAUSES = (0.01, 0.03, 0.1, 0.3)
@@ -184,7 +192,7 @@ class PodmanRuntime:
         answer = self._client.post(path, repeat=False)
         if not answer.ok:
             error = answer.error()
-            if error.cause in _NOT_EXECUTABLE or _WRONG_FORMAT in error.message.lower():
+            if error.cause in _NOT_EXECUTABLE or _is_hopeless(error.message.lower()):
                 raise PermanentError(error.message, reason="StartError")
             if answer.status == 404:
                 raise gone(container_id)
@@ -357,3 +365,10 @@ def _unknown(container_id: str) -> ContainerRecord:
 
 def _no_image(config: ContainerConfig) -> PermanentError:
     return PermanentError(f"image {config.image} is not on this node", reason="ImageNotPresent")
+
+
+def _is_hopeless(said: str) -> bool:
+    """Whether the OCI runtime would say so again and again; ``said`` in lower case."""
+    return any(words in said for words in _CANNOT_START) and not any(
+        words in said for words in _NODE_IS_SHORT
+    )

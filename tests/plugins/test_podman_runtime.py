@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from edgeagent.api.errors import PermanentError, TemporaryError
-from edgeagent.api.runtime import LABEL_POD_UID
+from edgeagent.api.runtime import LABEL_POD_UID, Mount
 from edgeagent_podman.runtime import PodmanRuntime
 from tests.plugins.containers import IMAGE, Make, config, ended, log_text, remove, runtime_on, wait_dead
 from tests.support.podman import PodmanService
@@ -79,7 +79,13 @@ def test_a_network_namespace_that_is_absent_may_come_yet(create: Make) -> None:
 
 @pytest.mark.parametrize(
     ("command", "words"),
-    [("/bin/absent", "no such file"), ("absent", "not found"), ("/etc/passwd", "permission denied")],
+    [
+        ("/bin/absent", "no such file"),
+        ("absent", "not found"),
+        ("/etc/passwd", "permission denied"),
+        ("/etc", "is a directory|permission denied"),
+        ("/etc/passwd/below", "not a directory"),
+    ],
 )
 def test_a_command_that_cannot_be_executed_is_permanent(
     runtime: PodmanRuntime, create: Make, command: str, words: str
@@ -89,6 +95,15 @@ def test_a_command_that_cannot_be_executed_is_permanent(
         runtime.start_container(created.id)
     assert caught.value.reason == "StartError"
     assert runtime.list_containers()[0].state == "created"
+
+
+def test_a_folder_mounted_upon_a_file_is_permanent(
+    runtime: PodmanRuntime, create: Make, tmp_path: Path
+) -> None:
+    created = create("true", mounts=[Mount(source=str(tmp_path), destination="/etc/passwd")])
+    with pytest.raises(PermanentError, match="a directory") as caught:
+        runtime.start_container(created.id)
+    assert caught.value.reason == "StartError"
 
 
 @pytest.mark.parametrize("code", [0, 3, 255])
