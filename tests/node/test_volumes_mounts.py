@@ -317,3 +317,10 @@ def test_a_secret_that_an_older_agent_showed_in_memory_is_not_hidden(
         asyncio.run(volumes.tear_down(UID))
     finally:
         asyncio.run(SystemMounter().unmount(tmp_path / "run"))
+
+
+def test_a_limit_below_one_byte_is_still_a_limit(volumes: Volumes, tmp_path: Path) -> None:
+    """A tmpfs without a size would take half of the memory."""
+    prepare(volumes, pod({"v": {"emptyDir": {"medium": "Memory", "sizeLimit": "500m"}}}))
+    (options,) = [line for line in mounts_table().splitlines() if f"{tmp_path}/run/{UID}/volumes/v" in line]
+    assert "size=4k" in options

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import ceil
 
 from edgeagent.api.network import Attachment
 from edgeagent.api.objects.container import Container
@@ -65,7 +66,7 @@ def container_config(
         env=around.environment,
         cpu_limit=parse_quantity(limits.get("cpu", 0)),
         cpu_request=parse_quantity(requests.get("cpu", limits.get("cpu", 0))),
-        memory_limit=int(parse_quantity(limits.get("memory", 0))),
+        memory_limit=ceil(parse_quantity(limits.get("memory", 0))),
         network=_network(around),
         stop_timeout=spec.termination_grace_period_seconds,
         stop_signal=lifecycle.stop_signal if lifecycle is not None else "",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from math import ceil
 from pathlib import Path
 from typing import TypeVar
 
@@ -153,7 +154,7 @@ class Volumes:
         limits = [parse_quantity(c.resources.limits.get("memory", 0)) for c in pod.spec.containers]
         together = sum(limits) if limits and all(limits) else 0.0
         own = parse_quantity(volume.empty_dir.size_limit or 0) if volume.empty_dir is not None else 0.0
-        return int(min(own, together) if own and together else own or together)
+        return ceil(min(own, together) if own and together else own or together)
 
     def _folder(self, uid: str, volume: Volume) -> Path:
         in_memory = holds_secret(volume) or (
