@@ -15,6 +15,7 @@ class NetworkConfig(PluginConfig, frozen=True):
     ``pod_cidrs``: the addresses of this node's pods, one range a family, where the hub gave the node none.
     ``service_cidrs``: what cluster IPs are out of; ``node_ports``: what node ports are, ``first-last``.
     ``mtu``: of pods' links, 0 for that of the uplink less what the overlay needs.
+    ``namespace_prefix``: what the names of pods' network namespaces begin with, and no others'.
     ``upstreams``: DNS servers for all other names; empty for those of the node's resolv.conf.
     """
 
@@ -29,3 +30,4 @@ class NetworkConfig(PluginConfig, frozen=True):
     dns: Literal["on", "off"] = "on"
     dns_address: str = "169.254.20.10"
     upstreams: list[str] = []
+    namespace_prefix: Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9-]{0,30}-$")] = "edge-"

@@ -45,6 +45,18 @@ def generation_of(opened: socket.socket) -> Generation:
     return lambda: _read(opened)
 
 
+def own_generation() -> Generation:
+    """A reader of the namespace that its first caller is in; the socket is opened then, and stays open."""
+    opened: list[socket.socket] = []
+
+    def read() -> int:
+        if not opened:
+            opened.append(netlink_socket())
+        return _read(opened[0])
+
+    return read
+
+
 def _read(opened: socket.socket) -> int:
     kind = _NFNL_SUBSYS_NFTABLES << 8 | _NFT_MSG_GETGEN
     body = _FAMILY.pack(0, 0, 0)

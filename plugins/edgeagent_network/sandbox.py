@@ -32,6 +32,7 @@ class Found:
     """A pod's link on the host: whose it says it is, and which addresses. A half-made one says nothing."""
 
     link: str
+    mtu: int
     uid: str = ""
     ips: tuple[str, ...] = ()
 
@@ -97,7 +98,7 @@ class Sandboxes:
         if len(text) > _MAX_LISTING_CHARACTERS:
             raise TemporaryError("ip link show: far too many links", reason="NetworkFailed")
         links = [link for link in json.loads(text or "[]") if _LINK.fullmatch(link.get("ifname", ""))]
-        return [_found(link["ifname"], link.get("ifalias", "")) for link in links]
+        return [_found(link["ifname"], int(link["mtu"]), link.get("ifalias", "")) for link in links]
 
     def collect(self, known: Collection[str]) -> list[str]:
         """Remove the places of all other pods; what they were, by name. Routes go with their links."""
@@ -184,7 +185,9 @@ class Sandboxes:
         commands = [*(f"link del dev {link}" for link in links), *(f"netns del {one.name}" for one in spaces)]
         self._run(["ip", "-force", "-batch", "-"], "\n".join(commands) + "\n", check=False)
         if left := [path.name for path in spaces if path.exists()]:
-            raise TemporaryError(f"ip netns del: {', '.join(left)[:200]} is still there", reason="NetworkFailed")
+            raise TemporaryError(
+                f"ip netns del: {', '.join(left)[:200]} is still there", reason="NetworkFailed"
+            )
 
 
 def _alone(ip: str) -> str:
@@ -195,15 +198,15 @@ def _alias(uid: str, ips: Sequence[str]) -> str:
     return " ".join([f"edgeagent-pod:{uid}", *ips])
 
 
-def _found(link: str, alias: str) -> Found:
+def _found(link: str, mtu: int, alias: str) -> Found:
     mark, *ips = alias.split(" ")
     uid = mark.removeprefix("edgeagent-pod:")
     if uid == mark or link_name(uid) != link or not _UID.fullmatch(uid):
-        return Found(link)
+        return Found(link, mtu)
     try:
-        return Found(link, uid, tuple(str(ip_address(ip)) for ip in ips))
+        return Found(link, mtu, uid, tuple(str(ip_address(ip)) for ip in ips))
     except ValueError:
-        return Found(link)
+        return Found(link, mtu)
 
 
 def _explain(error: EdgeAgentError) -> None:

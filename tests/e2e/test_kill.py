@@ -105,6 +105,7 @@ def agent(tmp_path: Path, mosquitto: Mosquitto) -> Iterator[Process]:
     config.write_text(
         f'[agent]\nstate_dir = "{tmp_path}/state"\nrun_dir = "{tmp_path}/run"\n'
         "[plugins.podman]\nenabled = false\n[plugins.security]\nenabled = false\n"
+        "[plugins.network]\nenabled = false\n"
     )
     process = Process(program("edgeagent", "--config", config, "run"), log=tmp_path / "agent.log")
     yield process

@@ -155,7 +155,11 @@ class Cluster:
         self.broker.wait_until(lambda: port_answers(self.port), what="accepting connections")
 
     def add_node(self, name: str, *, extra: str = "", env: Mapping[str, str] | None = None) -> AgentProcess:
-        """Make ``name`` a member and give it a configuration; it is not started yet. ``extra`` is TOML."""
+        """Make ``name`` a member and give it a configuration; it is not started yet. ``extra`` is TOML.
+
+        The plugin of this machine's own network is off, unless ``extra`` has its section.
+        """
+        kernel = "" if "[plugins.network]" in extra else "[plugins.network]\nenabled = false\n"
         directory = self.directory / name
         directory.mkdir()
         join = directory / "node.join"
@@ -165,7 +169,7 @@ class Cluster:
             f'[agent]\nstate_dir = "{directory}/state"\nrun_dir = "{self.podman.directory}/run-{name}"\n'
             f'reserve_size = "0"\nlog_level = "debug"\n[pods]\nstatic_pod_path = ""\n'
             f"[mqtt]\nreconnect_ceiling_seconds = 1.0\n"
-            f'[plugins.podman]\nsocket = "{self.podman.socket}"\n{extra}'
+            f'[plugins.podman]\nsocket = "{self.podman.socket}"\n{kernel}{extra}'
         )
         _run(program("edgeagent", "--config", config, "enroll", "--join-file", join))
         process = Process(

@@ -32,6 +32,7 @@ class LoneAgent:
     """The agent, its folder of manifests, and its Podman. As a context: started, and ended with its pods.
 
     ``extra`` is TOML after the sections ``[agent]`` and ``[pods]`` (keys of ``[pods]`` may come first).
+    The plugin of this machine's own network is off, unless ``extra`` has its section.
     ``network``: whether pods without ``hostNetwork`` have one (see ``tests.support.netns_plugin``).
     """
 
@@ -55,9 +56,10 @@ class LoneAgent:
         site = directory / "site"
         netns_plugin.install(site)
         plugin = f"third = {self.third}" if network else "enabled = false"
+        kernel = "" if "[plugins.network]" in extra else "[plugins.network]\nenabled = false\n"
         (directory / "config.toml").write_text(
             f'[agent]\nstate_dir = "{self.state_dir}"\nrun_dir = "{self.run_dir}"\nlog_level = "debug"\n'
-            f'[plugins.podman]\nsocket = "{podman.socket}"\n[plugins.{netns_plugin.NAME}]\n{plugin}\n'
+            f'[plugins.podman]\nsocket = "{podman.socket}"\n[plugins.{netns_plugin.NAME}]\n{plugin}\n{kernel}'
             f'[pods]\nstatic_pod_path = "{self.folder}"\n{extra}'
         )
         path = os.pathsep.join(filter(None, [str(site), str(_ROOT), os.environ.get("PYTHONPATH", "")]))

@@ -1,0 +1,197 @@
+"""The plugin's ``Network``: joins what gives pods their places with what makes up the table."""
+
+import time
+from collections.abc import Callable
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Literal
+
+from edgeagent.api.errors import PermanentError
+from edgeagent.api.network import Attachment, NetworkReport, NetworkState, PodSandbox, Problem
+from edgeagent.api.objects.network import NodeNetworkSpec
+from edgeagent.api.objects.service import Protocol as Transport
+from edgeagent_network.addresses import Addresses, node_address
+from edgeagent_network.config import NetworkConfig
+from edgeagent_network.conntrack import StaleFlows
+from edgeagent_network.generation import Generation, own_generation
+from edgeagent_network.host import forward, pod_mtu
+from edgeagent_network.parts import Compose, Fragments, compose
+from edgeagent_network.pods import PodAddresses
+from edgeagent_network.programs import Runner, run_program
+from edgeagent_network.sandbox import NETNS, Sandboxes, check_uid
+from edgeagent_network.table import Table
+
+RESYNC_SECONDS = 300.0
+"""How often, at most, what nobody changes is looked at again in a call of ``reconcile``."""
+ORPHAN_SECONDS = 600.0
+"""For how long a pod that a process before attached may be unheard of before its place is taken back."""
+
+
+class KernelNetwork:
+    """``edgeagent.api.network.Network`` by the kernel's own means. For one thread.
+
+    ``run`` runs programs in the host's network, ``generation`` reads the generation of its nftables, and
+    ``monotonic`` counts seconds.
+    """
+
+    def __init__(
+        self,
+        config: NetworkConfig,
+        state_dir: Path,
+        *,
+        run: Runner = run_program,
+        generation: Generation | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+        netns: Path = NETNS,
+        compose: Compose = compose,
+    ) -> None:
+        self._config = config
+        self._run = run
+        self._monotonic = monotonic
+        self._addresses = Addresses(state_dir / "addresses.json")
+        self._sandboxes = Sandboxes(run, config.namespace_prefix, netns)
+        self._table = Table(run, generation or own_generation())
+        self._parts = compose(config)
+        self._pods = PodAddresses(
+            lambda: self._addresses.pods, lambda: self._addresses.cidrs, config.service_cidrs
+        )
+        self._flows = StaleFlows(run)
+        self._begun = monotonic()
+        self._attached: set[str] = set()  # in this process
+        self._ready = False
+        self._families: frozenset[int] = frozenset()
+        self._mtu = 0
+        self._own: NodeNetworkSpec | None = None
+        self._looked = monotonic()
+
+    def attach(self, pod: PodSandbox) -> Attachment:
+        """See the contract. PermanentError for a uid that no namespace can be named after, or a kernel that
+        cannot; TemporaryError where no address is left.
+        """
+        uid = check_uid(pod.uid)
+        self._prepare()
+        self._attached.add(uid)
+        ips = self._addresses.allocate(uid)
+        self._sandboxes.ensure(uid, ips, self._mtu, self._node_ips())
+        return Attachment(namespace_path=str(self._sandboxes.path(uid)), ips=ips)
+
+    def detach(self, pod: PodSandbox) -> None:
+        """See the contract."""
+        try:
+            uid = check_uid(pod.uid)
+        except PermanentError:
+            return  # it was never attached
+        self._sandboxes.remove(uid)
+        self._addresses.free(uid)
+        self._attached.discard(uid)
+
+    def reconcile(self, state: NetworkState) -> NetworkReport:
+        """See the contract. PermanentError where the kernel or a program that is needed is missing."""
+        problems = self._take_ranges(state)
+        self._look_again()
+        self._collect(state)
+        ruleset: Fragments = {}
+        for part in (*self._parts, self._pods):
+            fragments, found = part.fragments(state)
+            ruleset |= fragments
+            problems += found
+        problems += [_refusal(key, said, state.node) for key, said in self._table.apply(ruleset).items()]
+        problems += self._flows.clear(state)
+        if self._addresses.set_aside is not None:
+            said = f"{self._addresses.set_aside} was unreadable; pods' addresses were read off their links"
+            problems.append(_node_problem(state.node, "AddressesUnreadable", said))
+        return NetworkReport(problems=problems)
+
+    def show(self, what: Literal["services", "policies", "peers", "drops"]) -> list[dict[str, str]]:
+        """See the contract."""
+        raise PermanentError(f"network: {what} cannot be shown", reason="NotSupported")
+
+    def trace(self, source: str, target: str, port: int, protocol: Transport) -> list[str]:
+        """See the contract."""
+        raise PermanentError("network: no way can be traced", reason="NotSupported")
+
+    # The node's place
+
+    def _take_ranges(self, state: NetworkState) -> list[Problem]:
+        """Use the ranges that the hub gave this node, or those of the config."""
+        own = next((node.spec for node in state.nodes if node.metadata.name == state.node), None)
+        cidrs = own.pod_cidrs if own is not None and own.pod_cidrs else self._config.pod_cidrs
+        problems = []
+        try:
+            self._sandboxes.remove_node_addresses(self._addresses.use(cidrs))
+        except PermanentError as error:
+            problems = [_node_problem(state.node, error.reason, str(error))]
+        self._prepare()
+        if own is not self._own:
+            self._own = own
+            self._set_mtu()
+        return problems
+
+    def _prepare(self) -> None:
+        """What must be before the first pod: ranges, forwarding, and the addresses that pods have already."""
+        if not self._addresses.cidrs:
+            self._addresses.use(self._config.pod_cidrs)
+        if not self._ready:
+            for found in self._sandboxes.found():
+                if found.uid and self._sandboxes.path(found.uid).exists():
+                    self._addresses.adopt(found.uid, list(found.ips))
+        if not self._mtu:
+            self._mtu = pod_mtu(self._run, self._config.mtu, self._own)
+        families = frozenset(ip_network(cidr).version for cidr in self._addresses.cidrs)
+        if families != self._families:
+            forward(self._run, families)
+            self._families = families
+        self._ready = True
+
+    def _node_ips(self) -> list[str]:
+        return [node_address(ip_network(cidr)) for cidr in self._addresses.cidrs]
+
+    def _set_mtu(self) -> None:
+        self._mtu = pod_mtu(self._run, self._config.mtu, self._own)
+        others = {one.uid for one in self._sandboxes.found() if one.uid and one.mtu != self._mtu}
+        self._sandboxes.set_mtu(sorted(others & self._addresses.pods.keys()), self._mtu)
+
+    def _look_again(self) -> None:
+        """Now and then: that the host still forwards, and how large its packets are."""
+        now = self._monotonic()
+        if now - self._looked >= RESYNC_SECONDS:
+            self._looked = now
+            forward(self._run, self._families)
+            self._set_mtu()
+
+    def _collect(self, state: NetworkState) -> None:
+        """Take back what belongs to nobody.
+
+        Pods that this process attached are detached by who had them attached. Of those that a process
+        before attached, the ones that are heard of no more are gone, unless something still runs in them.
+        """
+        if self._monotonic() - self._begun < ORPHAN_SECONDS:
+            return
+        heard = {pod.uid for pod in state.pods} | self._attached
+        orphans = [
+            uid for uid in self._addresses.pods if uid not in heard and not self._sandboxes.is_used(uid)
+        ]
+        for uid in orphans:
+            self._sandboxes.remove(uid)
+            self._addresses.free(uid)
+        self._sandboxes.collect(self._addresses.pods.keys())
+        self._begun = self._monotonic()
+
+
+def _node_problem(node: str, reason: str, message: str) -> Problem:
+    return Problem(kind="NodeNetwork", namespace="", name=node, reason=reason, message=message)
+
+
+_KINDS = {"service": "Service", "policy": "NetworkPolicy", "firewall": "HostFirewall"}
+
+
+def _refusal(key: str, said: str, node: str) -> Problem:
+    """That nft did not take a fragment; its key says which object's it is."""
+    word, _, rest = key.partition(" ")
+    namespace, _, name = rest.rpartition("/")
+    message = f"nftables refuses it: {said}"
+    if word in _KINDS and name:
+        return Problem(
+            kind=_KINDS[word], namespace=namespace, name=name, reason="NotInForce", message=message
+        )
+    return _node_problem(node, "NotInForce", f"{key}: {message}")

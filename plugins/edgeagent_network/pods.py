@@ -1,0 +1,95 @@
+"""What this node's pods themselves bring into the table: who they are, and that they are nobody else."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from ipaddress import collapse_addresses, ip_address, ip_network
+
+from edgeagent.api.network import NetworkState, Problem
+from edgeagent_network.ruleset import Chain, Fragment
+from edgeagent_network.sandbox import link_name
+
+_FRAME = Fragment(
+    sets={
+        "pod_links": "type ifname;",
+        # ``LINK . ADDRESS``: what a pod may send from.
+        "pod_sources4": "type ifname . ipv4_addr;",
+        "pod_sources6": "type ifname . ipv6_addr;",
+    },
+    chains={
+        # No pod speaks as another, or as a router. Before conntrack, so that it costs no entry there.
+        "sources": Chain(
+            ("iifname @pod_links goto own_source",), "type filter hook prerouting priority raw;"
+        ),
+        "own_source": Chain(
+            (
+                "iifname . ip saddr @pod_sources4 return",
+                "iifname . ip6 saddr @pod_sources6 return",
+                "meta nfproto { ipv4, ipv6 } drop",
+            )
+        ),
+    },
+)
+
+
+class PodAddresses:
+    """A part. ``attached``: all pods' addresses by uid; ``own_cidrs``: this node's ranges.
+
+    Pods are those that were attached, also by a process before: what the state does not name yet is there.
+    """
+
+    def __init__(
+        self,
+        attached: Callable[[], Mapping[str, Sequence[str]]],
+        own_cidrs: Callable[[], Iterable[str]],
+        service_cidrs: Iterable[str],
+    ) -> None:
+        self._attached = attached
+        self._own_cidrs = own_cidrs
+        self._service_cidrs = tuple(service_cidrs)
+        self._of_pods: dict[str, tuple[Sequence[str], Fragment]] = {}
+        self._cluster = Fragment()
+
+    def fragments(self, state: NetworkState) -> tuple[dict[str, Fragment], list[Problem]]:
+        """The frame, a fragment of each pod, and the ranges of the cluster."""
+        before, self._of_pods = self._of_pods, {}
+        for uid, ips in self._attached().items():
+            old = before.get(uid)
+            self._of_pods[uid] = old if old is not None and old[0] == ips else (list(ips), _pod(uid, ips))
+        ranges = [*self._service_cidrs, *self._own_cidrs()]
+        for node in state.nodes:
+            ranges += node.spec.pod_cidrs
+        elements = _ranges(ranges)
+        if elements != self._cluster.elements:
+            self._cluster = Fragment(elements=elements)
+        found = {"pods": _FRAME, "cluster": self._cluster}
+        return found | {f"sandbox {uid}": fragment for uid, (_, fragment) in self._of_pods.items()}, []
+
+
+def _pod(uid: str, ips: Sequence[str]) -> Fragment:
+    link = f'"{link_name(uid)}"'
+    elements: dict[str, dict[str, str]] = {"pod_links": {link: ""}}
+    for ip in ips:
+        family = 6 if ip_address(ip).version == 6 else 4
+        for name, element in (
+            (f"local_pods{family}", ip),
+            (f"hairpin{family}", f"{ip} . {ip}"),
+            (f"pod_sources{family}", f"{link} . {ip}"),
+        ):
+            elements.setdefault(name, {})[element] = ""
+    return Fragment(elements=elements)
+
+
+def _ranges(cidrs: Iterable[str]) -> dict[str, dict[str, str]]:
+    """The elements of the sets of cluster ranges. What is no range is for those to report who use it."""
+    found = {}
+    for version in (4, 6):
+        valid = []
+        for cidr in dict.fromkeys(cidrs):
+            try:
+                within = ip_network(cidr[:64], strict=False)
+            except ValueError:
+                continue
+            if within.version == version:
+                valid.append(within)
+        merged: Iterable[object] = collapse_addresses(valid)  # type: ignore[type-var]
+        found[f"cluster{version}"] = dict.fromkeys(map(str, merged), "")
+    return found
