@@ -6,7 +6,9 @@ import pytest
 
 from edgeagent.api.clock import parse_rfc3339
 from edgeagent.api.errors import PermanentError, TemporaryError
-from edgeagent.api.runtime import LABEL_POD_NAME
+from edgeagent.api.runtime import LABEL_CONTAINER, LABEL_POD_NAME
+from tests.node.indexes import NODE
+from tests.node.podkit import make_pod
 from tests.node.podworld import (
     HOST_IP,
     RESYNC,
@@ -382,5 +384,25 @@ def test_what_was_not_looked_at_yet_is_unknown_and_not_pending(tmp_path: Path) -
             world.heal()
             await world.advance(61)
             assert [status.phase for _, status in world.manager.statuses()] == ["Running"]
+
+    run(scenario)
+
+
+def test_containers_have_restart_policies_of_their_own(tmp_path: Path) -> None:
+    """As a manifest gives them: each goes before the pod's."""
+    policies = {"main": "Always", "failing": "OnFailure", "once": "Never", "plain": ""}
+    containers = [{"name": name, "image": "image:1", "restartPolicy": p} for name, p in policies.items()]
+    meta = {"namespace": "default"}
+    manifest = make_pod(*containers, metadata=meta, nodeName=NODE, hostNetwork=True, restartPolicy="Never")
+
+    async def scenario() -> None:
+        async with PodWorld(tmp_path) as world:
+            await world.apply(manifest)
+            for code, again in ((1, {"main", "failing"}), (0, {"main"})):
+                for name in {c.labels[LABEL_CONTAINER] for c in world.runtime.running()}:
+                    await world.end("web", code, container=name)
+                await world.advance(600)
+                assert {c.labels[LABEL_CONTAINER] for c in world.runtime.running()} == again
+            assert world.status("web").phase == "Running"
 
     run(scenario)
