@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeagent.api.errors import TemporaryError
-from edgeagent.api.runtime import ContainerRecord, ImageRecord
+from edgeagent.api.runtime import ContainerRecord, Image, ImageRecord
 from edgeagent.node.config import ImagesSection
 from edgeagent.node.pressure.imagenames import is_named
 from edgeagent.node.pressure.images import ImageCollector
@@ -28,6 +28,9 @@ DIGEST = "sha256:" + "ab" * 32
         ("docker.io/library/nginx:1.27", "nginx:1.27"),
         ("docker.io/library/nginx:1.27", "docker.io/nginx:1.27"),
         ("docker.io/team/app:1", "team/app:1"),
+        ("docker.io/team/app:1", "index.docker.io/team/app:1"),
+        ("docker.io/library/nginx:1", "index.docker.io/library/nginx:1"),
+        ("docker.io/library/nginx:1", "index.docker.io/nginx:1"),
         ("localhost/busybox:1", "busybox:1"),
         ("quay.io/team/app:latest", "app"),
         ("registry:5000/team/app:1", "registry:5000/team/app:1"),
@@ -74,6 +77,8 @@ class Node:
         self.containers: list[ContainerRecord] = []
         self.desired: list[str] = []
         self.in_use: set[str] = set()
+        self.aliases: dict[str, str] = {}
+        self.asked: list[str] = []
         self.listed = 0
         self.before_removal: Callable[[], None] = lambda: None
 
@@ -101,6 +106,12 @@ class Node:
         """Give all, and count."""
         self.listed += 1
         return list(self.images.values())
+
+    async def find_image(self, reference: str) -> Image | None:
+        """Know some by an alias."""
+        self.asked.append(reference)
+        name = self.aliases.get(reference)
+        return Image(id=f"sha256:{name * 64}", reference=reference) if name in self.images else None
 
     async def remove_image(self, image_id: str) -> None:
         """Remove one that nothing else uses."""
@@ -133,6 +144,23 @@ def test_above_the_high_mark_the_least_recently_used_go_down_to_the_low_one() ->
         node.other = 470
         assert await collector.check() == ""
         assert set(node.images) == {"b", "c", "d"}, "d was used until now"
+
+    run(scenario)
+
+
+def test_an_image_that_is_desired_by_an_alias_stays() -> None:
+    node = Node({"a": 100, "b": 100, "c": 100}, other=600)
+    node.aliases = {"tool": "a"}
+    node.desired = ["tool", "absent:1"]
+
+    async def scenario() -> None:
+        collector = node.collector(ImagesSection())
+        await collector.check()
+        assert node.asked == [], "nothing was about to be removed"
+        await node.clock.advance(300)
+        await collector.reclaim()
+        assert set(node.images) == {"a"}
+        assert sorted(node.asked) == ["absent:1", "tool"], "each once"
 
     run(scenario)
 

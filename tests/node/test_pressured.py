@@ -15,7 +15,7 @@ from edgeagent.node.pods.pressured import PressuredPods
 from edgeagent.node.pods.volumes import Volumes
 from edgeagent.node.pressure.limits import exceeded
 from edgeagent.node.pressure.pods import DiskUsage
-from tests.node.podworld import PodWorld, container, pod, run, with_spec
+from tests.node.podworld import FakeAdmission, PodWorld, container, pod, run, with_spec
 from tests.support.waiting import wait_for_async
 
 FULL = 1 << 40
@@ -103,5 +103,20 @@ def test_what_containers_write_into_the_nodes_files_counts(tmp_path: Path) -> No
             assert 2_000_000 <= usage.files - before.files < 2_050_000
             assert 2_100_000 <= usage.total - before.total < 2_150_000
             assert usage.inodes - before.inodes == 1
+
+    run(scenario)
+
+
+def test_images_are_desired_as_pods_name_them_and_as_they_were_admitted(tmp_path: Path) -> None:
+    def mutate(given: Pod) -> Pod:
+        return with_spec(given, containers=[container("main", image="image:2")])
+
+    admission = FakeAdmission()
+    admission.change = mutate
+
+    async def scenario() -> None:
+        async with PodWorld(tmp_path, admission=admission) as world:
+            await world.apply(pod("a"))
+            assert set(pressured(world, tmp_path).desired_images()) == {"image:1", "image:2"}
 
     run(scenario)

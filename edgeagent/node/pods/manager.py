@@ -305,6 +305,11 @@ class PodManager:
         """All desired pods, by uid."""
         return self._desired.pods()
 
+    def admitted(self, uid: str) -> Pod | None:
+        """A desired pod as the admission plugins let it run, once they have been asked."""
+        cached = self._admitted.get(uid)
+        return cached[1] if cached is not None else None
+
     def is_static(self, uid: str) -> bool:
         """Whether the pod comes from the node's own folder."""
         return self._desired.is_static(uid)

@@ -50,10 +50,13 @@ class PressuredPods:
         return _running_pod(pod, newest, static=self._manager.is_static(pod.metadata.uid))
 
     def desired_images(self) -> Sequence[str]:
-        """Every image that a pod names."""
+        """Every image that a pod names, by itself or as it was admitted."""
+        desired = self._manager.pods()
+        admitted = (self._manager.admitted(uid) for uid in desired)
         return [
             container.image
-            for pod in self._manager.pods().values()
+            for pod in (*desired.values(), *admitted)
+            if pod is not None
             for container in (*pod.spec.init_containers, *pod.spec.containers)
         ]
 

@@ -29,7 +29,10 @@ def _split(reference: str) -> tuple[str, str, str]:
     name, _, digest = reference.strip().partition("@")
     head, slash, last = name.rpartition("/")
     last, _, tag = last.partition(":")
-    if head in ("docker.io", "index.docker.io", "index.docker.io/library"):
+    registry, below, rest = head.partition("/")
+    if registry == "index.docker.io":  # its other name
+        head = f"docker.io{below}{rest}"
+    if head == "docker.io":
         head = "docker.io/library"
     return head + slash + last, tag or ("" if digest else "latest"), digest
 

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from edgeagent.api.clock import Clock
 from edgeagent.api.errors import EdgeAgentError
-from edgeagent.api.runtime import ContainerRecord, ImageRecord
+from edgeagent.api.runtime import ContainerRecord, Image, ImageRecord
 from edgeagent.node.config import ImagesSection
 from edgeagent.node.pressure.imagenames import is_named
 from edgeagent.node.pressure.thresholds import Reading
@@ -29,6 +29,9 @@ class ImageRuntime(Protocol):
 
     async def list_images(self) -> list[ImageRecord]:
         """All images."""
+
+    async def find_image(self, reference: str) -> Image | None:
+        """The image that a name stands for, short names and their aliases included."""
 
     async def remove_image(self, image_id: str) -> None:
         """Remove an image with all its names."""
@@ -127,6 +130,7 @@ class ImageCollector:
         return 100.0 * (1 - reading.available / reading.capacity)
 
     async def _remove(self, which: Callable[[Unused], bool], *, until: Callable[[], bool]) -> None:
+        resolved: dict[str, str] = {}
         for one in await self._look():
             if until():
                 return
@@ -134,6 +138,8 @@ class ImageCollector:
                 continue
             if is_named(one.image.references, one.image.id, self._desired_images()):
                 continue  # wanted since the list was made
+            if _bare(one.image.id) in await self._resolved(resolved):
+                continue  # wanted under a name that only the runtime knows to be this one's
             try:
                 await self._runtime.remove_image(one.image.id)
             except EdgeAgentError as error:
@@ -142,6 +148,14 @@ class ImageCollector:
             else:
                 self._unused_since.pop(one.image.id, None)
                 log.info("removed the image %s %s, which nothing needs", one.image.id, one.image.references)
+
+    async def _resolved(self, known: dict[str, str]) -> Set[str]:
+        """The ids of all desired images that are here; ``known``: by name, what was asked before."""
+        wanted = set(self._desired_images())
+        for name in wanted - known.keys():
+            found = await self._runtime.find_image(name)
+            known[name] = _bare(found.id) if found is not None else ""
+        return {known[name] for name in wanted}
 
     async def _look(self) -> list[Unused]:
         containers = await self._runtime.list_containers()
@@ -163,6 +177,10 @@ class ImageCollector:
             return now
         came = now - max(0.0, self._clock.now() - image.created_at)
         return max(self._started, came)
+
+
+def _bare(image_id: str) -> str:
+    return image_id.removeprefix("sha256:")
 
 
 def _never() -> bool:
