@@ -5,7 +5,8 @@ A packet dropped there counts for each of these policies, since none allowed it.
 
 from collections.abc import Sequence
 
-from edgeagent_network.policyrules import Direction, chain_name, short_digest
+from edgeagent_network.podsets import digest
+from edgeagent_network.policyrules import Direction, chain_name
 from edgeagent_network.ruleset import Chain, Fragment
 
 Key = tuple[str, str]
@@ -25,7 +26,7 @@ COUNTERS_IN_A_RULE = 64
 
 def isolation_chain(direction: Direction, policies: Sequence[Key]) -> str:
     """The chain of the pods that the ``policies``, sorted, isolate."""
-    return f"isolation-{direction}-{short_digest(*('/'.join(key) for key in policies))}"
+    return f"isolation-{direction}-{digest(*('/'.join(key) for key in policies))}"
 
 
 def isolation_key(isolation: Isolation) -> str:

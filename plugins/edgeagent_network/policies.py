@@ -2,11 +2,12 @@
 
 https://kubernetes.io/docs/concepts/services-networking/network-policies/
 
-Three kinds of fragments. ``policy NAMESPACE/NAME`` is what ``policyrules`` makes of a policy; only policies
-that select a pod of this node are there. ``isolation DIRECTION HASH`` is a chain for pods that the same
-policies isolate: a jump to the chain of each, then a counted drop. ``policies of pod UID`` holds everything
-that one pod brings: the map elements that lead to its isolation, and its address in the sets of the rules
-that select it. So a pod that comes or goes is a handful of elements, whatever the number of policies.
+Four kinds of fragments. ``policy NAMESPACE/NAME`` is what ``policyrules`` makes of a policy; only policies
+that select a pod of this node are there. ``policy set NAME`` is a set of pods that rules ask (``podsets``).
+``isolation DIRECTION HASH`` is a chain for pods that the same policies isolate: a jump to the chain of each,
+then a counted drop. ``policies of pod UID`` holds everything that one pod brings: the map elements that lead
+to its isolation, and its address in the sets that select it. So a pod that comes or goes is a handful of
+elements, whatever the number of policies.
 
 Traffic between the node and its pods does not pass the forward hook, which is what Kubernetes asks for. Pods
 on the host's network are neither isolated nor peers.
@@ -30,6 +31,7 @@ from edgeagent_network.isolation import (
     isolation_key,
 )
 from edgeagent_network.podaddresses import Claimed, claims
+from edgeagent_network.podsets import PodSet, PortName
 from edgeagent_network.policyrules import (
     DIRECTIONS,
     CompiledPolicy,
@@ -40,19 +42,8 @@ from edgeagent_network.ruleset import Fragment
 
 T = TypeVar("T")
 
-_Place = tuple[Key, str, str, str]
-"""A port by name in a policy: the policy, the path of the rule, the name, the protocol."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Share:
-    """What one pod brings into the sets of one policy, and which of its ports by name it has."""
-
-    elements: tuple[tuple[str, str], ...] = ()
-    named: frozenset[_Place] = frozenset()
-
-
-_NOTHING = _Share()
+_Member = tuple[str, str, PortName]
+"""A set in the kernel, an element of it, and which port that is, if it is one."""
 
 
 @dataclass(slots=True)
@@ -62,7 +53,8 @@ class _Pod:
     claimed: Claimed
     selected: frozenset[Key] = frozenset()
     isolations: tuple[Isolation, ...] = ()
-    shares: dict[Key, _Share] = field(default_factory=dict)
+    members: dict[str, tuple[_Member, ...]] = field(default_factory=dict)
+    """By the name of a ``PodSet``; those it is not in are left out."""
 
 
 class Policies:
@@ -81,7 +73,10 @@ class Policies:
         self._pods: dict[str, _Pod] = {}
         self._users: Counter[Key] = Counter()
         self._isolated: Counter[Isolation] = Counter()
-        self._resolved: Counter[_Place] = Counter()
+        self._in_force: dict[Key, CompiledPolicy] = {}
+        self._sets: dict[str, PodSet] = {}
+        self._set_users: Counter[str] = Counter()
+        self._resolved: Counter[tuple[str, PortName]] = Counter()
         self._fragments: dict[str, Fragment] = {}
 
     def fragments(self, state: NetworkState) -> tuple[dict[str, Fragment], list[Problem]]:
@@ -95,15 +90,17 @@ class Policies:
         for uid, pod in self._pods.items():
             if pod.claimed.local:
                 self._select(pod, changed, everything=uid in fresh)
-        used = frozenset(self._users)
-        changed |= used ^ used_before
-        self._take_fragments(changed)
+        changed |= self._users.keys() ^ used_before
+        came, gone = self._take_fragments(changed)
         for uid, pod in self._pods.items():
             if changed or uid in fresh:
-                for key in (pod.shares.keys() | used) if uid in fresh else changed:
-                    self._set_share(pod, key, self._share(pod, key) if key in used else _NOTHING)
+                for name in gone & pod.members.keys():
+                    self._set_members(pod, name, ())
+                labels = self._labels_of(pod.claimed.pod.namespace)
+                for name in self._sets if uid in fresh else came:
+                    self._set_members(pod, name, tuple(self._sets[name].members(pod.claimed, labels)))
                 self._put(_pod_key(uid), _pod_fragment(pod))
-        return dict(self._fragments), [*self._unreadable, *problems, *self._problems(used)]
+        return dict(self._fragments), [*self._unreadable, *problems, *self._problems()]
 
     def _take_policies(self, policies: Sequence[NetworkPolicy]) -> set[Key]:
         """Compile what is new; the keys of policies that came, went or changed."""
@@ -135,8 +132,8 @@ class Policies:
         for uid in self._pods.keys() - claimed.keys():
             gone = self._pods.pop(uid)
             self._set_selected(gone, frozenset())
-            for key in list(gone.shares):
-                self._set_share(gone, key, _NOTHING)
+            for name in list(gone.members):
+                self._set_members(gone, name, ())
             self._put(_pod_key(uid), None)
         fresh: set[str] = set()
         for uid, now in claimed.items():
@@ -186,39 +183,35 @@ class Policies:
                 self._put(isolation_key(isolation), isolation_fragment(isolation) if wanted else None)
         pod.isolations = tuple(isolations)
 
-    def _share(self, pod: _Pod, key: Key) -> _Share:
-        """What the pod brings into the sets of the policy ``key``."""
-        found: list[tuple[str, str]] = []
-        named: set[_Place] = set()
-        network_pod = pod.claimed.pod
-        labels = self._labels.get(network_pod.namespace) or {LABEL_NAMESPACE_NAME: network_pod.namespace}
-        for rule in self._policies[key].rules:
-            selected = rule.selects(network_pod, labels)
-            if selected:
-                found += [(f"{rule.prefix}-pods{version}", text) for version, text in pod.claimed.addresses]
-            for port in rule.ports_of(network_pod):
-                for version, text in pod.claimed.addresses:
-                    if (
-                        key in pod.selected
-                        if rule.direction == "ingress"
-                        else rule.reaches(text, selected=selected)
-                    ):
-                        element = f"{text} . {port.protocol.lower()} . {port.port}"
-                        found.append((f"{rule.prefix}-ports{version}", element))
-                        named.add((key, rule.path, port.name, port.protocol))
-        return _Share(tuple(found), frozenset(named)) if found else _NOTHING
+    def _labels_of(self, namespace: str) -> dict[str, str]:
+        return self._labels.get(namespace) or {LABEL_NAMESPACE_NAME: namespace}
 
-    def _set_share(self, pod: _Pod, key: Key, share: _Share) -> None:
-        _replace(self._resolved, pod.shares.get(key, _NOTHING).named, share.named)
-        if share.elements:
-            pod.shares[key] = share
-        else:
-            pod.shares.pop(key, None)
+    def _set_members(self, pod: _Pod, name: str, members: tuple[_Member, ...]) -> None:
+        before = pod.members.get(name, ())
+        if before or members:
+            _replace(self._resolved, _ports(name, before), _ports(name, members))
+        if members:
+            pod.members[name] = members
+        elif before:
+            del pod.members[name]
 
-    def _take_fragments(self, changed: Iterable[Key]) -> None:
+    def _take_fragments(self, changed: Iterable[Key]) -> tuple[set[str], set[str]]:
+        """The policies' own fragments and those of the sets that they ask: which of these came and went."""
+        before = frozenset(self._sets)
         for key in changed:
-            self._put(f"policy {'/'.join(key)}", self._policies[key].fragment if key in self._users else None)
+            old = self._in_force.pop(key, None)
+            new = self._policies[key] if key in self._users else None
+            if new is not None:
+                self._in_force[key] = new
+                self._sets.update(new.sets)
+            _replace(self._set_users, old.sets if old else (), new.sets if new else ())
+            self._put(f"policy {'/'.join(key)}", new.fragment if new else None)
+        for name in self._sets.keys() - self._set_users.keys():
+            del self._sets[name]
+        for name in self._sets.keys() ^ before:
+            self._put(f"policy set {name}", self._sets[name].fragment() if name in self._sets else None)
         self._put("policy drops", self._drop if self._isolated else None)
+        return set(self._sets.keys() - before), set(before - self._sets.keys())
 
     def _put(self, key: str, fragment: Fragment | None) -> None:
         if fragment is None:
@@ -226,26 +219,28 @@ class Policies:
         elif self._fragments.get(key) != fragment:
             self._fragments[key] = fragment
 
-    def _problems(self, used: Iterable[Key]) -> Iterable[Problem]:
+    def _problems(self) -> Iterable[Problem]:
         for key, compiled in self._policies.items():
             if compiled.problems:
-                yield _problem(
-                    key,
-                    "InvalidObject",
-                    f"what is no good of it allows nothing: {'; '.join(compiled.problems)}",
-                )
-        for key in sorted(used):
-            for rule in self._policies[key].rules:
-                for name, protocol in sorted(rule.named):
-                    if not self._resolved[key, rule.path, name, protocol]:
-                        whose = "selected pod" if rule.direction == "ingress" else "pod it may reach"
-                        said = f"{rule.path}.ports: no {whose} has a {protocol} port named {name!r}"
+                said = f"what is no good of it allows nothing: {'; '.join(compiled.problems)}"
+                yield _problem(key, "InvalidObject", said)
+        for key, compiled in self._in_force.items():
+            for path, direction, pods in compiled.named:
+                for name, protocol in sorted(pods.ports):
+                    if not self._resolved[pods.name, (name, protocol)]:
+                        whose = "selected pod" if direction == "ingress" else "pod it may reach"
+                        said = f"{path}.ports: no {whose} has a {protocol} port named {name!r}"
                         yield _problem(key, "NamedPortNotFound", said)
+
+
+def _ports(name: str, members: Iterable[_Member]) -> list[tuple[str, PortName]]:
+    return [(name, port) for _, _, port in members if port[0]]
 
 
 def _replace(counter: Counter[T], before: Iterable[T], after: Iterable[T]) -> None:
     """Count ``after`` in place of ``before``; what is at zero is not in a counter."""
-    counter.update(after)
+    for one in after:
+        counter[one] += 1
     for one in before:
         counter[one] -= 1
         if not counter[one]:
@@ -262,8 +257,8 @@ def _pod_fragment(pod: _Pod) -> Fragment | None:
         for version, text in pod.claimed.addresses:
             verdicts = elements.setdefault(f"{isolation[0]}{version}", {})
             verdicts[text] = f"goto {isolation_chain(*isolation)}"
-    for share in pod.shares.values():
-        for name, element in share.elements:
+    for members in pod.members.values():
+        for name, element, _ in members:
             elements.setdefault(name, {})[element] = ""
     return Fragment(elements=elements) if elements else None
 

@@ -13,7 +13,8 @@ from edgeagent_network.ruleset import Ruleset
 _STATEMENT = re.compile(
     r"(?:(?P<peer>ip6? [sd]addr @\S+) )?"
     r"(?:(?P<named>ip6? daddr) \. meta l4proto \. th dport @(?P<ports>\S+) )?"
-    r"(?:meta l4proto \. th dport \{ (?P<numbers>[^}]+) \} )?accept"
+    r"(?:meta l4proto (?P<whole>\S+) )?"
+    r"(?:(?P<protocol>\S+) dport (?:\{ (?P<several>[^}]+) \}|(?P<one>[\d-]+)) )?accept"
 )
 
 
@@ -76,16 +77,20 @@ class _Packet:
             element = f"{self._target} . {self._protocol} . {self._port}"
             if named.split()[0] != self._family or element not in self._elements(found["ports"]):
                 return False
-        return not (numbers := found["numbers"]) or any(self._numbered(one) for one in numbers.split(", "))
+        if found["whole"] is not None and found["whole"] != self._protocol:
+            return False
+        if found["protocol"] is None:
+            return True
+        spans = (found["several"] or found["one"]).split(", ")
+        return found["protocol"] == self._protocol and any(map(self._numbered, spans))
 
     @property
     def _family(self) -> str:
         return "ip6" if self.version == 6 else "ip"
 
-    def _numbered(self, element: str) -> bool:
-        protocol, ports = element.split(" . ")
-        first, _, last = ports.partition("-")
-        return protocol == self._protocol and int(first) <= self._port <= int(last or first)
+    def _numbered(self, span: str) -> bool:
+        first, _, last = span.partition("-")
+        return int(first) <= self._port <= int(last or first)
 
     def _in_set(self, name: str, address: str) -> bool:
         number = int(ipaddress.ip_address(address))

@@ -254,7 +254,7 @@ MANY = [
 
 def test_nothing_changed_nothing_new() -> None:
     world = World(*MANY)
-    assert len(world.fragments) == 20 + 1 + 1 + 2  # policies, drops, isolation, two pods
+    assert len(world.fragments) == 20 + 1 + 1 + 1 + 2  # policies, their set, drops, isolation, pods
     assert world.change() == set()
     renewed = [msgspec.structs.replace(one) for one in world.state.pods]
     assert world.change(pods=renewed) == set()
@@ -271,7 +271,7 @@ def test_a_pod_that_comes_or_goes_is_its_own_fragment_alone() -> None:
     new = pod("new", "10.244.0.50", labels={"role": "frontend"})
     assert world.change(pods=[*pods, new]) == {"policies of pod uid-new"}
     elements = world.fragments["policies of pod uid-new"].elements
-    assert len(elements) == 1 + 20  # its isolation, and the set of each rule
+    assert len(elements) == 1 + 1  # its isolation, and the set that all rules ask
     assert world.may("10.244.0.50", "10.244.0.10")
     assert world.change(pods=pods) == {"policies of pod uid-new"}
 
@@ -284,11 +284,14 @@ def test_a_policy_that_changes_touches_what_it_speaks_of() -> None:
         return [changed if one.metadata.name == "p3" else one for one in world.state.policies]
 
     to_db = [{"podSelector": DB}]
-    assert world.change(policies=with_p3(**{"from": to_db})) == {
-        "policies of pod uid-db",
-        "policies of pod uid-web",
-    }
-    assert world.change(policies=with_p3(**{"from": to_db, "ports": [{"port": 1}]})) == {"policy default/p3"}
+    before = world.state.policies
+    changed = world.change(policies=with_p3(**{"from": to_db}))
+    [made] = [key for key in changed if key.startswith("policy set ")]
+    assert changed == {"policy default/p3", made, "policies of pod uid-db"}
+    changed = world.change(policies=with_p3(**{"from": to_db, "ports": [{"port": 1}]}))
+    assert changed == {"policy default/p3"}
+    assert world.change(policies=before) == {"policy default/p3", made, "policies of pod uid-db"}
+    assert made not in world.fragments
 
 
 def test_a_policy_that_nobody_here_needs_any_more_is_gone() -> None:
