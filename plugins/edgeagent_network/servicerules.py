@@ -153,9 +153,10 @@ class _PortRules:
         cluster = self._pool_chain(pools.cluster)
         rules = [f"{SET_MASQUERADE} goto {cluster}"]
         if local:
-            # Policy Local is for those outside of the cluster; pods and this host itself have all backends.
+            # Policy Local is for those elsewhere; this node's pods and the host itself have all backends, for
+            # answers to them come back this way.
             rules = [
-                f"{_family(version)} saddr @cluster{version} goto {cluster}",
+                f"{_family(version)} saddr @local_pods{version} goto {cluster}",
                 f"fib saddr type local {SET_MASQUERADE} goto {cluster}",
             ]
             if targets:

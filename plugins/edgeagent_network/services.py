@@ -50,13 +50,14 @@ class Services:
         self._sources: dict[str, NetworkService] = {}
         self._kept: dict[str, _Kept] = {}
         self._claimants: dict[Claim, dict[str, _Age]] = {}
+        self._node_ports: frozenset[tuple[Protocol, int]] = frozenset()
         self._fragments: dict[str, Fragment] = {SHARED_KEY: shared_fragment()}
         self._problems: dict[str, tuple[Problem, ...]] = {}
 
     @property
     def node_ports(self) -> frozenset[tuple[Protocol, int]]:
         """The ports of the host's addresses that belong to Services."""
-        return frozenset((protocol, port) for address, protocol, port in self._claimants if not address)
+        return self._node_ports
 
     def fragments(self, state: NetworkState) -> tuple[dict[str, Fragment], list[Problem]]:
         """The fragments of ``state``'s Services by key, and what of them is not in force."""
@@ -66,6 +67,9 @@ class Services:
             for key in gone:
                 del self._sources[key]
             self._sources |= changed
+            self._node_ports = frozenset(
+                (protocol, port) for address, protocol, port in self._claimants if not address
+            )
         self._listed = state.services
         return dict(self._fragments), [one for key in self._problems for one in self._problems[key]]
 
