@@ -1,4 +1,4 @@
-"""Services, policies and what else belongs to the network in the node's own folder: no hub gives addresses."""
+"""Services, policies and what else is of the network in the node's own folder: no hub gives addresses."""
 
 from pathlib import Path
 from typing import Any
