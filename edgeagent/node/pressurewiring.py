@@ -43,7 +43,10 @@ class PressureMeans:
 
 def make_pressure_manager(config: AgentConfig, means: PressureMeans) -> PressureManager:
     """The manager, with the collector of images and the rotation of logs."""
-    pods = PressuredPods(means.manager, means.runtime, means.volumes)
+    signals = means.signals
+    pods = PressuredPods(
+        means.manager, means.runtime, means.volumes, lambda: signals.device_of("imagefs.available")
+    )
     images = ImageCollector(
         means.runtime,
         config.images,
@@ -67,6 +70,7 @@ def make_pressure_manager(config: AgentConfig, means: PressureMeans) -> Pressure
         gate=means.gate,
         on_conditions=means.on_conditions,
         on_relief=means.manager.pressure_changed,
+        device_of=signals.device_of,
         stalls=lambda on_stall: MemoryStalls(lambda: open_trigger(means.root), on_stall),
     )
     return PressureManager(config.eviction, parts)

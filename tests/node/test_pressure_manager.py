@@ -53,6 +53,7 @@ class Node:
     looks: int = 0
     measured: int = 0
     restored: int = 0
+    two_disks: bool = False
     hangs: bool = False
     fails: bool = False
     stall: Callable[[], None] = lambda: None
@@ -70,6 +71,10 @@ class Node:
     def free(self, signal: Signal, amount: float) -> None:
         """Let so much more be available."""
         self.set(signal, self.readings[signal].available + amount)
+
+    def device_of(self, signal: Signal) -> int | None:
+        """Tell disks apart, if they are."""
+        return (2 if signal.startswith("imagefs") else 1) if self.two_disks else None
 
     def signals(self) -> Readings:
         """Read them."""
@@ -158,7 +163,7 @@ class Rotator(LogRotator):
         super().__init__(reopen, max_bytes=1, max_files=2)
         self._node = node
 
-    def drop_rotated(self, pods: object) -> None:
+    def drop_rotated(self, pods: object, device: int | None = None) -> None:
         """Note it."""
         self._node.reclaimed.append("logs")
 
@@ -174,7 +179,7 @@ def play(
             clock=node.clock, signals=node.signals, measure=node.measure, pods=node, logs=Rotator(node),
             images=None, reclaimers=steps, reserve=node, events=node,
             node=ObjectReference(kind="Node", name="n1"), gate=node.gate, on_conditions=node.on_conditions,
-            on_relief=node.on_relief, stalls=node.stalls,
+            on_relief=node.on_relief, stalls=node.stalls, device_of=node.device_of,
         )  # fmt: skip
         manager = PressureManager(config or EvictionSection(), parts)
         running = asyncio.create_task(manager.run())
@@ -269,6 +274,24 @@ def test_on_a_full_disk_everything_else_goes_before_a_pod() -> None:
         assert node.shown == [{"DiskPressure"}]
 
     play(scenario, node, steps=steps)
+
+
+@pytest.mark.parametrize("signal", ["nodefs.available", "imagefs.available"])
+def test_of_two_disks_the_one_that_is_short_is_relieved(signal: Signal) -> None:
+    node = Node()
+    node.two_disks = True
+    node.readings[signal] = Reading(1 * MI, 100_000 * MI)
+    node.add("layer")
+    node.add("volume")
+    node.disk["layer"] = DiskUsage(containers={"main": 9000 * MI}, images={"main": 8999 * MI})
+    node.disk["volume"] = DiskUsage({"v": 8000 * MI}, {"main": 0}, images={"main": 0})
+
+    async def scenario(node: Node, manager: PressureManager) -> None:
+        on_images = signal == "imagefs.available"
+        assert node.reclaimed == (["images", "logs"] if on_images else ["logs"])
+        assert node.evicted == [("layer" if on_images else "volume", 0)]
+
+    play(scenario, node, steps=[Step(node, "images", 0)])
 
 
 def test_rotated_logs_are_the_last_to_go_before_a_pod() -> None:

@@ -85,6 +85,18 @@ V1_STAT = "cache 9\ninactive_file 5\ntotal_inactive_file 4096\ntotal_active_file
 SCOPE = f"machine.slice/libpod-{ID}.scope"
 
 
+def test_disks_are_told_apart_by_their_device(tmp_path: Path) -> None:
+    reader = SignalReader(root=Path("/"), nodefs=tmp_path)
+    assert reader.device_of("nodefs.available") is None
+    reader.imagefs = tmp_path
+    assert reader.device_of("imagefs.available") is None
+    reader.imagefs = Path("/proc")
+    assert reader.device_of("nodefs.available") == tmp_path.stat().st_dev
+    assert reader.device_of("imagefs.inodesFree") == Path("/proc").stat().st_dev
+    reader.imagefs = tmp_path / "absent"
+    assert reader.device_of("imagefs.available") is None
+
+
 @pytest.mark.parametrize("below", ["", "/container", "/init.scope/deeper"])
 def test_cgroup_version_2(tmp_path: Path, below: str) -> None:
     folder = f"sys/fs/cgroup/{SCOPE}"

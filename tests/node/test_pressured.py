@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import cast
 
 import msgspec
+import pytest
+from msgspec.structs import replace
 
 from edgeagent.api.objects.container import ResourceRequirements
 from edgeagent.api.objects.decode import convert
@@ -21,12 +23,13 @@ from tests.support.waiting import wait_for_async
 FULL = 1 << 40
 
 
-def pressured(world: PodWorld, directory: Path) -> PressuredPods:
-    """The pods of this node."""
+def pressured(world: PodWorld, directory: Path, image_device: int | None = None) -> PressuredPods:
+    """The pods of this node, which may have its images on a disk of their own."""
     volumes = Volumes(
         disk=directory / "pods", memory=directory / "run", host=directory, mounter=world.mounter
     )
-    return PressuredPods(world.manager, RuntimeFacade(cast(HostedPlugin, world.plugin)), volumes)
+    runtime = RuntimeFacade(cast(HostedPlugin, world.plugin))
+    return PressuredPods(world.manager, runtime, volumes, lambda: image_device)
 
 
 def limited(name: str, limit: str, size_limit: str = "") -> Pod:
@@ -118,5 +121,26 @@ def test_images_are_desired_as_pods_name_them_and_as_they_were_admitted(tmp_path
         async with PodWorld(tmp_path, admission=admission) as world:
             await world.apply(pod("a"))
             assert set(pressured(world, tmp_path).desired_images()) == {"image:1", "image:2"}
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("logs_with_images", [False, True])
+def test_a_log_counts_for_the_disk_that_it_lies_on(tmp_path: Path, logs_with_images: bool) -> None:
+    here = tmp_path.stat().st_dev
+    log = tmp_path / "log"
+    log.write_bytes(bytes(65536))
+    size = log.stat().st_blocks * 512
+
+    async def scenario() -> None:
+        async with PodWorld(tmp_path) as world:
+            await world.apply(pod("a"))
+            record = world.running("a")
+            world.runtime.sizes = {record.id: 7}
+            world.manager._containers["uid-a"] = {record.id: replace(record, log_path=str(log))}
+            pods = pressured(world, tmp_path, here if logs_with_images else here + 1)
+            usage = (await pods.disk_usage(pods.running()))["uid-a"]
+            assert usage.containers == {"main": 7 + size}
+            assert usage.images == {"main": 7 + size if logs_with_images else 7}
 
     run(scenario)

@@ -1,7 +1,7 @@
 """The pods of a node as node pressure sees them: what runs, what it holds on disk, and how one is evicted."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from edgeagent.api.objects.container import Container
@@ -19,12 +19,22 @@ _FINAL = ("Succeeded", "Failed")
 
 
 class PressuredPods:
-    """``PodsUnderPressure`` over the pod manager."""
+    """``PodsUnderPressure`` over the pod manager.
 
-    def __init__(self, manager: PodManager, runtime: RuntimeFacade, volumes: Volumes) -> None:
+    ``image_device``: the device (``st_dev``) with the images, None where it is that of the node's own files.
+    """
+
+    def __init__(
+        self,
+        manager: PodManager,
+        runtime: RuntimeFacade,
+        volumes: Volumes,
+        image_device: Callable[[], int | None],
+    ) -> None:
         self._manager = manager
         self._runtime = runtime
         self._volumes = volumes
+        self._image_device = image_device
 
     def running(self) -> Sequence[RunningPod]:
         """All pods with a running container, and these containers."""
@@ -63,18 +73,22 @@ class PressuredPods:
     async def disk_usage(self, pods: Sequence[RunningPod]) -> Mapping[str, DiskUsage]:
         """What each of ``pods`` has on disk, by uid."""
         layers = await self._runtime.container_sizes()
+        device = self._image_device()
         found = {}
         for running in pods:
             pod = self._manager.pods().get(running.uid)
             if pod is None:
                 continue
             usage = await self._volumes.usage(pod)
+            logs = {one.name: _log_bytes(one.log_path) for one in running.containers}
+            images = {
+                one.name: layers.get(one.id, 0) + (logs[one.name] if _lies_on(one.log_path, device) else 0)
+                for one in running.containers
+            }
             found[running.uid] = DiskUsage(
                 volumes=usage.bytes,
-                containers={
-                    container.name: layers.get(container.id, 0) + _log_bytes(container.log_path)
-                    for container in running.containers
-                },
+                containers={one.name: layers.get(one.id, 0) + logs[one.name] for one in running.containers},
+                images=images if device is not None else None,
                 inodes=usage.inodes,
                 files=usage.beside,
             )
@@ -88,6 +102,13 @@ class PressuredPods:
 def _attempt(record: ContainerRecord) -> int:
     text = record.labels.get(LABEL_ATTEMPT, "")
     return int(text) if text.isascii() and text.isdecimal() else -1
+
+
+def _lies_on(log_path: str, device: int | None) -> bool:
+    try:
+        return device is not None and bool(log_path) and Path(log_path).parent.stat().st_dev == device
+    except OSError:
+        return False
 
 
 def _log_bytes(log_path: str) -> int:

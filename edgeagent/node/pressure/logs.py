@@ -69,12 +69,19 @@ class LogRotator:
         log.log(level, "container %s %s: %s", container.name, container.id[:12], problem)
         self._failing.add(container.id)
 
-    def drop_rotated(self, pods: Iterable[RunningPod]) -> None:
-        """Remove all rotated files, for the disk is under pressure; the current ones stay."""
+    def drop_rotated(self, pods: Iterable[RunningPod], device: int | None = None) -> None:
+        """Remove all rotated files, for the disk is under pressure; the current ones stay.
+
+        ``device``: only those that lie on it (``st_dev``); None for all.
+        """
         for container in (one for pod in pods for one in pod.containers if one.log_path):
             path = Path(container.log_path)
-            if not path.exists():
+            try:
+                lies_on = path.stat().st_dev
+            except OSError:
                 continue  # the newest rotated file is still being written to
+            if device not in (None, lies_on):
+                continue
             for number in range(1, self._max_files):
                 try:
                     _numbered(path, number).unlink(missing_ok=True)

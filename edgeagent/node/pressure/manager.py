@@ -38,6 +38,7 @@ from edgeagent.node.pressure.thresholds import (
     Signal,
     Threshold,
     condition_of,
+    is_of_images,
     judge,
     resource_of,
 )
@@ -76,7 +77,8 @@ class PressureParts:
     ``signals`` reads the node's signals and ``measure`` a container's cgroup. ``reclaimers`` run in order
     under disk pressure, until there is enough; rotated logs go after them. ``on_conditions`` gets all
     conditions whenever one changes, ``on_relief`` is called when ``gate`` has become calm. ``stalls`` makes
-    the watch of the kernel's memory pressure with what it must call, None for none.
+    the watch of the kernel's memory pressure with what it must call, None for none. ``device_of`` says which
+    device a disk's signal is about, None where there is one for all.
     """
 
     clock: Clock
@@ -93,6 +95,7 @@ class PressureParts:
     on_conditions: Callable[[Sequence[PressureCondition]], None]
     on_relief: Callable[[], None]
     stalls: Callable[[Callable[[], None]], MemoryStalls] | None = None
+    device_of: Callable[[Signal], int | None] = lambda _: None
 
 
 class PressureManager:
@@ -268,7 +271,9 @@ class PressureManager:
             resource = resource_of(threshold.signal)
             pods = self._parts.pods
             users = pods.running() if resource in ("memory", "pids") else pods.on_disk()
-            found = await candidates(self._evictable(users), resource, self._parts.measure, self._disk_usage)
+            found = await candidates(
+                self._evictable(users), threshold.signal, self._parts.measure, self._disk_usage
+            )
             reading = self._parts.signals().get(threshold.signal)
             if reading is None or not threshold.met(reading, reclaiming=True):
                 continue
@@ -286,9 +291,13 @@ class PressureManager:
         """Free what no running container needs: what the reclaimers know of, and then rotated logs."""
         if condition_of(threshold.signal) != "DiskPressure":
             return
-        steps: list[Callable[[], Awaitable[None]]]
-        steps = [reclaimer.reclaim for reclaimer in self._parts.reclaimers]
-        for step in (*steps, self._drop_rotated_logs):
+        device = self._parts.device_of(threshold.signal)
+        steps: list[Callable[[], Awaitable[None]]] = []
+        if device is None or is_of_images(threshold.signal):
+            # Layers and images: nothing of them lies on a disk that the node keeps for itself.
+            steps = [reclaimer.reclaim for reclaimer in self._parts.reclaimers]
+        steps.append(lambda: self._drop_rotated_logs(device))
+        for step in steps:
             reading = self._parts.signals().get(threshold.signal)
             if reading is None or not threshold.met(reading, reclaiming=True):
                 return
@@ -297,8 +306,8 @@ class PressureManager:
             except EdgeAgentError as error:
                 log.warning("disk space could not be reclaimed: %s", error)
 
-    async def _drop_rotated_logs(self) -> None:
-        self._parts.logs.drop_rotated(self._parts.pods.running())
+    async def _drop_rotated_logs(self, device: int | None) -> None:
+        self._parts.logs.drop_rotated(self._parts.pods.running(), device)
 
     async def _evict(self, pod: RunningPod, message: str, grace_seconds: int) -> None:
         self._parts.events.record(pod.reference, "Warning", "Evicted", message)

@@ -62,7 +62,8 @@ class RunningPod:
 class DiskUsage:
     """What a pod has on disk, in bytes: emptyDir ``volumes`` by name, and ``containers`` by name (writable
     layer and logs), and ``files``: what else the node keeps for it and its containers can write to.
-    ``memory_volumes`` are those of ``volumes`` that are memory, not disk. ``inodes`` in all.
+    ``memory_volumes`` are those of ``volumes`` that are memory, not disk. ``inodes`` in all. ``images``: how
+    much of ``containers`` lies on the images' file system, by name; None where that is the node's own.
     """
 
     volumes: Mapping[str, int] = field(default_factory=dict)
@@ -70,6 +71,7 @@ class DiskUsage:
     memory_volumes: frozenset[str] = frozenset()
     inodes: int = 0
     files: int = 0
+    images: Mapping[str, int] | None = None
 
     @property
     def total(self) -> int:

@@ -8,7 +8,7 @@ without.
 import os
 from pathlib import Path
 
-from edgeagent.node.pressure.thresholds import Reading, Readings, Signal
+from edgeagent.node.pressure.thresholds import Reading, Readings, Signal, is_of_images
 
 _SMALL_FILE_BYTES = 65536
 
@@ -34,6 +34,18 @@ class SignalReader:
         if self.imagefs is not None:
             self._add_disk(readings, self.imagefs, "imagefs.available", "imagefs.inodesFree")
         return readings
+
+    def device_of(self, signal: Signal) -> int | None:
+        """The device (``st_dev``) that a disk's signal is about; None where images lie on the node's own."""
+        if self.imagefs is None:
+            return None
+        try:
+            nodefs, imagefs = os.stat(self._nodefs).st_dev, os.stat(self.imagefs).st_dev
+        except OSError:
+            return None
+        if nodefs == imagefs:
+            return None
+        return imagefs if is_of_images(signal) else nodefs
 
     def _pids(self) -> Reading | None:
         limits = [

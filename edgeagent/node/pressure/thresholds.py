@@ -89,6 +89,11 @@ def condition_of(signal: Signal) -> ConditionType:
             return "DiskPressure"
 
 
+def is_of_images(signal: Signal) -> bool:
+    """Whether the signal is about the file system of the images."""
+    return signal.startswith("imagefs.")
+
+
 def resource_of(signal: Signal) -> Resource:
     """What a pod uses up when the signal falls."""
     match signal:

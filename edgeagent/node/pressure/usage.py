@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from edgeagent.node.pressure.cgroups import CgroupUsage
 from edgeagent.node.pressure.pods import DiskUsage, RunningContainer, RunningPod
 from edgeagent.node.pressure.ranking import Candidate, Usage
-from edgeagent.node.pressure.thresholds import Resource
+from edgeagent.node.pressure.thresholds import Resource, Signal, is_of_images, resource_of
 
 Measure = Callable[[RunningContainer], CgroupUsage]
 """Reads a container's cgroup."""
@@ -14,14 +14,15 @@ MeasureDisk = Callable[[Sequence[RunningPod]], Awaitable[Mapping[str, DiskUsage]
 
 
 async def candidates(
-    running: Sequence[RunningPod], resource: Resource, measure: Measure, measure_disk: MeasureDisk
+    running: Sequence[RunningPod], signal: Signal, measure: Measure, measure_disk: MeasureDisk
 ) -> list[Candidate]:
-    """Every pod of ``running`` that could be measured."""
+    """Every pod of ``running`` that could be measured, with what it uses of what ``signal`` is about."""
+    resource = resource_of(signal)
     if resource in ("memory", "pids"):
         usages = {pod.uid: _of_cgroups(pod, resource, measure) for pod in running}
     else:
         on_disk = await measure_disk(running)
-        usages = {uid: _of_disk(usage, resource) for uid, usage in on_disk.items()}
+        usages = {uid: _of_disk(usage, signal) for uid, usage in on_disk.items()}
     return [Candidate(pod, usages[pod.uid], resource) for pod in running if pod.uid in usages]
 
 
@@ -35,7 +36,14 @@ def _of_cgroups(pod: RunningPod, resource: Resource, measure: Measure) -> Usage:
     return Usage(sum(found.values()), found)
 
 
-def _of_disk(usage: DiskUsage, resource: Resource) -> Usage:
-    if resource == "inodes":
-        return Usage(usage.inodes)
-    return Usage(usage.total, dict(usage.containers))
+def _of_disk(usage: DiskUsage, signal: Signal) -> Usage:
+    images = usage.images
+    if resource_of(signal) == "inodes":
+        # Volumes' alone are counted: of a layer, no runtime tells how many it has.
+        return Usage(0 if images is not None and is_of_images(signal) else usage.inodes)
+    if images is None:
+        return Usage(usage.total, dict(usage.containers))
+    if is_of_images(signal):
+        return Usage(sum(images.values()), dict(images))
+    rest = {name: size - images.get(name, 0) for name, size in usage.containers.items()}
+    return Usage(usage.total - sum(images.values()), rest)
