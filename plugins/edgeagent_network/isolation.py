@@ -3,7 +3,8 @@
 A packet dropped there counts for each of these policies, since none allowed it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from edgeagent_network.podsets import digest
 from edgeagent_network.policyrules import Direction, chain_name
@@ -11,8 +12,15 @@ from edgeagent_network.ruleset import Chain, Fragment
 
 Key = tuple[str, str]
 """Namespace and name of a policy."""
-Isolation = tuple[Direction, tuple[Key, ...]]
-"""The policies, sorted, that isolate a pod in a direction."""
+
+
+class Isolation(NamedTuple):
+    """The policies, sorted, that isolate a pod in a direction, and the chain that such pods share."""
+
+    direction: Direction
+    chain: str
+    policies: tuple[Key, ...]
+
 
 DROP_CHAIN = "policy_drop"
 DROPPED = {4: "dropped4", 6: "dropped6"}
@@ -24,27 +32,22 @@ COUNTERS_IN_A_RULE = 64
 """The kernel takes 128 expressions in one rule."""
 
 
-def isolation_chain(direction: Direction, policies: Sequence[Key]) -> str:
-    """The chain of the pods that the ``policies``, sorted, isolate."""
-    return f"isolation-{direction}-{digest(*('/'.join(key) for key in policies))}"
+def isolation(direction: Direction, policies: Iterable[Key]) -> Isolation:
+    """What the ``policies`` isolate pods as."""
+    keys = tuple(sorted(policies))
+    return Isolation(direction, f"isolation-{direction}-{digest(*map('/'.join, keys))}", keys)
 
 
-def isolation_key(isolation: Isolation) -> str:
-    """The key of the chain's fragment."""
-    return f"isolation {isolation_chain(*isolation)}"
-
-
-def isolation_fragment(isolation: Isolation) -> Fragment:
+def isolation_fragment(found: Isolation) -> Fragment:
     """Jumps to the policies' chains, which accept what is allowed; the rest is counted and dropped."""
-    direction, policies = isolation
-    names = [chain_name(*key, direction) for key in policies]
+    names = [chain_name(*key, found.direction) for key in found.policies]
     counters = [f"counter name {name}" for name in names]
     counted = [
         " ".join(counters[start : start + COUNTERS_IN_A_RULE])
         for start in range(0, len(counters), COUNTERS_IN_A_RULE)
     ]
     rules = (*(f"jump {name}" for name in names), *counted, f"goto {DROP_CHAIN}")
-    return Fragment(chains={isolation_chain(*isolation): Chain(rules)})
+    return Fragment(chains={found.chain: Chain(rules)})
 
 
 def drop_fragment(log_group: int) -> Fragment:

@@ -22,14 +22,7 @@ from edgeagent.api.errors import InvalidObjectError
 from edgeagent.api.network import NetworkState, Problem
 from edgeagent.api.objects.policy import LABEL_NAMESPACE_NAME, NetworkPolicy
 from edgeagent.api.objects.selector import selects
-from edgeagent_network.isolation import (
-    Isolation,
-    Key,
-    drop_fragment,
-    isolation_chain,
-    isolation_fragment,
-    isolation_key,
-)
+from edgeagent_network.isolation import Isolation, Key, drop_fragment, isolation, isolation_fragment
 from edgeagent_network.podaddresses import Claimed, claims
 from edgeagent_network.podsets import PodSet, PortName
 from edgeagent_network.policyrules import (
@@ -87,9 +80,7 @@ class Policies:
         changed = self._take_policies(state.policies)
         claimed, problems = claims(state, {uid: pod.claimed for uid, pod in self._pods.items()})
         fresh = self._take_pods(claimed) | self._in_changed_namespaces(state.namespaces)
-        for uid, pod in self._pods.items():
-            if pod.claimed.local:
-                self._select(pod, changed, everything=uid in fresh)
+        self._select(fresh, changed)
         changed |= self._users.keys() ^ used_before
         came, gone = self._take_fragments(changed)
         for uid, pod in self._pods.items():
@@ -158,30 +149,48 @@ class Policies:
         changed = {name for name in before.keys() | now.keys() if before.get(name) != now.get(name)}
         return {uid for uid, pod in self._pods.items() if pod.claimed.pod.namespace in changed}
 
-    def _select(self, pod: _Pod, changed: set[Key], *, everything: bool) -> None:
-        """Which policies select a pod of this node, asked of those that changed or of all."""
-        policies = self._of_namespace.get(pod.claimed.pod.namespace, {})
-        asked = policies.keys() if everything else changed & policies.keys()
-        kept = frozenset() if everything else pod.selected - changed
-        if asked or kept != pod.selected:
-            labels = pod.claimed.pod.labels
-            self._set_selected(pod, kept | {key for key in asked if selects(policies[key].selector, labels)})
+    def _select(self, uids: set[str], changed: set[Key]) -> None:
+        """Which policies select the pods of this node: asked of all for pods of ``uids``, else of those that
+        changed. Pods that are alike are asked for once.
+        """
+        answers: dict[tuple[str, frozenset[tuple[str, str]], frozenset[Key] | None], frozenset[Key]] = {}
+        isolations: dict[frozenset[Key], tuple[Isolation, ...]] = {}
+        for uid, pod in self._pods.items():
+            if not pod.claimed.local or not (changed or uid in uids):
+                continue
+            namespace, labels = pod.claimed.pod.namespace, pod.claimed.pod.labels
+            kept = None if uid in uids else pod.selected - changed
+            alike = (namespace, frozenset(labels.items()), kept)
+            if (selected := answers.get(alike)) is None:
+                policies = self._of_namespace.get(namespace, {})
+                asked = policies.keys() if kept is None else changed & policies.keys()
+                chosen = frozenset(key for key in asked if selects(policies[key].selector, labels))
+                selected = answers[alike] = chosen | (kept or frozenset())
+            if selected not in isolations:
+                isolations[selected] = tuple(self._isolations(selected))
+            self._set_selected(pod, selected, isolations[selected])
 
-    def _set_selected(self, pod: _Pod, selected: frozenset[Key]) -> None:
-        _replace(self._users, pod.selected, selected)
-        pod.selected = selected
-        keys = sorted(selected)
-        isolations: list[Isolation] = []
+    def _isolations(self, selected: frozenset[Key]) -> Iterable[Isolation]:
         for direction in DIRECTIONS:
-            isolating = tuple(key for key in keys if direction in self._policies[key].directions)
-            if isolating:
-                isolations.append((direction, isolating))
+            if keys := [key for key in selected if direction in self._policies[key].directions]:
+                yield isolation(direction, keys)
+
+    def _set_selected(
+        self, pod: _Pod, selected: frozenset[Key], isolations: tuple[Isolation, ...] = ()
+    ) -> None:
+        if selected != pod.selected:
+            _replace(self._users, pod.selected, selected)
+            pod.selected = selected
+        if isolations == pod.isolations:
+            return
         _replace(self._isolated, pod.isolations, isolations)
-        for isolation in {*pod.isolations, *isolations}:
-            wanted = isolation in self._isolated
-            if wanted is not (isolation_key(isolation) in self._fragments):
-                self._put(isolation_key(isolation), isolation_fragment(isolation) if wanted else None)
-        pod.isolations = tuple(isolations)
+        for one in {*pod.isolations, *isolations}:
+            key = f"isolation {one.chain}"
+            if one not in self._isolated:
+                self._put(key, None)
+            elif key not in self._fragments:
+                self._put(key, isolation_fragment(one))
+        pod.isolations = isolations
 
     def _labels_of(self, namespace: str) -> dict[str, str]:
         return self._labels.get(namespace) or {LABEL_NAMESPACE_NAME: namespace}
@@ -253,10 +262,9 @@ def _pod_key(uid: str) -> str:
 
 def _pod_fragment(pod: _Pod) -> Fragment | None:
     elements: dict[str, dict[str, str]] = {}
-    for isolation in pod.isolations:
+    for one in pod.isolations:
         for version, text in pod.claimed.addresses:
-            verdicts = elements.setdefault(f"{isolation[0]}{version}", {})
-            verdicts[text] = f"goto {isolation_chain(*isolation)}"
+            elements.setdefault(f"{one.direction}{version}", {})[text] = f"goto {one.chain}"
     for members in pod.members.values():
         for name, element, _ in members:
             elements.setdefault(name, {})[element] = ""
