@@ -85,11 +85,8 @@ class Addresses:
         ranges = [(cidr, parse_range(cidr)) for cidr in self._held.cidrs]
         taken = [(cidr, self._next(cidr, within)) for cidr, within in ranges]
         for cidr, (offset, is_first_use) in taken:
-            use = self._held.ranges[cidr]
             if is_first_use:
-                use.last = offset
-            else:
-                use.freed.remove(offset)
+                self._held.ranges[cidr].last = offset
         given = [str(within[offset]) for (_, within), (_, (offset, _)) in zip(ranges, taken, strict=True)]
         self._set(uid, given)
         return list(given)
@@ -98,10 +95,6 @@ class Addresses:
         """The pod has these addresses already, as is seen of its link. Of two such pods the first counts."""
         if uid in self._held.pods or any(ip in self._owners for ip in ips):
             return
-        for cidr, use in self._held.ranges.items():
-            within = ip_network(cidr)
-            offsets = {_offset(ip, within) for ip in ips if ip_address(ip) in within}
-            use.freed = [one for one in use.freed if one not in offsets]
         self._set(uid, list(ips))
 
     def free(self, uid: str) -> None:
@@ -112,14 +105,19 @@ class Addresses:
         for ip in ips:
             del self._owners[ip]
             for cidr, use in self._held.ranges.items():
-                if ip_address(ip) in (within := ip_network(cidr)):
-                    freed = deque(use.freed, maxlen=MAX_FREED)
-                    freed.append(_offset(ip, within))
-                    use.freed = list(freed)
+                if ip_address(ip) not in (within := ip_network(cidr)):
+                    continue
+                first, last = pod_offsets(within)
+                if first <= (offset := _offset(ip, within)) <= last:
+                    use.freed = list(deque([*use.freed, offset], maxlen=MAX_FREED))
         self._save()
 
     def _set(self, uid: str, ips: list[str]) -> None:
         self._held.pods[uid] = ips
+        for cidr, use in self._held.ranges.items():  # ranges of before and after may overlap
+            within = ip_network(cidr)
+            offsets = {_offset(ip, within) for ip in ips if ip_address(ip) in within}
+            use.freed = [one for one in use.freed if one not in offsets]
         self._owners |= dict.fromkeys(ips, uid)
         try:
             self._save()

@@ -1,6 +1,5 @@
 """Pods' addresses: none twice, the oldest freed one last, whatever happens to the file."""
 
-from ipaddress import ip_address, ip_network
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -10,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from edgeagent.api.errors import PermanentError, TemporaryError
-from edgeagent_network.addresses import Addresses, node_address, parse_range
+from edgeagent_network.addresses import Addresses, node_address, parse_range, pod_offsets
 
 SMALL = ["10.42.0.0/28", "fd42::/124"]
 
@@ -145,9 +144,9 @@ class Churn(RuleBasedStateMachine):
             self.live[uid] = self.addresses.allocate(uid)
         except TemporaryError:
             for cidr in self.addresses.cidrs:
-                within = ip_network(cidr)
-                held = sum(ip_address(ip) in within for ips in self.live.values() for ip in ips)
-                if held == within.num_addresses - (3 if within.version == 4 else 2):
+                first, last = pod_offsets(within := parse_range(cidr))
+                held = {ip for ips in self.live.values() for ip in ips}
+                if held >= {str(within[offset]) for offset in range(first, last + 1)}:
                     return uid
             raise AssertionError("no address though there is room") from None
         return uid
