@@ -104,6 +104,22 @@ def test_the_time_of_the_next_check(conmon: Conmon) -> None:
     asyncio.run(scenario())
 
 
+def test_of_two_disks_only_logs_on_the_one_that_is_short_are_dropped(conmon: Conmon) -> None:
+    async def scenario() -> None:
+        conmon.write(12)
+        rotator = conmon.rotator()
+        await rotator.check(conmon.pods)
+        conmon.write(1)
+        assert "ctr.log.1" in conmon.files()
+        device = Path(conmon.pods[0].containers[0].log_path).stat().st_dev
+        rotator.drop_rotated(conmon.pods, device + 1)
+        assert "ctr.log.1" in conmon.files()
+        rotator.drop_rotated(conmon.pods, device)
+        assert conmon.files() == ["ctr.log"]
+
+    asyncio.run(scenario())
+
+
 def test_a_crash_between_renaming_and_reopening_is_made_good(conmon: Conmon) -> None:
     async def scenario() -> None:
         conmon.write(12)
