@@ -316,7 +316,7 @@ class PodWorld:
         self.objects: list[KubernetesObject] = []
         self.reports: list[tuple[str, PodStatus]] = []
         self.gone: list[str] = []
-        self.started = 0
+        self.started: list[None] = []
         self.problems: list[tuple[str, str] | None] = []
         self._task: asyncio.Task[None] | None = None
         self.open()
@@ -368,7 +368,7 @@ class PodWorld:
             reports=Reports(self._reported, self._gone),
             host_ip=lambda: self.host_ip,
             on_problem=lambda: self.problems.append(self.manager.problem),
-            on_started=self._started,
+            on_started=lambda: self.started.append(None),
             resync_seconds=RESYNC,
             rng=random.Random(2),
             node=self.node,
@@ -380,9 +380,6 @@ class PodWorld:
             gate=self.gate,
         )
         self._task = asyncio.get_running_loop().create_task(self.manager.run())
-
-    def _started(self) -> None:
-        self.started += 1
 
     def _reported(self, pod: Pod, status: PodStatus) -> None:
         self.reports.append((pod.metadata.uid, status))

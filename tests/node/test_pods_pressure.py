@@ -272,7 +272,7 @@ def test_pods_that_run_are_restarted_as_ever(tmp_path: Path, agent_restarts: boo
             await world.advance(11)
             assert world.runs("a")
             assert world.container("a").restart_count == 1
-            assert world.started == 2, "pressure is told of each"
+            assert len(world.started) == 2, "pressure is told of each"
 
     run(scenario)
 
