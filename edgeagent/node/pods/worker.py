@@ -22,7 +22,6 @@ from edgeagent.node.pods.ending import STRAY, Ending, leaving, needs_spec_to_sto
 from edgeagent.node.pods.eviction import Eviction
 from edgeagent.node.pods.hosts import missing_cluster_dns
 from edgeagent.node.pods.means import Means
-from edgeagent.node.pods.hosts import missing_cluster_dns
 from edgeagent.node.pods.plan import Plan, Seen, Slot, make_plan, slots
 from edgeagent.node.pods.podstate import PAUSE, RETRY_CEILING_SECONDS, PodState
 from edgeagent.node.pods.probing import Probing
@@ -259,10 +258,7 @@ class PodWorker:
             if self._stale or state.sandbox is None or state.unprepared is not None:
                 self._stale = False
                 first = state.sandbox is None and not self._means.containers(self.uid)
-                first = state.sandbox is None and not self._means.containers(self.uid)
                 state.sandbox = await self._means.sandboxes.prepare(pod, state.ips(pod))
-                if first and state.sandbox.misses_cluster_dns:
-                    state.event(pod, "Warning", "MissingClusterDNS", missing_cluster_dns(pod))
                 if first and state.sandbox.misses_cluster_dns:
                     state.event(pod, "Warning", "MissingClusterDNS", missing_cluster_dns(pod))
                 await self._means.volumes.prepare(state.facts(pod), self._means.lookup(pod))
