@@ -111,7 +111,7 @@ def test_of_two_disks_only_logs_on_the_one_that_is_short_are_dropped(conmon: Con
         await rotator.check(conmon.pods)
         conmon.write(1)
         assert "ctr.log.1" in conmon.files()
-        device = Path(conmon.pods[0].containers[0].log_path).stat().st_dev
+        device = os.stat(conmon.pods[0].containers[0].log_path).st_dev
         rotator.drop_rotated(conmon.pods, device + 1)
         assert "ctr.log.1" in conmon.files()
         rotator.drop_rotated(conmon.pods, device)
