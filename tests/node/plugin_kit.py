@@ -16,7 +16,9 @@ from edgeagent.node.plugins.facades import RuntimeFacade
 from edgeagent.node.plugins.host import PluginHost
 from edgeagent.node.plugins.process_lane import ProcessLane
 
-OURS_OFF: Mapping[str, Mapping[str, object]] = {"podman": {"enabled": False}, "security": {"enabled": False}}
+OURS_OFF: Mapping[str, Mapping[str, object]] = {
+    name: {"enabled": False} for name in ("network", "podman", "security")
+}
 """Where the tests run against the installed wheel, its own plugins are found too."""
 
 HEADER = """
