@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 from edgeagent.api.errors import PermanentError, TemporaryError
@@ -37,6 +38,34 @@ def run_program(argv: Sequence[str], stdin: str = "", *, check: bool = True) -> 
         said = done.stderr.strip()[:MAX_ERROR_CHARACTERS]
         raise TemporaryError(f"{' '.join(argv)[:200]}: {said}", reason="NetworkFailed")
     return done.stdout
+
+
+class Starter(Protocol):
+    """Starts a program that goes on running. Its standard error is a pipe."""
+
+    def __call__(self, argv: Sequence[str], folder: Path) -> "subprocess.Popen[bytes]":
+        """The process, which begins in ``folder``; OSError where it cannot be started."""
+
+
+def start_program(argv: Sequence[str], folder: Path) -> "subprocess.Popen[bytes]":
+    """The real ``Starter``."""
+    return subprocess.Popen(
+        list(argv),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        cwd=folder,
+        start_new_session=True,
+    )
+
+
+def started_in_namespace(name: str, starter: Starter = start_program) -> Starter:
+    """A ``Starter`` whose programs run in a network namespace; see ``in_namespace``."""
+
+    def start(argv: Sequence[str], folder: Path) -> "subprocess.Popen[bytes]":
+        return starter(["nsenter", f"--net=/run/netns/{name}", *argv], folder)
+
+    return start
 
 
 def in_namespace(name: str, runner: Runner = run_program) -> Runner:

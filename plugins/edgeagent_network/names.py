@@ -1,0 +1,190 @@
+"""The cluster's names as a zone file: what a NetworkState says, in DNS records. Pure.
+
+https://github.com/kubernetes/dns/blob/master/docs/specification.md (1.1.0), without its PTR records.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import NamedTuple
+
+from edgeagent.api.errors import PermanentError
+from edgeagent.api.network import Backend, NetworkPod, NetworkService, NetworkState, Problem
+from edgeagent.api.objects.service import HEADLESS, ServicePort
+
+TTL = 5
+"""Seconds, as in CoreDNS."""
+MAX_NAME = 253
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_WEIGHTS = 100
+"""What the weights of one SRV name's records come to."""
+
+Address = IPv4Address | IPv6Address
+
+
+class Record(NamedTuple):
+    """A DNS record. Names, also within ``data``, are absolute and end in a dot."""
+
+    name: str
+    kind: str
+    data: str
+
+    def line(self) -> str:
+        """The line in a zone file (RFC 1035, section 5)."""
+        return f"{self.name} {TTL} IN {self.kind} {self.data}\n"
+
+
+def is_label(text: str) -> bool:
+    """Whether it is one label of a host's name (RFC 1123)."""
+    return _LABEL.fullmatch(text) is not None
+
+
+def domain_name(text: str) -> str:
+    """A domain name in small letters with the dot at its end.
+
+    PermanentError (reason ``NameInvalid``) for what is none.
+    """
+    name = text.lower().removesuffix(".")
+    if len(name) > MAX_NAME or not all(is_label(label) for label in name.split(".")):
+        raise PermanentError(f"{text[:300]!r} is not a domain name", reason="NameInvalid")
+    return f"{name}."
+
+
+class Names:
+    """The zone of one cluster domain. Of an object that is the very same as before, nothing is worked out.
+
+    ``server`` is where the zone's own server is. PermanentError for a bad ``domain``.
+    """
+
+    def __init__(self, domain: str, server: str) -> None:
+        self.domain = domain_name(domain)
+        address = ip_address(server)
+        own = f"ns.dns.{self.domain}"
+        head = [
+            Record(self.domain, "SOA", f"{own} hostmaster.{self.domain} 1 7200 1800 86400 {TTL}"),
+            Record(self.domain, "NS", own),
+            _address(own, address),
+            Record(f"dns-version.{self.domain}", "TXT", '"1.1.0"'),
+        ]
+        self._head = "".join(record.line() for record in head)
+        self._services: dict[tuple[str, str], tuple[NetworkService, str, Problem | None]] = {}
+        self._pods: dict[str, tuple[NetworkPod, str]] = {}
+        self._text = ""
+
+    def zone(self, state: NetworkState) -> tuple[str, list[Problem]]:
+        """The whole zone file, the very same text if nothing changed, and what has no name and why."""
+        services = {}
+        for told in state.services:
+            meta = told.service.metadata
+            old = self._services.get((meta.namespace, meta.name))
+            same = old is not None and old[0] is told
+            services[meta.namespace, meta.name] = old if same and old is not None else self._service(told)
+        pods = {}
+        for pod in (*state.pods, *state.remote_pods):
+            known = self._pods.get(pod.uid)
+            same = known is not None and known[0] is pod
+            pods[pod.uid] = known if same and known is not None else (pod, _text(self._of_pod(pod)))
+        if not _unchanged(self._services.values(), services.values()) or not _unchanged(
+            self._pods.values(), pods.values()
+        ):
+            lines = [*(one[1] for one in services.values()), *(one[1] for one in pods.values())]
+            text = self._head + "".join(dict.fromkeys("".join(lines).splitlines(keepends=True)))
+            self._text = self._text if text == self._text else text
+        self._services, self._pods = services, pods
+        return self._text or self._head, [one[2] for one in services.values() if one[2] is not None]
+
+    def _service(self, told: NetworkService) -> tuple[NetworkService, str, Problem | None]:
+        try:
+            return told, _text(self._of_service(told)), None
+        except PermanentError as error:
+            meta = told.service.metadata
+            problem = Problem(
+                kind="Service", namespace=meta.namespace, name=meta.name, reason=error.reason,
+                message=f"it has no name in DNS: {error}",
+            )  # fmt: skip
+            return told, "", problem
+
+    def _of_service(self, told: NetworkService) -> Iterator[Record]:
+        meta, spec = told.service.metadata, told.service.spec
+        for part in (meta.name, meta.namespace):
+            if not is_label(part):
+                raise PermanentError(f"{part[:100]!r} cannot be part of a name", reason="NameInvalid")
+        name = f"{meta.name}.{meta.namespace}.svc.{self.domain}"
+        if spec.type == "ExternalName":
+            yield Record(name, "CNAME", domain_name(spec.external_name))
+        elif spec.cluster_ip == HEADLESS:
+            for port in spec.ports or [ServicePort(port=0)]:
+                yield from _headless(name, port, told)
+        else:
+            addresses = list(_addresses(spec.cluster_ips or [spec.cluster_ip]))
+            for address in addresses:
+                yield _address(name, address)
+            for port in spec.ports if addresses else ():
+                if is_label(port.name):
+                    yield Record(_service_name(port, name), "SRV", f"0 {_WEIGHTS} {port.port} {name}")
+
+    def _of_pod(self, pod: NetworkPod) -> Iterator[Record]:
+        if is_label(pod.namespace):
+            for address in _addresses(pod.ips):
+                name = f"{_dashed(address)}.{pod.namespace}.pod.{self.domain}"
+                if len(name) <= MAX_NAME + 1:
+                    yield _address(name, address)
+
+
+def _headless(name: str, port: ServicePort, told: NetworkService) -> Iterator[Record]:
+    """The names of the backends themselves. Who is not ready has one only if the Service says so."""
+    published = told.service.spec.publish_not_ready_addresses
+    targets: dict[tuple[str, int], None] = {}
+    for backend in told.backends.get(port.name, ()):
+        for address in _addresses([backend.ip]) if backend.ready or published else ():
+            own = f"{_hostname(backend, address)}.{name}"
+            yield _address(name, address)
+            yield _address(own, address)
+            targets[own, backend.port] = None
+    if is_label(port.name):
+        weight = max(1, _WEIGHTS // max(1, len(targets)))
+        for own, number in targets:
+            yield Record(_service_name(port, name), "SRV", f"0 {weight} {number} {own}")
+
+
+def _hostname(backend: Backend, address: Address) -> str:
+    """The specification wants a name for every endpoint; without one of its own, CoreDNS takes this."""
+    return backend.hostname if is_label(backend.hostname) else _dashed(address)
+
+
+def _dashed(address: Address) -> str:
+    """The address as a label, which may neither begin nor end with a dash: ``::1`` is ``0--1``."""
+    text = str(address).replace(".", "-").replace(":", "-")
+    return f"{'0' if text[0] == '-' else ''}{text}{'0' if text[-1] == '-' else ''}"
+
+
+def _service_name(port: ServicePort, name: str) -> str:
+    return f"_{port.name}._{port.protocol.lower()}.{name}"
+
+
+def _address(name: str, address: Address) -> Record:
+    return Record(name, "A" if address.version == 4 else "AAAA", str(address))
+
+
+def _addresses(ips: Iterable[str]) -> Iterator[Address]:
+    """Those that are addresses: a Service that has none yet is none the worse."""
+    for ip in ips:
+        try:
+            address = ip_address(ip)
+        except ValueError:
+            continue
+        if not getattr(address, "scope_id", None):
+            yield address
+
+
+def _text(records: Iterable[Record]) -> str:
+    found = dict.fromkeys(records)
+    for record in found:
+        if len(record.name) > MAX_NAME + 1:
+            raise PermanentError(f"{record.name} is too long for a name", reason="NameInvalid")
+    return "".join(record.line() for record in found)
+
+
+def _unchanged(old: Iterable[tuple[object, ...]], new: Iterable[tuple[object, ...]]) -> bool:
+    before, after = list(old), list(new)
+    return len(before) == len(after) and all(a is b for a, b in zip(before, after, strict=True))
