@@ -52,13 +52,14 @@ class Node:
         self.mounter = FullMounter()
         self.programs: list[Sequence[str]] = []
         self.fails = False
+        self.dns: list[str] = []
         self.restart()
 
     def restart(self) -> None:
         """Begin again, knowing nothing."""
         self.sandboxes = Sandboxes(
             disk=self.disk, run=self.run, root=self.root, mounter=self.mounter, runner=self._run_program,
-            cluster_domain="edge.example",
+            cluster_dns=lambda: self.dns, cluster_domain="edge.example",
         )  # fmt: skip
 
     def prepare(self, pod: Pod) -> tuple[str, dict[str, str]]:
@@ -132,6 +133,18 @@ def test_files_are_written_only_when_they_change_and_stay_the_same_file(node: No
         (node.root / "etc/resolv.conf").write_text(text)
         node.prepare(make_pod())
         assert (resolver.read_text(), resolver.stat().st_ino) == (text, inode)
+
+
+def test_the_clusters_dns_may_come_while_a_pod_runs(node: Node) -> None:
+    pod = make_pod()
+    assert asyncio.run(node.sandboxes.prepare(pod, IPS)).misses_cluster_dns
+    node.dns = ["169.254.20.10"]
+    made = asyncio.run(node.sandboxes.prepare(pod, IPS))
+    assert not made.misses_cluster_dns
+    resolver = next(mount.source for mount in made.mounts if mount.destination == "/etc/resolv.conf")
+    assert Path(resolver).read_text() == (
+        "nameserver 169.254.20.10\nsearch shop.svc.edge.example svc.edge.example edge.example\noptions ndots:5\n"
+    )
 
 
 def test_on_the_nodes_network(node: Node) -> None:

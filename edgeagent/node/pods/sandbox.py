@@ -71,8 +71,8 @@ class Sandboxes:
     """Makes, finds again and removes what surrounds the containers of each pod.
 
     ``disk`` is ``<state_dir>/pods``, ``run`` is ``<run_dir>/pods`` (on a file system that a reboot empties),
-    ``root`` is where the node's ``/etc`` lies. ``cluster_dns`` are addresses, empty for none. Calls for one
-    pod must not overlap.
+    ``root`` is where the node's ``/etc`` lies. ``cluster_dns`` gives the addresses at the moment,
+    empty for none. Calls for one pod must not overlap.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Sandboxes:
         root: Path,
         mounter: Mounter,
         runner: RunProgram,
-        cluster_dns: Sequence[str] = (),
+        cluster_dns: Callable[[], Sequence[str]] = tuple,
         cluster_domain: str = CLUSTER_DOMAIN,
     ) -> None:
         self._disk = disk
@@ -101,8 +101,9 @@ class Sandboxes:
         ``FailedCreatePodSandBox``, where something cannot be made; a later call then goes on.
         """
         name, _ = hostname(pod, self._cluster_domain)
+        cluster_dns = self._cluster_dns()
         with _explained("the pod's files cannot be written"):
-            mounts = self._write_files(pod, ips)
+            mounts = self._write_files(pod, ips, cluster_dns)
         ipc = "private"
         if pod.spec.host_ipc:
             ipc = "host"
@@ -116,7 +117,7 @@ class Sandboxes:
             mounts,
             ipc,
             needs_pause=pod.spec.share_process_namespace,
-            misses_cluster_dns=misses_cluster_dns(pod, self._cluster_dns),
+            misses_cluster_dns=misses_cluster_dns(pod, cluster_dns),
         )
 
     async def tear_down(self, uid: str) -> None:
@@ -136,11 +137,11 @@ class Sandboxes:
             for folder in (memory, memory.parent, disk):
                 _remove_if_empty(folder)
 
-    def _write_files(self, pod: Pod, ips: Sequence[str]) -> list[Mount]:
+    def _write_files(self, pod: Pod, ips: Sequence[str], cluster_dns: Sequence[str]) -> list[Mount]:
         folder = pod_folder(self._disk, pod.metadata.uid)
         folder.mkdir(parents=True, exist_ok=True, mode=0o750)
         hosts = hosts_file(pod, ips, self._node_file("etc/hosts"), self._cluster_domain)
-        resolver = resolv_conf(pod, self._node_resolver(pod), self._cluster_dns, self._cluster_domain)
+        resolver = resolv_conf(pod, self._node_resolver(pod), cluster_dns, self._cluster_domain)
         _write_if_changed(folder / "etc-hosts", hosts.encode())
         _write_if_changed(folder / "resolv.conf", resolver.encode())
         return [
