@@ -13,6 +13,7 @@ from edgeagent.api.objects.service import Protocol as Transport
 from edgeagent_network.addresses import Addresses, node_address
 from edgeagent_network.config import NetworkConfig
 from edgeagent_network.conntrack import StaleFlows
+from edgeagent_network.dnsserver import DnsServer, Served
 from edgeagent_network.generation import Generation, own_generation
 from edgeagent_network.host import forward, pod_mtu
 from edgeagent_network.parts import Compose, Fragments, compose
@@ -31,7 +32,7 @@ class KernelNetwork:
     """``edgeagent.api.network.Network`` by the kernel's own means. For one thread.
 
     ``run`` runs programs in the host's network, ``generation`` reads the generation of its nftables, and
-    ``monotonic`` counts seconds.
+    ``monotonic`` counts seconds. ``dns`` answers pods' questions for names; None for the node's own DNS.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class KernelNetwork:
         monotonic: Callable[[], float] = time.monotonic,
         netns: Path = NETNS,
         compose: Compose = compose,
+        dns: DnsServer | None = None,
     ) -> None:
         self._config = config
         self._run = run
@@ -56,6 +58,7 @@ class KernelNetwork:
             lambda: self._addresses.pods, lambda: self._addresses.cidrs, config.service_cidrs
         )
         self._flows = StaleFlows(run)
+        self._dns = dns
         self._begun = monotonic()
         self._attached: set[str] = set()  # in this process
         self._ready = False
@@ -97,10 +100,12 @@ class KernelNetwork:
             problems += found
         problems += [_refusal(key, said, state.node) for key, said in self._table.apply(ruleset).items()]
         problems += self._flows.clear(state)
+        dns = self._dns.reconcile(state) if self._dns is not None else Served()
+        problems += dns.problems
         if self._addresses.set_aside is not None:
             said = f"{self._addresses.set_aside} was unreadable; pods' addresses were read off their links"
             problems.append(_node_problem(state.node, "AddressesUnreadable", said))
-        return NetworkReport(problems=problems)
+        return NetworkReport(problems=problems, dns=dns.addresses, retry_after=dns.retry_after)
 
     def show(self, what: Literal["services", "policies", "peers", "drops"]) -> list[dict[str, str]]:
         """See the contract."""

@@ -7,6 +7,7 @@ from edgeagent.api.network import NetworkState, Problem
 from edgeagent_network.base import BASE
 from edgeagent_network.config import NetworkConfig
 from edgeagent_network.hostports import HostPorts
+from edgeagent_network.nameguard import NameGuard
 from edgeagent_network.policies import Policies
 from edgeagent_network.ruleset import Fragment
 from edgeagent_network.services import Services, knows_sctp
@@ -48,7 +49,7 @@ class _HostPorts:
 def compose(config: NetworkConfig) -> Sequence[Part]:
     """All parts, in the order in which they are asked. PermanentError where ``config`` names no range."""
     services = Services(config, sctp=knows_sctp())
-    return (Base(), services, _HostPorts(services), Policies())
+    return (Base(), services, _HostPorts(services), Policies(), NameGuard(config))
 
 
 Compose = Callable[[NetworkConfig], Sequence[Part]]

@@ -1,4 +1,4 @@
-"""The hooks. Programs that end at once do the work; nothing stays open but a netlink socket."""
+"""The hooks. Programs that end at once do the work; only a netlink socket and the DNS server stay."""
 
 from typing import cast
 
@@ -29,6 +29,8 @@ def edgeagent_config_schema() -> type[PluginConfig]:
 @hookimpl
 def edgeagent_network(ctx: PluginContext) -> Network:
     """The network of this host."""
+    from edgeagent_network.dnsserver import DnsServer
     from edgeagent_network.network import KernelNetwork
 
-    return KernelNetwork(cast(NetworkConfig, ctx.config), ctx.state_dir)
+    config = cast(NetworkConfig, ctx.config)
+    return KernelNetwork(config, ctx.state_dir, dns=DnsServer(config, ctx.run_dir))

@@ -143,7 +143,9 @@ def test_the_clusters_dns_may_come_while_a_pod_runs(node: Node) -> None:
     assert not made.misses_cluster_dns
     resolver = next(mount.source for mount in made.mounts if mount.destination == "/etc/resolv.conf")
     assert Path(resolver).read_text() == (
-        "nameserver 169.254.20.10\nsearch shop.svc.edge.example svc.edge.example edge.example\noptions ndots:5\n"
+        "nameserver 169.254.20.10\n"
+        "search shop.svc.edge.example svc.edge.example edge.example\n"
+        "options ndots:5\n"
     )
 
 

@@ -10,16 +10,19 @@ from typing import Any
 
 import pytest
 
-from edgeagent.api.network import NetworkPod, NetworkService, NetworkState
+from edgeagent.api.network import NetworkPod, NetworkService, NetworkState, PodSandbox
 from edgeagent.api.objects.service import ServicePort
 from edgeagent_network.config import NetworkConfig
 from edgeagent_network.dnsserver import DnsServer, Served
+from edgeagent_network.generation import generation_of, netlink_socket
 from edgeagent_network.nameguard import NameGuard
+from edgeagent_network.network import KernelNetwork
 from edgeagent_network.programs import started_in_namespace
 from edgeagent_network.script import whole
 from tests.plugins.network.servicemaking import backend, service, state
 from tests.support.dnsclient import Kind, Reply, Upstream, ask
 from tests.support.netlab import Lab
+from tests.support.netprobe import in_namespace_thread
 from tests.support.waiting import wait_for
 
 SERVER = "169.254.20.10"
@@ -319,3 +322,26 @@ def test_a_service_without_a_possible_name_is_named(world: World) -> None:
     assert told.addresses == [SERVER]
     assert [(one.kind, one.name, one.reason) for one in told.problems] == [("Service", "bad", "NameInvalid")]
     assert world.ask(f"web.{D}").records == ["A 10.43.0.1"]
+
+
+# As a part of the network
+
+
+def test_pods_of_the_network_ask_it(world: World, tmp_path: Path) -> None:
+    host = world.lab.host
+    config = NetworkConfig(
+        upstreams=[world.lab.lan4],
+        namespace_prefix=host.pod_prefix,
+        service_cidrs=["10.43.0.0/16", "fd43::/112"],
+    )
+    server = DnsServer(config, world.folder, run=host.run, start=started_in_namespace(host.name))
+    world.servers.append(server)
+    with in_namespace_thread(host.name, netlink_socket) as opened:
+        network = KernelNetwork(config, tmp_path, run=host.run, generation=generation_of(opened), dns=server)
+        attachment = network.attach(PodSandbox(uid="12345678-aaaa", namespace="shop", name="p"))
+        report = network.reconcile(state(WEB))
+    assert (report.dns, report.problems, report.retry_after) == ([SERVER], [], 0)
+    for tcp in (False, True):
+        reply = ask(Path(attachment.namespace_path).name, SERVER, f"web.{D}", tcp=tcp)
+        assert reply.records == ["A 10.43.0.1"]
+    assert SERVER in host.run(["nft", "list", "chain", "inet", "edgeagent", "names_input"])
