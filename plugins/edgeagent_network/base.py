@@ -30,8 +30,9 @@ BASE = Fragment(
         # Filled by the pods of this node, their ranges, and the ranges of the cluster.
         "local_pods4": "type ipv4_addr;",
         "local_pods6": "type ipv6_addr;",
-        "cluster4": "type ipv4_addr; flags interval; auto-merge;",
-        "cluster6": "type ipv6_addr; flags interval; auto-merge;",
+        # No two ranges overlap. (With auto-merge, one that was merged with another could not be removed.)
+        "cluster4": "type ipv4_addr; flags interval;",
+        "cluster6": "type ipv6_addr; flags interval;",
         # ``ADDRESS . ADDRESS`` of each local pod: a pod that reaches itself through a service.
         "hairpin4": "type ipv4_addr . ipv4_addr;",
         "hairpin6": "type ipv6_addr . ipv6_addr;",

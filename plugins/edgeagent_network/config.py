@@ -15,6 +15,7 @@ class NetworkConfig(PluginConfig, frozen=True):
     ``pod_cidrs``: the addresses of this node's pods, one range a family, where the hub gave the node none.
     ``service_cidrs``: what cluster IPs are out of; ``node_ports``: what node ports are, ``first-last``.
     ``mtu``: of pods' links, 0 for that of the uplink less what the overlay needs.
+    ``wireguard_keepalive``: seconds after which a silent peer is sent a packet, 0 for never.
     ``namespace_prefix``: what the names of pods' network namespaces begin with, and no others'.
     ``upstreams``: DNS servers for all other names; empty for those of the node's resolv.conf.
     """
@@ -27,6 +28,7 @@ class NetworkConfig(PluginConfig, frozen=True):
     vxlan_port: Port = 8472
     vxlan_id: Annotated[int, msgspec.Meta(ge=1, le=16777215)] = 4096
     wireguard_port: Port = 51820
+    wireguard_keepalive: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
     dns: Literal["on", "off"] = "on"
     dns_address: str = "169.254.20.10"
     upstreams: list[str] = []

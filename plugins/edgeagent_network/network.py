@@ -17,6 +17,7 @@ from edgeagent_network.dnsserver import DnsServer, Served
 from edgeagent_network.generation import Generation, own_generation
 from edgeagent_network.host import forward, pod_mtu
 from edgeagent_network.parts import Compose, Fragments, compose
+from edgeagent_network.peers import Peers
 from edgeagent_network.pods import PodAddresses
 from edgeagent_network.programs import Runner, run_program
 from edgeagent_network.sandbox import NETNS, Sandboxes, check_uid
@@ -59,6 +60,7 @@ class KernelNetwork:
         )
         self._flows = StaleFlows(run)
         self._dns = dns
+        self._peers = Peers(config, state_dir, run, monotonic=monotonic)
         self._begun = monotonic()
         self._attached: set[str] = set()  # in this process
         self._ready = False
@@ -93,7 +95,9 @@ class KernelNetwork:
         problems = self._take_ranges(state)
         self._look_again()
         self._collect(state)
-        ruleset: Fragments = {}
+        peers = self._peers.reconcile(state, self._addresses.cidrs, self._mtu)
+        problems += peers.problems
+        ruleset: Fragments = dict(peers.fragments)
         for part in (*self._parts, self._pods):
             fragments, found = part.fragments(state)
             ruleset |= fragments
@@ -105,10 +109,17 @@ class KernelNetwork:
         if self._addresses.set_aside is not None:
             said = f"{self._addresses.set_aside} was unreadable; pods' addresses were read off their links"
             problems.append(_node_problem(state.node, "AddressesUnreadable", said))
-        return NetworkReport(problems=problems, dns=dns.addresses, retry_after=dns.retry_after)
+        return NetworkReport(
+            problems=problems,
+            public_key=peers.public_key,
+            dns=dns.addresses,
+            retry_after=min(filter(None, (peers.retry_after, dns.retry_after)), default=0),
+        )
 
     def show(self, what: Literal["services", "policies", "peers", "drops"]) -> list[dict[str, str]]:
         """See the contract."""
+        if what == "peers":
+            return self._peers.rows()
         raise PermanentError(f"network: {what} cannot be shown", reason="NotSupported")
 
     def trace(self, source: str, target: str, port: int, protocol: Transport) -> list[str]:
