@@ -24,7 +24,7 @@ from edgeagent.node.events import EventRecorder
 from edgeagent.node.identity import HOW_TO_ENROLL, NOT_ENROLLED, IdentityDir, NodeIdentity, lone_name
 from edgeagent.node.localapi import LocalApi
 from edgeagent.node.lock import NodeLock
-from edgeagent.node.networkwiring import NetworkMeans, make_network, tell_network
+from edgeagent.node.networkwiring import NetworkMeans, cluster_dns, make_network, tell_network
 from edgeagent.node.plugins.host import PluginHost
 from edgeagent.node.pods.exits import ExitWatcher
 from edgeagent.node.pods.manager import PodManager, Reports
@@ -151,7 +151,12 @@ class Agent:
             node=self._node_facts(),
             volumes=self._volumes,
             sandboxes=Sandboxes(
-                disk=disk, run=memory, root=self._world.root, mounter=mounter, runner=run_program
+                disk=disk,
+                run=memory,
+                root=self._world.root,
+                mounter=mounter,
+                runner=run_program,
+                cluster_dns=lambda: cluster_dns(self._network),
             ),
             folder=disk,
             gate=self._gate,
@@ -245,6 +250,8 @@ class Agent:
     def _static_changed(self, objects: Mapping[str, StaticObject]) -> None:
         if self._pods is not None:
             self._pods.static_changed(objects)
+        if self._network is not None:
+            self._network.folder_changed()
         if not objects and self._identity is None and self._static is not None:
             log.warning(
                 "nothing to run: there is no manifest in %s, and this node is not enrolled. Put Kubernetes "

@@ -56,11 +56,6 @@ def test_a_volume_source_that_is_refused_is_a_good_volume_elsewhere(source: str)
             "spec.containers[0].resources.requests.nvidia.com/gpu",
         ),
         (container(resources={"claims": [{"name": "gpu"}]}), "spec.containers[0].resources.claims"),
-        (container(ports=[{"containerPort": 1, "hostPort": 1}]), "spec.containers[0].ports[0].hostPort"),
-        (
-            container(ports=[{"containerPort": 1, "hostIP": "127.0.0.1"}]),
-            "spec.containers[0].ports[0].hostIP",
-        ),
         (
             container(volumeDevices=[{"name": "v", "devicePath": "/dev/x"}]),
             "spec.containers[0].volumeDevices",

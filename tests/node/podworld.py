@@ -1,7 +1,6 @@
 """A node's pods in memory: the real manager, store, records and events on a fake runtime and a still clock.
 
-What stands in for the plugin host hands every call to the fake on the loop itself, a few turns later. As
-with a real lane, a call goes through even where its caller was cancelled meanwhile.
+What stands in for the plugin host hands every call to the fake on the loop, even of a caller that was cancelled.
 """
 
 import asyncio
@@ -26,7 +25,7 @@ from edgeagent.api.objects.pod import ContainerStatus, Pod, PodSpec, PodStatus
 from edgeagent.api.runtime import LABEL_CONTAINER, LABEL_POD_UID, ContainerRecord
 from edgeagent.node.events import EventRecorder
 from edgeagent.node.plugins.contract import ADMISSION, NETWORK, RUNTIME, SECRETS
-from edgeagent.node.plugins.facades import AdmissionFacade, NetworkFacade, RuntimeFacade, UnsealerFacade
+from edgeagent.node.plugins.facades import AdmissionFacade, RuntimeFacade, UnsealerFacade
 from edgeagent.node.plugins.faults import error_of, failure_of
 from edgeagent.node.plugins.hosted import HostedPlugin
 from edgeagent.node.pods.manager import PodManager, Reports
@@ -42,6 +41,7 @@ from edgeagent.node.store.pods import PodRecord, PodRecords
 from edgeagent.testing.clock import ManualClock
 from edgeagent.testing.runtime import FakeExits, FakeRuntime
 from tests.node.indexes import ANCHOR, NODE, signed_index
+from tests.node.podnetwork import MemoryNetwork
 
 RESYNC = 1800.0
 TRANSITION = 300.0
@@ -358,7 +358,7 @@ class PodWorld:
         self.manager = PodManager(
             clock=self.clock,
             runtime=RuntimeFacade(plugin),
-            network=NetworkFacade(plugin) if self.network is not None else None,
+            network=MemoryNetwork(plugin) if self.network is not None else None,
             admissions=[AdmissionFacade(plugin)] if self.admission is not None else [],
             unsealer=UnsealerFacade(plugin) if self.unsealer is not None else None,
             desired=self.desired,

@@ -7,9 +7,9 @@ import pytest
 
 from edgeagent.api.admission import Violation
 from edgeagent.api.errors import PermanentError, TemporaryError
-from edgeagent.api.objects.container import EnvVar, VolumeMount
+from edgeagent.api.objects.container import EnvVar
 from edgeagent.api.objects.decode import convert
-from edgeagent.api.objects.volume import Volume
+from edgeagent.api.objects.volume import Volume, VolumeMount
 from edgeagent.api.runtime import LABEL_POD_NAME
 from tests.node.indexes import config_map
 from tests.node.podworld import (

@@ -33,6 +33,7 @@ class LoneAgent:
 
     ``extra`` is TOML after the sections ``[agent]`` and ``[pods]`` (keys of ``[pods]`` may come first).
     The plugin of this machine's own network is off, unless ``extra`` has its section.
+    ``namespace``: the network namespace of ip-netns(8) that is the agent's host, empty for the machine's own.
     ``network``: whether pods without ``hostNetwork`` have one (see ``tests.support.netns_plugin``).
     """
 
@@ -44,6 +45,7 @@ class LoneAgent:
         extra: str = "",
         network: bool = True,
         name: str = "lone",
+        namespace: str = "",
     ) -> None:
         self.directory = directory
         self.podman = podman
@@ -63,8 +65,9 @@ class LoneAgent:
             f'[pods]\nstatic_pod_path = "{self.folder}"\n{extra}'
         )
         path = os.pathsep.join(filter(None, [str(site), str(_ROOT), os.environ.get("PYTHONPATH", "")]))
+        enter = ["nsenter", f"--net=/run/netns/{namespace}"] if namespace else []
         process = Process(
-            program("edgeagent", "--config", directory / "config.toml", "run"),
+            [*enter, *program("edgeagent", "--config", directory / "config.toml", "run")],
             log=directory / "agent.log",
             env={**os.environ, "PYTHONPATH": path},
         )
@@ -74,7 +77,7 @@ class LoneAgent:
 
     def __enter__(self) -> Self:
         self.start()
-        self._before = self.snapshot()
+        self.mark()
         return self
 
     def __exit__(
@@ -295,6 +298,10 @@ class LoneAgent:
         assert pid is not None
         folders = [self.state_dir / "pods", self.run_dir / "pods"]
         return snapshot(pid, self.podman, folders=folders, database=self.state_dir / "agent.db")
+
+    def mark(self) -> None:
+        """What there is from here on is what ``leftovers`` is compared with."""
+        self._before = self.snapshot()
 
     def leftovers(self, tables: Collection[str] = TABLES, spare_threads: int = 4) -> list[str]:
         """What is there that was not when the agent was new, a line each; call it once all pods are gone."""

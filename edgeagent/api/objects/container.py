@@ -23,7 +23,7 @@ class ContainerPort(KubernetesStruct, frozen=True):
     name: str = ""
     protocol: Literal["TCP", "UDP", "SCTP"] = "TCP"
     host_port: int = 0
-    host_ip: Refused = msgspec.field(default=None, name="hostIP")
+    host_ip: str = msgspec.field(default="", name="hostIP")
 
 
 class KeySelector(KubernetesStruct, frozen=True):

@@ -41,10 +41,10 @@ def _values(spec: PodSpec) -> Iterator[Unsupported]:
             yield Unsupported(f"spec.volumes[{index}].emptyDir.medium", "huge pages are not supported")
     for field, containers in (("initContainers", spec.init_containers), ("containers", spec.containers)):
         for index, container in enumerate(containers):
-            yield from _container_values(container, f"spec.{field}[{index}]", spec)
+            yield from _container_values(container, f"spec.{field}[{index}]")
 
 
-def _container_values(container: Container, path: str, spec: PodSpec) -> Iterator[Unsupported]:
+def _container_values(container: Container, path: str) -> Iterator[Unsupported]:
     for side, amounts in (("limits", container.resources.limits), ("requests", container.resources.requests)):
         for name in amounts:
             if name not in RESOURCES:
@@ -54,6 +54,3 @@ def _container_values(container: Container, path: str, spec: PodSpec) -> Iterato
         if mount.recursive_read_only == "Enabled":
             where = f"{path}.volumeMounts[{index}].recursiveReadOnly"
             yield Unsupported(where, "recursive read-only mounts are not supported, only IfPossible")
-    for index, port in enumerate(container.ports):
-        if port.host_port and not spec.host_network:
-            yield Unsupported(f"{path}.ports[{index}].hostPort", "needs spec.hostNetwork")

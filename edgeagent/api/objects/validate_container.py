@@ -19,6 +19,7 @@ from edgeagent.api.objects.pod import PodSpec
 from edgeagent.api.objects.support import fields_of
 from edgeagent.api.objects.validate import (
     require,
+    validate_ip,
     validate_key,
     validate_label,
     validate_name,
@@ -134,6 +135,8 @@ def _validate_port(port: ContainerPort, path: str, *, host_network: bool) -> Non
     validate_port(port.container_port, f"{path}.containerPort")
     if port.host_port:
         validate_port(port.host_port, f"{path}.hostPort")
+        if port.host_ip:
+            validate_ip(port.host_ip, f"{path}.hostIP")
         require(
             not host_network or port.host_port == port.container_port,
             f"{path}.hostPort",
@@ -154,7 +157,7 @@ def _validate_host_ports(containers: list[Container], path: str, *, single: bool
     for index, container in enumerate(containers):
         for place, port in enumerate(container.ports):
             if port.host_port:
-                key = (port.protocol, port.host_port, str(port.host_ip or ""))
+                key = (port.protocol, port.host_port, port.host_ip)
                 where = f"{path if single else f'{path}[{index}]'}.ports[{place}].hostPort"
                 require(key not in seen, where, f"{port.protocol} {port.host_port} is there twice")
                 seen.add(key)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from edgeagent.api.clock import Clock
@@ -19,6 +19,8 @@ from edgeagent.wire.jitter import Backoff
 
 log = logging.getLogger(__name__)
 
+START_SECONDS = 5.0
+"""How long, at most, the first look waits to learn what the agent before this one left in force."""
 RETRY_FIRST_SECONDS = 1.0
 RETRY_CEILING_SECONDS = 60.0
 
@@ -68,13 +70,16 @@ class NetworkKeeper:
         self._builder = StateBuilder(node)
         self._local = LocalPods()
         self._attached: dict[str, list[str]] = {}
+        self._adopted: dict[str, PodSandbox] = {}
+        self._known = asyncio.Event()
+        self._folder_read = asyncio.Event()
         self._backoff = Backoff(rng, first=RETRY_FIRST_SECONDS, ceiling=RETRY_CEILING_SECONDS)
         self._wanted = 0
         self._done = 0
         self._moved = asyncio.Condition()
         self._woken = asyncio.Event()
         self._said: set[Problem] = set()
-        self.problem: tuple[str, str] | None = None
+        self.problem: tuple[str, str] | None = ("NetworkNotReady", "the network was not looked at yet")
         self.report = NetworkReport()
 
     def wake(self) -> None:
@@ -82,20 +87,35 @@ class NetworkKeeper:
         self._wanted += 1
         self._woken.set()
 
+    def folder_changed(self) -> None:
+        """The objects of the node's own folder are known, or are others now."""
+        self._folder_read.set()
+        self.wake()
+
+    def adopt(self, pods: Sequence[PodSandbox]) -> None:
+        """These ran before this process began: what is in force for them stays until they are looked at."""
+        self._adopted = {pod.uid: pod for pod in pods}
+        self._known.set()
+
     async def attach(self, pod: PodSandbox) -> Attachment:
         """The pod's place on the network, with services and policies in force for it.
 
         TemporaryError or PermanentError where it cannot be had, or where these cannot be put in force.
         """
-        await self._settled(0 if self._done else self._wanted or self._ask())
+        runs = self._adopted.pop(pod.uid, None) is not None
+        if not runs:
+            await self._settled(0 if self._done else self._wanted or self._ask())
         attachment = await self._plugin.attach(pod)
         if self._attached.get(pod.uid) != attachment.ips:
             self._attached[pod.uid] = attachment.ips
-            await self._settled(self._ask())
+            asked = self._ask()
+            if not runs:
+                await self._settled(asked)
         return attachment
 
     async def detach(self, pod: PodSandbox) -> None:
         """Give the pod's place back."""
+        self._adopted.pop(pod.uid, None)
         if self._attached.pop(pod.uid, None) is not None:
             self.wake()
         await self._plugin.detach(pod)
@@ -113,6 +133,7 @@ class NetworkKeeper:
 
     async def run(self) -> None:
         """Until cancelled: reconcile whenever woken, and now and then."""
+        await self._begin()
         while True:
             self._woken.clear()
             number = self._wanted
@@ -120,12 +141,29 @@ class NetworkKeeper:
             async with self._moved:
                 self._done = number
                 self._moved.notify_all()
-            await self._pause(pause)
+            await self._pause(pause, self._woken)
 
-    async def _pause(self, seconds: float) -> None:
+    async def _begin(self) -> None:
+        """Wait until as much is known as the agent before knew, lest that be taken back for a moment."""
+        due = self._clock.monotonic() + START_SECONDS
+        await self._pause(START_SECONDS, self._known)
+        await self._pause(due - self._clock.monotonic(), self._folder_read)
+        for pod in list(self._adopted.values()):
+            try:
+                self._attached[pod.uid] = (await self._plugin.attach(pod)).ips
+            except EdgeAgentError as error:
+                log.warning("the network of pod %s/%s: %s", pod.namespace, pod.name, error)
+        unseen = set(self._attached)
+        while unseen and (left := due - self._clock.monotonic()) > 0:
+            self._woken.clear()
+            unseen &= {pod.metadata.uid for pod, status in self._pods() if status.phase == "Unknown"}
+            if unseen:
+                await self._pause(left, self._woken)
+
+    async def _pause(self, seconds: float, until: asyncio.Event) -> None:
         waiters = [
-            asyncio.ensure_future(self._woken.wait()),
-            asyncio.ensure_future(self._clock.sleep(seconds)),
+            asyncio.ensure_future(until.wait()),
+            asyncio.ensure_future(self._clock.sleep(max(0.0, seconds))),
         ]
         try:
             await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED)

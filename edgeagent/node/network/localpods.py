@@ -70,7 +70,7 @@ def _host_ports(pod: Pod) -> Iterator[HostPort]:
                     host_port=port.host_port,
                     container_port=port.container_port,
                     protocol=port.protocol,
-                    host_ip=str(port.host_ip or ""),
+                    host_ip=port.host_ip,
                 )
 
 

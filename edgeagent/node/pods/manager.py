@@ -11,6 +11,7 @@ import msgspec
 
 from edgeagent.api.clock import Clock
 from edgeagent.api.errors import EdgeAgentError, PermanentError, TemporaryError
+from edgeagent.api.network import PodSandbox
 from edgeagent.api.objects.config import ConfigMap, SealedSecret, Secret
 from edgeagent.api.objects.decode import KubernetesObject
 from edgeagent.api.objects.pod import Pod, PodStatus
@@ -23,6 +24,7 @@ from edgeagent.api.runtime import (
 )
 from edgeagent.node.events import EventRecorder
 from edgeagent.node.plugins.facades import AdmissionFacade, RuntimeFacade, UnsealerFacade
+from edgeagent.node.pods.ending import sandbox_of
 from edgeagent.node.pods.exits import Exits
 from edgeagent.node.pods.lookup import Lookup
 from edgeagent.node.pods.means import Limits, Means, NodeFacts, PodNetwork
@@ -152,8 +154,10 @@ class PodManager:
             if record.gone:
                 self._reports.gone(record)
         try:
+            await self._list()
+            if self._means.network is not None:
+                self._means.network.adopt(self._running())
             while True:
-                await self._list()
                 self._wake_all()
                 due = self._clock.monotonic() + self._resync_seconds
                 while await self._troubled_before(due):
@@ -161,6 +165,7 @@ class PodManager:
                         for worker in self._workers.values():
                             worker.retry_now(changed=False)
                             worker.wake()
+                await self._list()
         finally:
             self._ending = True
             for task in self._tasks.values():
@@ -168,6 +173,14 @@ class PodManager:
             if self._tasks:
                 await asyncio.wait(self._tasks.values())
             self._exits.close()
+
+    def _running(self) -> list[PodSandbox]:
+        """The pods with networks of their own that run already."""
+        return [
+            sandbox_of(record)
+            for uid, record in self._records.by_uid.items()
+            if not record.host_network and any(one.state == "running" for one in self.containers_of(uid))
+        ]
 
     def _troubled(self, error: EdgeAgentError) -> None:
         """A worker could not take a step; whether that is the runtime's fault is to be found out."""

@@ -43,6 +43,9 @@ class NodeFacts:
 class PodNetwork(Protocol):
     """Gives pods their places on the network, and takes them back. Raises what a runtime call may raise."""
 
+    def adopt(self, pods: Sequence[PodSandbox]) -> None:
+        """These ran before this process began: their networks are in use. Called once, before all else."""
+
     async def attach(self, pod: PodSandbox) -> Attachment:
         """The pod's namespace and addresses."""
 

@@ -12,7 +12,7 @@ from edgeagent.api.errors import PermanentError, TemporaryError
 from edgeagent.api.network import Attachment, NetworkReport, NetworkState, PodSandbox, Problem
 from edgeagent.api.objects.pod import Pod, PodStatus
 from edgeagent.node.events import EventRecorder
-from edgeagent.node.network.keeper import NetworkKeeper
+from edgeagent.node.network.keeper import START_SECONDS, NetworkKeeper
 from edgeagent.node.network.state import Uplinked
 from edgeagent.node.store.database import Database
 from edgeagent.node.store.outbox import Outbox
@@ -55,6 +55,7 @@ class World:
         self.plugin = Plugin()
         self.pods: list[tuple[Pod, PodStatus]] = []
         self.changes = 0
+        self.keeper_knows = False
         database = Database(folder / "agent.db", now=0)
         self.events = EventRecorder(
             node="n1",
@@ -83,6 +84,9 @@ class World:
     @asynccontextmanager
     async def running(self) -> AsyncIterator["World"]:
         """With its task."""
+        if not self.keeper_knows:
+            self.keeper.adopt([])
+            self.keeper.folder_changed()
         task = asyncio.get_running_loop().create_task(self.keeper.run())
         try:
             await self.clock.settle()
@@ -162,7 +166,7 @@ def test_each_problem_is_an_event_once(tmp_path: Path) -> None:
                 await world.clock.settle()
             told = [(e.involved_object.name, e.reason, e.count) for e in world.events.recent()]
             assert told == [("web", "BadAddress", 1)]
-            assert world.changes == 1
+            assert world.changes == 2  # the network is there, and something is wrong with it
 
     asyncio.run(scene())
 
@@ -174,5 +178,39 @@ def test_a_plugin_that_asks_to_be_called_again_is(tmp_path: Path) -> None:
         async with world.running():
             await world.clock.advance(31)
             assert len(world.plugin.calls) == 2
+
+    asyncio.run(scene())
+
+
+def test_what_ran_before_is_told_of_at_the_first_look_once_it_was_looked_at(tmp_path: Path) -> None:
+    async def scene() -> None:
+        world = World(tmp_path)
+        web = pod("web", {})
+        world.pods = [(web, status(phase="Unknown", ready=False))]
+        world.keeper_knows = True
+        world.keeper.adopt([WEB])
+        world.keeper.folder_changed()
+        async with world.running():
+            assert world.plugin.calls == ["attach web"]
+            # Its worker is not kept waiting, for the look waits for it.
+            assert (await world.keeper.attach(WEB)).ips == ["10.0.0.2"]
+            world.pods = [(web, status())]
+            world.keeper.wake()
+            await world.clock.settle()
+            assert world.plugin.calls == ["attach web", "attach web", "reconcile web"]
+            assert world.plugin.states[0].pods[0].ready
+
+    asyncio.run(scene())
+
+
+def test_the_first_look_does_not_wait_for_ever(tmp_path: Path) -> None:
+    async def scene() -> None:
+        world = World(tmp_path)
+        world.pods = [(pod("web", {}), status(phase="Unknown", ready=False))]
+        world.keeper_knows = True
+        world.keeper.adopt([WEB])
+        async with world.running():
+            await world.clock.advance(START_SECONDS + 0.1)
+            assert world.plugin.calls == ["attach web", "reconcile web"]
 
     asyncio.run(scene())
