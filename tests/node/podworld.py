@@ -1,6 +1,6 @@
 """A node's pods in memory: the real manager, store, records and events on a fake runtime and a still clock.
 
-What stands in for the plugin host hands every call to the fake on the loop, even of a caller that was cancelled.
+What stands in for the plugin host hands each call to the fake on the loop, though its caller was cancelled.
 """
 
 import asyncio
