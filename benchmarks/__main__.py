@@ -4,7 +4,19 @@ import argparse
 import importlib
 import sys
 
-NAMES = ("footprint", "idle", "apply", "boot", "exit", "pods", "probes", "services", "policies")
+NAMES = (
+    "footprint",
+    "idle",
+    "apply",
+    "boot",
+    "exit",
+    "pods",
+    "probes",
+    "services",
+    "policies",
+    "dataplane",
+    "overlay",
+)
 
 
 def main() -> int:
