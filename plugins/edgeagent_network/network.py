@@ -56,7 +56,9 @@ class KernelNetwork:
         self._table = Table(run, generation or own_generation())
         self._parts = compose(config)
         self._pods = PodAddresses(
-            lambda: self._addresses.pods, lambda: self._addresses.cidrs, config.service_cidrs
+            lambda: self._addresses.pods,
+            lambda: [*self._addresses.cidrs, *self._peers.cidrs],
+            config.service_cidrs,
         )
         self._flows = StaleFlows(run)
         self._dns = dns

@@ -32,7 +32,9 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Peers by name, and what keeps others from being one. ``address`` is this node's, if it has one."""
+    """Peers by name, and what keeps others from being one. ``address`` is this node's, if it has one;
+    ``cidrs`` are the ranges of all other nodes that are good ones, peers or not.
+    """
 
     node: str
     overlay: Overlay = "none"
@@ -40,6 +42,7 @@ class Plan:
     port: int = 0
     peers: tuple[Peer, ...] = ()
     problems: tuple[Problem, ...] = ()
+    cidrs: tuple[str, ...] = ()
 
 
 def node_problem(node: str, reason: str, message: str) -> Problem:
@@ -81,8 +84,6 @@ def make_plan(state: NetworkState, own_cidrs: Sequence[str]) -> Plan:
     A node that has no range, address or (for WireGuard) key yet is left out without a word.
     """
     own = next((node for node in state.nodes if node.metadata.name == state.node), None)
-    if own is None or own.spec.overlay == "none":
-        return Plan(state.node)
     claims = _Claims()
     for cidr in own_cidrs:
         claims.add(parse_range(cidr), state.node)
@@ -90,7 +91,7 @@ def make_plan(state: NetworkState, own_cidrs: Sequence[str]) -> Plan:
     problems: list[Problem] = []
     address: Address | None = None
     try:
-        address = _address(own.spec.address) if own.spec.address else None
+        address = _address(own.spec.address) if own is not None and own.spec.address else None
     except PermanentError as error:
         problems.append(node_problem(state.node, error.reason, str(error)))
     ranges: dict[str, tuple[NodeNetwork, list[Range]]] = {}
@@ -101,6 +102,9 @@ def make_plan(state: NetworkState, own_cidrs: Sequence[str]) -> Plan:
                 ranges[name] = (node, _claim(node, claims, state.node, address))
             except PermanentError as error:
                 problems.append(node_problem(name, error.reason, str(error)))
+    cidrs_of_all = tuple(str(cidr) for _, cidrs in ranges.values() for cidr in cidrs)
+    if own is None or own.spec.overlay == "none":
+        return Plan(state.node, cidrs=cidrs_of_all, problems=tuple(problems))
     peers: list[Peer] = []
     keys: dict[str, str] = {}
     for node, cidrs in ranges.values():
@@ -113,7 +117,15 @@ def make_plan(state: NetworkState, own_cidrs: Sequence[str]) -> Plan:
             continue
         if peer is not None:
             peers.append(peer)
-    return Plan(state.node, own.spec.overlay, address, _port(own.spec.port), tuple(peers), tuple(problems))
+    return Plan(
+        state.node,
+        own.spec.overlay,
+        address,
+        _port(own.spec.port),
+        tuple(peers),
+        tuple(problems),
+        cidrs_of_all,
+    )
 
 
 def _claim(node: NodeNetwork, claims: _Claims, own: str, own_address: Address | None) -> list[Range]:

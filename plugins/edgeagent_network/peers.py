@@ -140,6 +140,11 @@ class Peers:
         self._nodes, self._given, self._looked = list(state.nodes), (list(own_cidrs), mtu), now
         return self._report
 
+    @property
+    def cidrs(self) -> tuple[str, ...]:
+        """The ranges of all other nodes' pods, without those that cannot be theirs."""
+        return self._plan.cidrs
+
     def rows(self) -> list[dict[str, str]]:
         """Peers for a person, by name; bytes are those of the overlay's packets, where they are counted."""
         plan = self._plan

@@ -31,7 +31,7 @@ _FRAME = Fragment(
 
 
 class PodAddresses:
-    """A part. ``attached``: all pods' addresses by uid; ``own_cidrs``: this node's ranges.
+    """A part. ``attached``: all pods' addresses by uid; ``pod_cidrs``: all nodes' ranges.
 
     Pods are those that were attached, also by a process before: what the state does not name yet is there.
     """
@@ -39,11 +39,11 @@ class PodAddresses:
     def __init__(
         self,
         attached: Callable[[], Mapping[str, Sequence[str]]],
-        own_cidrs: Callable[[], Iterable[str]],
+        pod_cidrs: Callable[[], Iterable[str]],
         service_cidrs: Iterable[str],
     ) -> None:
         self._attached = attached
-        self._own_cidrs = own_cidrs
+        self._pod_cidrs = pod_cidrs
         self._service_cidrs = tuple(service_cidrs)
         self._of_pods: dict[str, tuple[Sequence[str], Fragment]] = {}
         self._cluster = Fragment()
@@ -54,10 +54,7 @@ class PodAddresses:
         for uid, ips in self._attached().items():
             old = before.get(uid)
             self._of_pods[uid] = old if old is not None and old[0] == ips else (list(ips), _pod(uid, ips))
-        ranges = [*self._service_cidrs, *self._own_cidrs()]
-        for node in state.nodes:
-            ranges += node.spec.pod_cidrs
-        elements = _ranges(ranges)
+        elements = _ranges([*self._service_cidrs, *self._pod_cidrs()])
         if elements != self._cluster.elements:
             self._cluster = Fragment(elements=elements)
         found = {"pods": _FRAME, "cluster": self._cluster}

@@ -277,6 +277,21 @@ def test_ranges_of_two_nodes_do_not_overlap(tmp_path: Path) -> None:
         assert nodes.reached("a", "b", "c") == nodes.all_ways("a", "b", "c")
 
 
+@pytest.mark.parametrize("overlay", ["vxlan", "none"])
+def test_a_range_that_can_be_nobodys_does_not_count_as_the_clusters(tmp_path: Path, overlay: Overlay) -> None:
+    with Nodes(tmp_path, overlay, names=("a", "b")) as nodes:
+        nodes.settle()
+        lab = nodes.lab
+        lab.serve(lab.lan, 80)
+        for cidr in ("0.0.0.0/0", "192.168.0.0/16"):
+            nodes.change("b", pod_cidrs=[cidr], address=nodes.nodes["b"].host.ip4)
+            report = nodes.reconcile("a")
+            assert {problem.name for problem in report.problems} == {"b"}
+            # What leaves the cluster still has the host's address: the LAN knows no pod.
+            outcome = lab.probe(nodes.pod("a"), lab.lan4, 80, timeout=2)
+            assert outcome.seen == lab.host.ip4
+
+
 def test_a_route_that_was_there_before_is_nobody_elses(tmp_path: Path) -> None:
     with Nodes(tmp_path, "vxlan") as nodes:
         nodes.lab.host.ip("route add 10.42.2.0/24 via 192.168.77.254")
