@@ -4,10 +4,10 @@ import time
 from collections.abc import Callable
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Literal
+from typing import TypeVar
 
-from edgeagent.api.errors import PermanentError
-from edgeagent.api.network import Attachment, NetworkReport, NetworkState, PodSandbox, Problem
+from edgeagent.api.errors import PermanentError, TemporaryError
+from edgeagent.api.network import Attachment, NetworkReport, NetworkState, PodSandbox, Problem, Rows
 from edgeagent.api.objects.network import NodeNetworkSpec
 from edgeagent.api.objects.service import Protocol as Transport
 from edgeagent_network.addresses import Addresses, node_address
@@ -19,9 +19,15 @@ from edgeagent_network.host import forward, pod_mtu
 from edgeagent_network.parts import Compose, Fragments, compose
 from edgeagent_network.peers import Peers
 from edgeagent_network.pods import PodAddresses
+from edgeagent_network.policies import Policies
 from edgeagent_network.programs import Runner, run_program
 from edgeagent_network.sandbox import NETNS, Sandboxes, check_uid
+from edgeagent_network.services import Services
+from edgeagent_network.sight import Sight
 from edgeagent_network.table import Table
+from edgeagent_network.trace import Tracer
+
+P = TypeVar("P")
 
 RESYNC_SECONDS = 300.0
 """How often, at most, what nobody changes is looked at again in a call of ``reconcile``."""
@@ -70,6 +76,7 @@ class KernelNetwork:
         self._mtu = 0
         self._own: NodeNetworkSpec | None = None
         self._looked = monotonic()
+        self._state: NetworkState | None = None
 
     def attach(self, pod: PodSandbox) -> Attachment:
         """See the contract. PermanentError for a uid that no namespace can be named after, or a kernel that
@@ -104,6 +111,7 @@ class KernelNetwork:
             fragments, found = part.fragments(state)
             ruleset |= fragments
             problems += found
+        self._state = state
         problems += [_refusal(key, said, state.node) for key, said in self._table.apply(ruleset).items()]
         problems += self._flows.clear(state)
         dns = self._dns.reconcile(state) if self._dns is not None else Served()
@@ -118,15 +126,41 @@ class KernelNetwork:
             retry_after=min(filter(None, (peers.retry_after, dns.retry_after)), default=0),
         )
 
-    def show(self, what: Literal["services", "policies", "peers", "drops"]) -> list[dict[str, str]]:
+    def show(self, what: Rows) -> list[dict[str, str]]:
         """See the contract."""
         if what == "peers":
             return self._peers.rows()
-        raise PermanentError(f"network: {what} cannot be shown", reason="NotSupported")
+        sight = Sight(self._in_force(), self._table.applied, self._run)
+        if what == "services":
+            return sight.services()
+        if what == "policies":
+            policies = self._part(Policies)
+            return sight.policies(policies.compiled, policies.selected)
+        return sight.drops()
 
     def trace(self, source: str, target: str, port: int, protocol: Transport) -> list[str]:
-        """See the contract."""
-        raise PermanentError("network: no way can be traced", reason="NotSupported")
+        """See the contract; ``trace.Tracer.trace`` says what is an end, and how the lines end."""
+        tracer = Tracer(
+            self._in_force(),
+            self._table.applied,
+            self._run,
+            plan=self._part(Services).plan,
+            policies=self._part(Policies).compiled,
+            host_firewall=lambda _: (True, ""),
+        )
+        return tracer.trace(source, target, port, protocol)
+
+    def _in_force(self) -> NetworkState:
+        if self._state is None:
+            raise TemporaryError("the network was not made yet: try again soon", reason="NetworkNotReady")
+        return self._state
+
+    def _part(self, kind: type[P]) -> P:
+        """The part of this kind. PermanentError where the table is composed without one."""
+        for part in self._parts:
+            if isinstance(part, kind):
+                return part
+        raise PermanentError(f"this network has no {kind.__name__.lower()}", reason="NotSupported")
 
     # The node's place
 

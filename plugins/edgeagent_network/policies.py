@@ -93,6 +93,15 @@ class Policies:
                 self._put(_pod_key(uid), _pod_fragment(pod))
         return dict(self._fragments), [*self._unreadable, *problems, *self._problems()]
 
+    @property
+    def compiled(self) -> Mapping[Key, CompiledPolicy]:
+        """All policies that could be read, by namespace and name."""
+        return self._policies
+
+    def selected(self, key: Key) -> list[str]:
+        """The names of this node's pods that a policy selects, sorted."""
+        return sorted(pod.claimed.pod.name for pod in self._pods.values() if key in pod.selected)
+
     def _take_policies(self, policies: Sequence[NetworkPolicy]) -> set[Key]:
         """Compile what is new; the keys of policies that came, went or changed."""
         changed: set[Key] = set()

@@ -45,7 +45,8 @@ def chain_name(namespace: str, name: str, direction: Direction) -> str:
 class CompiledPolicy:
     """A policy, checked: ``problems`` says what of it allows nothing because it is no good.
 
-    ``sets`` are those that the fragment's chains ask; ``named`` those of them that hold ports by name, with
+    ``paths`` says of each statement of a chain which rule it is of, such as ``spec.ingress[0]``. ``sets`` are
+    those that the fragment's chains ask; ``named`` those of them that hold ports by name, with
     the path of the rule that does and whose ports they are.
     """
 
@@ -55,6 +56,7 @@ class CompiledPolicy:
     sets: Mapping[str, PodSet]
     named: tuple[tuple[str, str, PodSet], ...]
     fragment: Fragment
+    paths: Mapping[str, tuple[str, ...]]
     problems: tuple[str, ...]
 
 
@@ -99,14 +101,17 @@ def compile_policy(policy: NetworkPolicy) -> CompiledPolicy:
     readable = _holds(partial(validate_selector, selector, "spec.podSelector"), problems)
     draft = _Draft(policy)
     chains: dict[str, Chain] = {}
+    paths: dict[str, tuple[str, ...]] = {}
     for direction in directions:
         statements: list[str] = []
+        of_rules: list[str] = []
         for rule in _rules(policy, direction):
             if _holds(rule.check, problems) and readable:
                 statements += _statements(rule, draft)
-        chains[chain_name(policy.metadata.namespace, policy.metadata.name, direction)] = Chain(
-            tuple(statements)
-        )
+                of_rules += [rule.path] * (len(statements) - len(of_rules))
+        chain = chain_name(policy.metadata.namespace, policy.metadata.name, direction)
+        chains[chain] = Chain(tuple(statements))
+        paths[chain] = tuple(of_rules)
     return CompiledPolicy(
         policy=policy,
         selector=selector if readable else LabelSelector(),
@@ -114,6 +119,7 @@ def compile_policy(policy: NetworkPolicy) -> CompiledPolicy:
         sets=draft.pod_sets,
         named=tuple(draft.named),
         fragment=Fragment(chains=chains, sets=draft.sets, counters=tuple(chains), elements=draft.elements),
+        paths=paths,
         problems=tuple(problems),
     )
 

@@ -59,6 +59,11 @@ class Services:
         """The ports of the host's addresses that belong to Services."""
         return self._node_ports
 
+    def plan(self, key: str) -> ServicePlan | None:
+        """What of the Service ``NAMESPACE/NAME`` is in force."""
+        kept = self._kept.get(key)
+        return kept.plan if kept is not None else None
+
     def fragments(self, state: NetworkState) -> tuple[dict[str, Fragment], list[Problem]]:
         """The fragments of ``state``'s Services by key, and what of them is not in force."""
         gone, changed = self._differences(state.services)

@@ -53,6 +53,11 @@ class Table:
             self._change(ruleset, changed, gone)
         return dict(self._refused)
 
+    @property
+    def applied(self) -> Ruleset:
+        """What is in force."""
+        return self._applied
+
     def verify(self) -> bool:
         """Whether the table is as it was left. Free while nobody changes any table; else it is listed, and
         its chains' rules and its sets' elements are counted.
