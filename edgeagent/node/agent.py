@@ -5,7 +5,7 @@ import contextlib
 import logging
 import random
 import socket
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,6 @@ from edgeagent.api.clock import Clock
 from edgeagent.api.errors import EdgeAgentError, PermanentError, TemporaryError
 from edgeagent.api.facts import Facts
 from edgeagent.api.objects.base import ObjectReference
-from edgeagent.api.objects.decode import KubernetesObject
 from edgeagent.api.objects.node import NodeStatus
 from edgeagent.api.objects.pod import Pod, PodStatus
 from edgeagent.api.quantity import parse_quantity
@@ -170,17 +169,14 @@ class Agent:
             clock=self._world.clock,
             rng=self._world.rng,
             events=self._events,
-            objects=self._objects,
-            pods=lambda: self._pods.statuses() if self._pods is not None else (),
+            desired=self._desired,
+            static=lambda: self._static,
+            manager=lambda: self._pods,
             connected=lambda: self._uplink is not None and self._uplink.connected,
             brokers=mqtt.brokers or [f"{one.host}:{one.port}" for one in known],
             on_change=self._node_changed,
             resync_seconds=self._config.agent.resync_seconds,
         )
-
-    def _objects(self) -> Iterable[KubernetesObject]:
-        static = self._static.objects.values() if self._static is not None else ()
-        return (*self._desired.objects.values(), *static)
 
     def _pressure_manager(self) -> PressureManager | None:
         runtime, clock = self._plugins.runtime(), self._world.clock

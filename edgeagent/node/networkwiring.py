@@ -11,19 +11,26 @@ from edgeagent.node.events import EventRecorder
 from edgeagent.node.network.keeper import NetworkKeeper
 from edgeagent.node.network.state import Uplinked
 from edgeagent.node.plugins.facades import NetworkFacade
+from edgeagent.node.pods.manager import PodManager
+from edgeagent.node.static.folder import StaticPods
 from edgeagent.node.status import Conditions
+from edgeagent.node.store.desired import DesiredState
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkMeans:
-    """What of the agent the network works with. ``objects`` are all that is desired, from either source."""
+    """What of the agent the network works with. ``static`` and ``manager`` give what is made after this is.
+
+    ``connected``: whether the broker is reached; ``brokers`` are where it is.
+    """
 
     node: str
     clock: Clock
     rng: random.Random
     events: EventRecorder
-    objects: Callable[[], Iterable[KubernetesObject]]
-    pods: Callable[[], Iterable[tuple[Pod, PodStatus]]]
+    desired: DesiredState
+    static: Callable[[], StaticPods | None]
+    manager: Callable[[], PodManager | None]
     connected: Callable[[], bool]
     brokers: Sequence[str]
     on_change: Callable[[], None]
@@ -34,23 +41,37 @@ def make_network(plugin: NetworkFacade | None, means: NetworkMeans) -> NetworkKe
     """The keeper of the node's network; None where no plugin makes one."""
     if plugin is None:
         return None
+
+    def objects() -> Iterable[KubernetesObject]:
+        static = means.static()
+        return (*means.desired.objects.values(), *(static.objects.values() if static is not None else ()))
+
+    def pods() -> Iterable[tuple[Pod, PodStatus]]:
+        manager = means.manager()
+        return manager.statuses() if manager is not None else ()
+
+    def dns_changed() -> None:
+        if (manager := means.manager()) is not None:
+            manager.surroundings_changed()
+
     return NetworkKeeper(
         plugin,
         node=means.node,
         clock=means.clock,
         rng=means.rng,
         events=means.events,
-        objects=means.objects,
-        pods=means.pods,
+        objects=objects,
+        pods=pods,
         uplinked=lambda: Uplinked(means.connected(), means.brokers),
         on_change=means.on_change,
+        on_dns=dns_changed,
         resync_seconds=means.resync_seconds,
     )
 
 
-def cluster_dns(keeper: NetworkKeeper | None) -> Sequence[str]:
-    """Where pods ask for the names of the cluster; empty where nobody answers."""
-    return keeper.report.dns if keeper is not None else ()
+def cluster_dns(keeper: NetworkKeeper | None) -> Sequence[str] | None:
+    """Where pods ask for the cluster's names; empty where nobody answers, None while that is not known."""
+    return () if keeper is None else keeper.dns
 
 
 def tell_network(conditions: Conditions, keeper: NetworkKeeper | None, now: float) -> str:

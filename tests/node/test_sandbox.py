@@ -52,7 +52,7 @@ class Node:
         self.mounter = FullMounter()
         self.programs: list[Sequence[str]] = []
         self.fails = False
-        self.dns: list[str] = []
+        self.dns: list[str] | None = []
         self.restart()
 
     def restart(self) -> None:
@@ -147,6 +147,20 @@ def test_the_clusters_dns_may_come_while_a_pod_runs(node: Node) -> None:
         "search shop.svc.edge.example svc.edge.example edge.example\n"
         "options ndots:5\n"
     )
+
+
+def test_a_pod_keeps_its_dns_while_an_agent_that_begins_does_not_know_it(node: Node) -> None:
+    pod = make_pod()
+    node.dns = ["169.254.20.10"]
+    _, mounts = node.prepare(pod)
+    before = Path(mounts["/etc/resolv.conf"]).read_text()
+    node.dns = None
+    node.restart()
+    assert not asyncio.run(node.sandboxes.prepare(pod, IPS)).misses_cluster_dns
+    assert Path(mounts["/etc/resolv.conf"]).read_text() == before
+    node.dns = []
+    assert asyncio.run(node.sandboxes.prepare(pod, IPS)).misses_cluster_dns
+    assert Path(mounts["/etc/resolv.conf"]).read_text() != before
 
 
 def test_on_the_nodes_network(node: Node) -> None:

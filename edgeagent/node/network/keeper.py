@@ -42,7 +42,8 @@ class NetworkKeeper:
     """One for the agent, on its loop. A pod's containers start once the network knows the pod.
 
     ``objects`` are all desired ones, ``pods`` those that should run, with their statuses. ``problem`` says
-    why the network is not as it should be, if so; ``report`` is the plugin's last.
+    why the network is not as it should be, if so; ``report`` is the plugin's last. ``dns``: where pods ask
+    for names, None until the first look; ``on_dns`` is called when it is another.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class NetworkKeeper:
         pods: Callable[[], Iterable[tuple[Pod, PodStatus]]],
         uplinked: Callable[[], Uplinked],
         on_change: Callable[[], None],
+        on_dns: Callable[[], None],
         resync_seconds: float,
     ) -> None:
         self._plugin = plugin
@@ -66,6 +68,7 @@ class NetworkKeeper:
         self._pods = pods
         self._uplinked = uplinked
         self._on_change = on_change
+        self._on_dns = on_dns
         self._resync_seconds = resync_seconds
         self._builder = StateBuilder(node)
         self._local = LocalPods()
@@ -81,6 +84,7 @@ class NetworkKeeper:
         self._said: set[Problem] = set()
         self.problem: tuple[str, str] | None = ("NetworkNotReady", "the network was not looked at yet")
         self.report = NetworkReport()
+        self.dns: Sequence[str] | None = None
 
     def wake(self) -> None:
         """Something may have changed: a pod's status, desired state, the connection to the broker."""
@@ -186,6 +190,9 @@ class NetworkKeeper:
         self._tell(report.problems)
         changed = report != self.report
         self.report = report
+        if self.dns != report.dns:
+            self.dns = report.dns
+            self._on_dns()
         if changed:
             self._on_change()
         return report.retry_after or self._resync_seconds

@@ -263,6 +263,11 @@ class PodManager:
         if self._listed:
             self._wake_all(moved)
 
+    def surroundings_changed(self) -> None:
+        """Files that pods have of the node are to be others: where names are asked for, above all."""
+        for worker in self._workers.values():
+            worker.refresh()
+
     def _wake_all(self, which: Collection[str] | None = None) -> None:
         """A worker for every pod there is any trace of, or for those of ``which``.
 

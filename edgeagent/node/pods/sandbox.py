@@ -71,8 +71,8 @@ class Sandboxes:
     """Makes, finds again and removes what surrounds the containers of each pod.
 
     ``disk`` is ``<state_dir>/pods``, ``run`` is ``<run_dir>/pods`` (on a file system that a reboot empties),
-    ``root`` is where the node's ``/etc`` lies. ``cluster_dns`` gives the addresses at the moment,
-    empty for none. Calls for one pod must not overlap.
+    ``root`` is where the node's ``/etc`` lies. ``cluster_dns`` gives the addresses at the moment, empty for
+    none, None while that is not known: a pod keeps what it has then. Calls for one pod must not overlap.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Sandboxes:
         root: Path,
         mounter: Mounter,
         runner: RunProgram,
-        cluster_dns: Callable[[], Sequence[str]] = tuple,
+        cluster_dns: Callable[[], Sequence[str] | None] = tuple,
         cluster_domain: str = CLUSTER_DOMAIN,
     ) -> None:
         self._disk = disk
@@ -117,7 +117,7 @@ class Sandboxes:
             mounts,
             ipc,
             needs_pause=pod.spec.share_process_namespace,
-            misses_cluster_dns=misses_cluster_dns(pod, cluster_dns),
+            misses_cluster_dns=cluster_dns is not None and misses_cluster_dns(pod, cluster_dns),
         )
 
     async def tear_down(self, uid: str) -> None:
@@ -137,13 +137,14 @@ class Sandboxes:
             for folder in (memory, memory.parent, disk):
                 _remove_if_empty(folder)
 
-    def _write_files(self, pod: Pod, ips: Sequence[str], cluster_dns: Sequence[str]) -> list[Mount]:
+    def _write_files(self, pod: Pod, ips: Sequence[str], cluster_dns: Sequence[str] | None) -> list[Mount]:
         folder = pod_folder(self._disk, pod.metadata.uid)
         folder.mkdir(parents=True, exist_ok=True, mode=0o750)
         hosts = hosts_file(pod, ips, self._node_file("etc/hosts"), self._cluster_domain)
-        resolver = resolv_conf(pod, self._node_resolver(pod), cluster_dns, self._cluster_domain)
+        resolver = resolv_conf(pod, self._node_resolver(pod), cluster_dns or (), self._cluster_domain)
         _write_if_changed(folder / "etc-hosts", hosts.encode())
-        _write_if_changed(folder / "resolv.conf", resolver.encode())
+        if cluster_dns is not None or not (folder / "resolv.conf").exists():
+            _write_if_changed(folder / "resolv.conf", resolver.encode())
         return [
             Mount(source=str(folder / "etc-hosts"), destination="/etc/hosts"),
             Mount(source=str(folder / "resolv.conf"), destination="/etc/resolv.conf"),

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -55,6 +55,7 @@ class World:
         self.plugin = Plugin()
         self.pods: list[tuple[Pod, PodStatus]] = []
         self.changes = 0
+        self.told_dns: list[Sequence[str] | None] = []
         self.keeper_knows = False
         database = Database(folder / "agent.db", now=0)
         self.events = EventRecorder(
@@ -75,6 +76,7 @@ class World:
             pods=lambda: self.pods,
             uplinked=Uplinked,
             on_change=self._changed,
+            on_dns=lambda: self.told_dns.append(self.keeper.dns),
             resync_seconds=1800,
         )
 
@@ -121,6 +123,48 @@ def test_a_pod_is_attached_after_the_first_look_and_told_of_before_it_runs(tmp_p
             await world.keeper.detach(WEB)
             await world.clock.settle()
             assert world.plugin.calls[4:] == ["detach web", "reconcile "]
+
+    asyncio.run(scene())
+
+
+def test_a_deleted_pod_is_told_of_as_terminating_until_it_is_detached(tmp_path: Path) -> None:
+    async def scene() -> None:
+        world = World(tmp_path)
+        host = pod("host", {}, hostNetwork=True)
+        world.pods = [(pod("web", {"app": "web"}), status()), (host, status("192.0.2.1"))]
+        async with world.running():
+            await world.keeper.attach(WEB)
+            (before,) = (one for one in world.plugin.states[-1].pods if one.name == "web")
+            assert (before.ready, before.terminating) == (True, False)
+            world.pods = []
+            for _ in range(2):
+                world.keeper.wake()
+                await world.clock.settle()
+            (first,), (again,) = (state.pods for state in world.plugin.states[-2:])
+            assert again is first, "what does not change is the same object"
+            assert (first.ready, first.terminating) == (True, True)
+            assert (first.ips, first.labels) == (before.ips, {"app": "web"})
+            await world.keeper.detach(WEB)
+            await world.clock.settle()
+            assert world.plugin.states[-1].pods == []
+
+    asyncio.run(scene())
+
+
+def test_a_pod_that_ended_before_it_was_deleted_is_told_of_no_more(tmp_path: Path) -> None:
+    async def scene() -> None:
+        world = World(tmp_path)
+        web = pod("web", {})
+        world.pods = [(web, status())]
+        async with world.running():
+            await world.keeper.attach(WEB)
+            world.pods = [(web, status(phase="Failed", ready=False))]
+            world.keeper.wake()
+            await world.clock.settle()
+            world.pods = []
+            world.keeper.wake()
+            await world.clock.settle()
+            assert [state.pods for state in world.plugin.states[-2:]] == [[], []]
 
     asyncio.run(scene())
 
@@ -212,5 +256,23 @@ def test_the_first_look_does_not_wait_for_ever(tmp_path: Path) -> None:
         async with world.running():
             await world.clock.advance(START_SECONDS + 0.1)
             assert world.plugin.calls == ["attach web", "reconcile web"]
+
+    asyncio.run(scene())
+
+
+def test_where_names_are_asked_for_is_told_when_it_is_known_and_when_it_changes(tmp_path: Path) -> None:
+    async def scene() -> None:
+        world = World(tmp_path)
+        assert world.keeper.dns is None
+        world.plugin.report = NetworkReport(dns=["169.254.20.10"])
+        async with world.running():
+            assert world.told_dns == [["169.254.20.10"]]
+            world.keeper.wake()
+            await world.clock.settle()
+            assert len(world.told_dns) == 1
+            world.plugin.report = NetworkReport()
+            world.keeper.wake()
+            await world.clock.settle()
+            assert world.told_dns[1:] == [[]]
 
     asyncio.run(scene())
