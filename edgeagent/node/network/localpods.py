@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+import msgspec
+
 from edgeagent.api.network import HostPort, NamedPort, NetworkPod
 from edgeagent.api.objects.pod import Pod, PodStatus
 
@@ -24,10 +26,16 @@ class LocalPods:
     def look(
         self, pods: Iterable[tuple[Pod, PodStatus]], attached: Mapping[str, list[str]]
     ) -> list[LocalPod]:
-        """All that have an address and have not ended. ``attached``: addresses by uid, as just given."""
+        """All that have an address and have not ended. ``attached``: addresses by uid, as just given.
+
+        A pod that is attached and no longer among ``pods`` was deleted: it is terminating, for its containers
+        run until it is detached, and as ready as it was last.
+        """
         found: dict[str, LocalPod] = {}
+        named: set[str] = set()
         for pod, status in pods:
             uid = pod.metadata.uid
+            named.add(uid)
             if status.phase in ("Succeeded", "Failed"):
                 continue
             ips = [one.ip for one in status.pod_ips] if pod.spec.host_network else attached.get(uid, [])
@@ -37,8 +45,16 @@ class LocalPods:
             told = _told(pod, status, ips)
             same = old is not None and old.pod is pod and old.told == told
             found[uid] = old if same and old is not None else LocalPod(pod, told)
+        for uid in self._known.keys() & (attached.keys() - named):
+            found[uid] = _deleted(self._known[uid])
         self._known = found
         return list(found.values())
+
+
+def _deleted(local: LocalPod) -> LocalPod:
+    if local.told.terminating:
+        return local
+    return LocalPod(local.pod, msgspec.structs.replace(local.told, terminating=True))
 
 
 def _told(pod: Pod, status: PodStatus, ips: list[str]) -> NetworkPod:
