@@ -181,13 +181,10 @@ def _with_node_ports(
     spec: ServiceSpec, before: ServiceSpec | None, network: ClusterNetwork, taken: Taken
 ) -> Iterator[ServicePort]:
     kept = {(port.name, port.protocol): port.node_port for port in (before.ports if before else ())}
-    # A port that asks for none gets none that another one of them asks for.
-    given = {(port.protocol, port.node_port) for port in spec.ports if port.node_port}
     first, last = network.first_node_port, network.last_node_port
-
-    def free(protocol: str) -> Callable[[int], bool]:
-        return lambda number: (protocol, number) not in taken.node_ports and (protocol, number) not in given
-
+    # All that are asked for or kept come first: a port that gets a new one gets none of these.
+    given: dict[tuple[str, int], str] = {}
+    numbers: list[int] = []
     for index, port in enumerate(spec.ports):
         path = f"spec.ports[{index}].nodePort"
         number = port.node_port or kept.get((port.name, port.protocol), 0)
@@ -195,8 +192,18 @@ def _with_node_ports(
             require(first <= number <= last, path, f"{number} is not in the range {first}-{last}")
             if (owner := taken.node_ports.get((port.protocol, number))) is not None:
                 raise InvalidObjectError(path, f"{number} is that of Service {owner}")
+        if number:
+            other = given.get((port.protocol, number))
+            require(other is None, path, f"{number} is that of this Service's port {other!r}")
+            given[port.protocol, number] = port.name
+        numbers.append(number)
+
+    def free(protocol: str) -> Callable[[int], bool]:
+        return lambda number: (protocol, number) not in taken.node_ports and (protocol, number) not in given
+
+    for index, (port, number) in enumerate(zip(spec.ports, numbers, strict=True)):
         if not number:
             number = next(filter(free(port.protocol), range(first, last + 1)), 0)
-            require(bool(number), path, f"no port is left in {first}-{last}")
-        given.add((port.protocol, number))
+            require(bool(number), f"spec.ports[{index}].nodePort", f"no port is left in {first}-{last}")
+            given[port.protocol, number] = port.name
         yield msgspec.structs.replace(port, node_port=number)

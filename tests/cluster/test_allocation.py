@@ -99,6 +99,26 @@ def test_node_ports_are_given_kept_and_not_given_twice() -> None:
     assert complete(changed, mine, NETWORK, Taken([])).spec.ports[0].node_port == mine.spec.ports[0].node_port
 
 
+@pytest.mark.parametrize("kept_first", [True, False])
+def test_a_port_may_not_ask_for_what_another_of_the_same_service_keeps(kept_first: bool) -> None:
+    before = complete(
+        service("s", ServicePort(port=80, name="a", node_port=30000), type="NodePort"),
+        None,
+        NETWORK,
+        Taken([]),
+    )
+    ports = [ServicePort(port=80, name="a"), ServicePort(port=81, name="b", node_port=30000)]
+    asked = service("s", *(ports if kept_first else ports[::-1]), type="NodePort")
+    other = "a" if kept_first else "b"
+    with pytest.raises(InvalidObjectError) as caught:
+        complete(asked, before, NETWORK, Taken([]))
+    assert str(caught.value) == f"spec.ports[1].nodePort: 30000 is that of this Service's port '{other}'"
+    udp = service(
+        "s", ports[0], ServicePort(port=81, name="b", node_port=30000, protocol="UDP"), type="NodePort"
+    )
+    assert [one.node_port for one in complete(udp, before, NETWORK, Taken([])).spec.ports] == [30000, 30000]
+
+
 @given(st.lists(st.tuples(st.sampled_from("abcdefgh"), st.booleans()), max_size=12))
 def test_nothing_is_ever_given_twice(steps: list[tuple[str, bool]]) -> None:
     """Services come and go in any order."""
