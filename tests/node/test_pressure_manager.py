@@ -54,6 +54,7 @@ class Node:
     measured: int = 0
     restored: int = 0
     two_disks: bool = False
+    unreadable: bool = False
     hangs: bool = False
     fails: bool = False
     stall: Callable[[], None] = lambda: None
@@ -79,6 +80,8 @@ class Node:
     def signals(self) -> Readings:
         """Read them."""
         self.looks += 1
+        if self.unreadable:
+            raise OSError(5, "Input/output error")
         return dict(self.readings)
 
     def measure(self, container: RunningContainer) -> CgroupUsage:
@@ -420,6 +423,23 @@ def test_a_pod_that_does_not_end_keeps_nobody_else(how: str) -> None:
         setattr(node, how, False)
         await node.clock.advance(11)
         assert node.evicted[-1] == ("next", 0)
+
+    play(scenario, node)
+
+
+def test_a_look_that_fails_is_taken_again(caplog: pytest.LogCaptureFixture) -> None:
+    node = Node()
+
+    async def scenario(node: Node, manager: PressureManager) -> None:
+        node.unreadable = True
+        await node.clock.advance(300)
+        assert "could not be looked at: [Errno 5] Input/output error" in caplog.text
+        node.unreadable = False
+        node.add("a")
+        node.memory = {"a": 60 * MI}
+        node.set("memory.available", 10 * MI)
+        await node.clock.advance(60)
+        assert node.evicted == [("a", 0)]
 
     play(scenario, node)
 

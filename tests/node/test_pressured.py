@@ -14,7 +14,7 @@ from edgeagent.api.runtime import LABEL_ATTEMPT, LABEL_CONTAINER
 from edgeagent.node.plugins.facades import RuntimeFacade
 from edgeagent.node.plugins.hosted import HostedPlugin
 from edgeagent.node.pods.pressured import PressuredPods
-from edgeagent.node.pods.volumes import Volumes
+from edgeagent.node.pods.volumes import Volumes, VolumeUsage
 from edgeagent.node.pressure.limits import exceeded
 from edgeagent.node.pressure.pods import DiskUsage
 from tests.node.podworld import FakeAdmission, PodWorld, container, pod, run, with_spec
@@ -106,6 +106,38 @@ def test_what_containers_write_into_the_nodes_files_counts(tmp_path: Path) -> No
             assert 2_000_000 <= usage.files - before.files < 2_050_000
             assert 2_100_000 <= usage.total - before.total < 2_150_000
             assert usage.inodes - before.inodes == 1
+
+    run(scenario)
+
+
+def test_a_pod_that_cannot_be_measured_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        async with PodWorld(tmp_path) as world:
+            await world.apply(pod("a"), pod("b"))
+            await wait_for_async(lambda: world.runs("a") and world.runs("b"))
+            real = Volumes.usage
+
+            async def usage(self: Volumes, given: Pod) -> VolumeUsage:
+                if given.metadata.name == "a":
+                    raise OSError(5, "Input/output error")
+                return await real(self, given)
+
+            monkeypatch.setattr(Volumes, "usage", usage)
+            pods = pressured(world, tmp_path)
+            assert list(await pods.disk_usage(pods.running())) == ["uid-b"]
+
+    run(scenario)
+
+
+def test_a_log_whose_folder_cannot_be_read_counts_for_nothing(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with PodWorld(tmp_path) as world:
+            await world.apply(pod("a"))
+            record = world.running("a")
+            path = str(tmp_path / ("x" * 300) / "log")  # ENAMETOOLONG, as any error of a disk
+            world.manager._containers["uid-a"] = {record.id: replace(record, log_path=path)}
+            pods = pressured(world, tmp_path)
+            assert (await pods.disk_usage(pods.running()))["uid-a"].containers == {"main": 0}
 
     run(scenario)
 

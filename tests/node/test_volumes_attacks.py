@@ -6,6 +6,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -220,6 +221,41 @@ def test_usage_counts_a_file_once_and_follows_no_link(volume: Path) -> None:
     assert once.bytes["v"] >= 1_000_000
     assert after.bytes["v"] - once.bytes["v"] < 100_000
     assert after.inodes == once.inodes + 1
+
+
+@pytest.mark.parametrize("broken", ["listing", "entry"])
+def test_usage_leaves_out_what_cannot_be_read(
+    volume: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    """As on a disk with a bad sector, or where a dead server is mounted."""
+    (volume / "bad").mkdir()
+    (volume / "bad/file").write_bytes(bytes(500_000))
+    (volume / "good").write_bytes(bytes(1_000_000))
+    bad = (volume / "bad").stat().st_ino
+    opened = set(os.listdir("/proc/self/fd"))
+    real = os.scandir
+
+    class Entry:
+        def __init__(self, entry: "os.DirEntry[str]") -> None:
+            self.name, self._entry = entry.name, entry
+
+        def stat(self, *, follow_symlinks: bool) -> os.stat_result:
+            if self.name == "bad":
+                raise OSError(107, "Transport endpoint is not connected")
+            return self._entry.stat(follow_symlinks=follow_symlinks)
+
+    @contextmanager
+    def scandir(folder: int) -> Iterator[Iterator[Entry]]:
+        if broken == "listing" and os.fstat(folder).st_ino == bad:
+            raise OSError(5, "Input/output error")
+        with real(folder) as entries:
+            yield (Entry(entry) if broken == "entry" else entry for entry in entries)  # type: ignore[misc]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", scandir)
+        found = measure({"v": volume})
+    assert 1_000_000 <= found.bytes["v"] < 1_300_000
+    assert set(os.listdir("/proc/self/fd")) == opened
 
 
 def test_usage_of_what_is_not_there_is_nothing(tmp_path: Path) -> None:

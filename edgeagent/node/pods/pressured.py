@@ -1,5 +1,6 @@
 """The pods of a node as node pressure sees them: what runs, what it holds on disk, and how one is evicted."""
 
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ from edgeagent.node.pods.manager import PodManager
 from edgeagent.node.pods.qos import is_critical, pod_limits, pod_requests, qos_class
 from edgeagent.node.pods.volumes import Volumes
 from edgeagent.node.pressure.pods import DiskUsage, RunningContainer, RunningPod
+
+log = logging.getLogger(__name__)
 
 STORAGE = "ephemeral-storage"
 _FINAL = ("Succeeded", "Failed")
@@ -79,7 +82,12 @@ class PressuredPods:
             pod = self._manager.pods().get(running.uid)
             if pod is None:
                 continue
-            usage = await self._volumes.usage(pod)
+            try:
+                usage = await self._volumes.usage(pod)
+            except OSError as error:
+                name = f"{running.namespace}/{running.name}"
+                log.warning("what pod %s has on disk cannot be measured: %s", name, error)
+                continue
             logs = {one.name: _log_bytes(one.log_path) for one in running.containers}
             images = {
                 one.name: layers.get(one.id, 0) + (logs[one.name] if _lies_on(one.log_path, device) else 0)
@@ -113,11 +121,14 @@ def _lies_on(log_path: str, device: int | None) -> bool:
 
 def _log_bytes(log_path: str) -> int:
     """The log and what was rotated away from it."""
-    path = Path(log_path)
-    if not log_path or not path.parent.is_dir():
+    if not log_path:
         return 0
-    with os.scandir(path.parent) as entries:
-        return sum(_size(entry) for entry in entries if entry.name.startswith(path.name))
+    path = Path(log_path)
+    try:
+        with os.scandir(path.parent) as entries:
+            return sum(_size(entry) for entry in entries if entry.name.startswith(path.name))
+    except OSError:
+        return 0  # it is gone, or cannot be read
 
 
 def _size(entry: "os.DirEntry[str]") -> int:

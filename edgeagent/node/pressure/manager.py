@@ -141,7 +141,11 @@ class PressureManager:
             while True:
                 self._woken.clear()
                 self._news.clear()
-                wait = await self._look()
+                try:
+                    wait = await self._look()
+                except OSError as error:
+                    log.warning("the node could not be looked at: %s", error)
+                    wait = DISK_SECONDS
                 await within(self._parts.clock, self._news.wait(), wait - SOONEST_SECONDS)
                 await within(self._parts.clock, self._woken.wait(), SOONEST_SECONDS)
         finally:

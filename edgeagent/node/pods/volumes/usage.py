@@ -3,6 +3,7 @@
 import os
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +23,7 @@ class VolumeUsage:
 
 
 def measure(folders: Mapping[str, Path], pod: Path | None = None) -> VolumeUsage:
-    """Walk the folders, by volume's name; what vanishes meanwhile counts for nothing.
+    """Walk the folders, by volume's name; what vanishes meanwhile or cannot be read counts for nothing.
 
     ``pod`` is the folder with all of the pod's files, the volumes in ``volumes`` among them.
     """
@@ -53,11 +54,11 @@ class _Walk:
             here = os.open(folder, _FOLDER)
         except OSError:
             return self
-        way = [(_identity(here), self._list(here))]
-        device = way[0][0][0]
-        if self._without in way[0][1]:
-            way[0][1].remove(self._without)
         try:
+            way = [(_identity(here), self._list(here))]
+            device = way[0][0][0]
+            if self._without in way[0][1]:
+                way[0][1].remove(self._without)
             while way:
                 below = way[-1][1]
                 if below:
@@ -68,7 +69,11 @@ class _Walk:
                     continue
                 way.pop()
                 if way:
-                    here = _instead(here, os.open("..", _FOLDER, dir_fd=here))
+                    try:
+                        above = os.open("..", _FOLDER, dir_fd=here)
+                    except OSError:
+                        break  # there is no way back
+                    here = _instead(here, above)
                     if _identity(here) != way[-1][0]:
                         break  # the folder was moved while it was looked at
         finally:
@@ -76,23 +81,26 @@ class _Walk:
         return self
 
     def _list(self, folder: int) -> list[str]:
-        """Count what is in ``folder``; the names of the folders in it."""
-        below = []
-        with os.scandir(folder) as entries:
+        """Count what is in ``folder``, as far as it can be read; the names of the folders in it."""
+        below: list[str] = []
+        with suppress(OSError), os.scandir(folder) as entries:
             for entry in entries:
-                try:
-                    found = entry.stat(follow_symlinks=False)
-                except FileNotFoundError:
-                    continue
-                if stat.S_ISDIR(found.st_mode):
-                    below.append(entry.name)
-                elif found.st_nlink > 1:
-                    if (key := (found.st_dev, found.st_ino)) in self._seen:
-                        continue
-                    self._seen.add(key)
-                self.size += found.st_blocks * 512
-                self.inodes += 1
+                self._count(entry, below)
         return below
+
+    def _count(self, entry: "os.DirEntry[str]", below: list[str]) -> None:
+        try:
+            found = entry.stat(follow_symlinks=False)
+        except OSError:
+            return  # it is gone, or its file system does not answer
+        if stat.S_ISDIR(found.st_mode):
+            below.append(entry.name)
+        elif found.st_nlink > 1:
+            if (key := (found.st_dev, found.st_ino)) in self._seen:
+                return
+            self._seen.add(key)
+        self.size += found.st_blocks * 512
+        self.inodes += 1
 
 
 def _identity(folder: int) -> tuple[int, int]:
@@ -104,7 +112,7 @@ def _folder(name: str, above: int, device: int) -> int | None:
     try:
         found = os.open(name, _FOLDER, dir_fd=above)
     except OSError:
-        return None  # it is gone, or no folder any more
+        return None  # it is gone, or no folder any more, or does not answer
     if os.fstat(found).st_dev == device:
         return found
     os.close(found)
