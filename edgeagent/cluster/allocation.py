@@ -202,8 +202,7 @@ def _with_node_ports(
         return lambda number: (protocol, number) not in taken.node_ports and (protocol, number) not in given
 
     for index, (port, number) in enumerate(zip(spec.ports, numbers, strict=True)):
-        if not number:
-            number = next(filter(free(port.protocol), range(first, last + 1)), 0)
-            require(bool(number), f"spec.ports[{index}].nodePort", f"no port is left in {first}-{last}")
-            given[port.protocol, number] = port.name
-        yield msgspec.structs.replace(port, node_port=number)
+        found = number or next(filter(free(port.protocol), range(first, last + 1)), 0)
+        require(bool(found), f"spec.ports[{index}].nodePort", f"no port is left in {first}-{last}")
+        given[port.protocol, found] = port.name
+        yield msgspec.structs.replace(port, node_port=found)
