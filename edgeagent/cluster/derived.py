@@ -10,9 +10,11 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Literal
 
+import msgspec
+
 from edgeagent.api.objects.base import ObjectMeta, ObjectReference
 from edgeagent.api.objects.network import PodAddress, PodAddressSpec
-from edgeagent.api.objects.pod import Pod
+from edgeagent.api.objects.pod import Pod, PodIP
 from edgeagent.api.objects.service import (
     LABEL_SERVICE_NAME,
     Endpoint,
@@ -109,6 +111,40 @@ def _slice(
         endpoints=endpoints,
         ports=list(ports),
     )
+
+
+def with_own_addresses(pod: Pod, ranges: Iterable[str], host: str) -> tuple[Pod, list[str]]:
+    """The pod with those addresses that it can have, one a family as in Kubernetes, and the others.
+
+    ``ranges`` are its node's, empty where they are not known. ``host`` is its node's own address: the only
+    one of a pod on the host's network.
+    """
+    own = [ipaddress.ip_network(text) for text in ranges]
+    kept: dict[int, PodIP] = {}
+    others: list[str] = []
+    for one in pod.status.pod_ips:
+        address = _address(one.ip)
+        if pod.spec.host_network:
+            fits = address is not None and address == _address(host)
+        else:
+            fits = address is not None and (not own or any(address in part for part in own))
+        if address is None or not fits:
+            others.append(one.ip)
+        else:
+            kept.setdefault(address.version, PodIP(ip=str(address)))
+    status = msgspec.structs.replace(pod.status, pod_ips=list(kept.values()))
+    return msgspec.structs.replace(pod, status=status), others
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """None where it is none that others can send to."""
+    try:
+        found = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    # As ValidateNonSpecialIP has it in Kubernetes; a zone says that it is an address of one link.
+    special = found.is_loopback or found.is_link_local or found.is_multicast or found.is_unspecified
+    return None if special or getattr(found, "scope_id", None) else found
 
 
 def pod_address(pod: Pod) -> PodAddress | None:

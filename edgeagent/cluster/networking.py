@@ -12,15 +12,15 @@ from typing import Literal
 import msgspec
 
 from edgeagent.api.clock import Clock
-from edgeagent.api.errors import EdgeAgentError
+from edgeagent.api.errors import EdgeAgentError, InvalidObjectError, PermanentError
 from edgeagent.api.objects.base import ObjectMeta
-from edgeagent.api.objects.decode import KubernetesObject, decode_json
+from edgeagent.api.objects.decode import KubernetesObject, decode_json, validate
 from edgeagent.api.objects.network import HostFirewall, NodeNetwork, NodeNetworkSpec
 from edgeagent.api.objects.pod import Pod
 from edgeagent.api.objects.policy import Namespace, NetworkPolicy
 from edgeagent.api.objects.service import EndpointSlice, Service
 from edgeagent.cluster.allocation import ClusterNetwork, pod_ranges
-from edgeagent.cluster.derived import by_namespace, endpoint_slices, pod_address
+from edgeagent.cluster.derived import by_namespace, endpoint_slices, pod_address, with_own_addresses
 from edgeagent.cluster.desired import Wanted, travelling
 from edgeagent.cluster.observer import Observer
 from edgeagent.cluster.store import Store, StoredObject, new_uid
@@ -71,6 +71,7 @@ class Networking:
         self._offline: dict[str, float] = {}
         self._news = asyncio.Event()
         self._shared: list[_Shared] | None = None
+        self._problems: dict[str, str] = {}
 
     def changed(self, kind: str) -> None:
         """An object of that kind, or what a node says of it, is another."""
@@ -91,7 +92,7 @@ class Networking:
             self._news.clear()
             try:
                 found = self._look()
-            except EdgeAgentError as error:
+            except (EdgeAgentError, ValueError) as error:
                 log.warning("what nodes are told of the network stays as it is: %s", error)
                 continue
             if found != self._shared:
@@ -116,25 +117,56 @@ class Networking:
         return True
 
     def _look(self) -> list[_Shared]:
+        before, self._problems = self._problems, {}
         applied = {kind: self._applied(kind) for kind in KINDS}
         services = [one for one in applied["Service"] if isinstance(one, Service)]
         selecting = [one for one in services if one.spec.selector]
         policies = applied["NetworkPolicy"]
+        nodes = {one.metadata.name: one for one in self._nodes()}
         found = [_Shared(travelling(one)) for kind in KINDS for one in applied[kind]]
-        found += [_Shared(travelling(one)) for one in self._nodes()]
+        found += [_Shared(travelling(one)) for one in nodes.values()]
         if selecting or policies:
-            pods = [one for one in self._views.select("Pod") if isinstance(one, Pod)]
+            pods = self._pods(nodes)
             there = by_namespace(pods)
             for service in selecting:
                 slices = endpoint_slices(service, there.get(service.metadata.namespace, ()), self._gone)
-                found += [_Shared(travelling(one)) for one in slices]
+                found += [_Shared(travelling(one)) for one in slices if self._usable(one)]
             if policies:
                 found += [
                     _Shared(travelling(address), all_but=address.spec.node_name)
                     for pod in pods
-                    if (address := pod_address(pod)) is not None
+                    if (address := pod_address(pod)) is not None and self._usable(address)
                 ]
+        for about in self._problems.keys() - before.keys():
+            log.warning("%s: %s", about, self._problems[about])
         return found
+
+    def _usable(self, derived: KubernetesObject) -> bool:
+        """Whether nodes take it: with one object that they refuse, they refuse all that they are told."""
+        try:
+            validate(derived)
+        except InvalidObjectError as error:
+            meta = derived.metadata
+            about = f"{type(derived).__name__} {meta.namespace}/{meta.name}"
+            self._problems[about] = f"nodes are not told of it: {error}"
+            return False
+        return True
+
+    def _pods(self, nodes: Mapping[str, NodeNetwork]) -> list[Pod]:
+        """All pods, with those addresses alone that their nodes can give them."""
+        pods: list[Pod] = []
+        for one in self._views.select("Pod"):
+            if not isinstance(one, Pod):
+                continue
+            node = nodes.get(one.spec.node_name)
+            ranges = node.spec.pod_cidrs if node is not None else ()
+            host = node.spec.address if node is not None else self._said(one.spec.node_name)[0]
+            pod, others = with_own_addresses(one, ranges, host)
+            if others:
+                about = f"Pod {one.metadata.namespace}/{one.metadata.name}"
+                self._problems[about] = f"it cannot have the address {others[0][:80]!r} on its node"
+            pods.append(pod)
+        return pods
 
     def _applied(self, kind: str) -> list[KubernetesObject]:
         return [decode_json(stored.body, KINDS[kind]) for stored in self._store.select(kind)]
@@ -158,19 +190,30 @@ class Networking:
         for node in self._store.nodes():
             own = known.get(node.name)
             if own is None:
-                own = self._give(node.name, self._network, taken)
+                try:
+                    own = self._give(node.name, self._network, taken)
+                except PermanentError as error:
+                    self._problems[f"node {node.name}"] = f"it has no place on the pod network: {error}"
+                    continue
                 taken.update(own.spec.pod_cidrs)
-            status = self._observer.view(node.name).status
-            addresses = status.addresses if status is not None else ()
-            address = next((one.address for one in addresses if one.type == "InternalIP"), "")
             spec = msgspec.structs.replace(
-                own.spec,
-                service_cidrs=self._network.service_cidrs,
-                address=address,
-                public_key=status.public_key if status is not None else "",
-                overlay=self._network.overlay,
+                own.spec, service_cidrs=self._network.service_cidrs, overlay=self._network.overlay
             )
-            yield msgspec.structs.replace(own, spec=spec)
+            place = msgspec.structs.replace(own, spec=spec)
+            address, public_key = self._said(node.name)
+            said = msgspec.structs.replace(
+                place, spec=msgspec.structs.replace(spec, address=address, public_key=public_key)
+            )
+            # Of a node that says nonsense its range is still its own: it needs that for its pods.
+            yield said if self._usable(said) else place
+
+    def _said(self, node: str) -> tuple[str, str]:
+        """The address and the public key that the node says it has; empty for none."""
+        status = self._observer.view(node).status
+        if status is None:
+            return "", ""
+        address = next((one.address for one in status.addresses if one.type == "InternalIP"), "")
+        return address, status.public_key
 
     def _give(self, node: str, network: ClusterNetwork, taken: Iterable[str]) -> NodeNetwork:
         spec = NodeNetworkSpec(pod_cidrs=pod_ranges(network, set(taken)))

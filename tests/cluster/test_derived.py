@@ -3,11 +3,12 @@
 from typing import Any
 
 import msgspec
+import pytest
 
 from edgeagent.api.objects.base import Condition, ObjectMeta
 from edgeagent.api.objects.pod import Pod, PodIP, PodStatus
 from edgeagent.api.objects.service import EndpointPort, EndpointSlice, Service, ServicePort, ServiceSpec
-from edgeagent.cluster.derived import endpoint_slices, pod_address
+from edgeagent.cluster.derived import endpoint_slices, pod_address, with_own_addresses
 from tests.node.podkit import make_pod
 
 WEB = {"app": "web"}
@@ -103,3 +104,35 @@ def test_a_pods_address_is_told_with_its_labels_and_named_ports() -> None:
     assert found.spec.named_ports == {"http/TCP": 8080}
     assert pod_address(pod("a")) is None
     assert pod_address(pod("a", "10.42.0.2", phase="Succeeded")) is None
+
+
+RANGES = ["10.42.0.0/24", "fd42::/64"]
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        (["10.42.0.2", "FD42:0::2"], ["10.42.0.2", "fd42::2"]),
+        (["10.42.0.2", "10.42.0.3", "10.42.0.2"], ["10.42.0.2"]),
+        (["10.42.1.2", "192.0.2.1", "8.8.8.8"], []),
+        (["not-an-ip", "", "fe80::1%eth0", "10.42.0.2"], ["10.42.0.2"]),
+    ],
+)
+def test_a_pod_has_addresses_of_its_nodes_ranges_alone(said: list[str], kept: list[str]) -> None:
+    found, others = with_own_addresses(pod("a", *said), RANGES, "192.0.2.1")
+    assert [one.ip for one in found.status.pod_ips] == kept
+    assert all(text not in kept for text in others)
+
+
+def test_where_a_nodes_ranges_are_not_known_any_address_will_do_that_can_be_reached() -> None:
+    said = pod("a", "127.0.0.1", "169.254.0.1", "224.0.0.1", "::", "172.16.0.2")
+    found, others = with_own_addresses(said, [], "")
+    assert [one.ip for one in found.status.pod_ips] == ["172.16.0.2"]
+    assert len(others) == 4
+
+
+def test_a_pod_on_the_hosts_network_has_its_nodes_address() -> None:
+    said = pod("a", "10.42.0.2", "192.0.2.1")
+    said = msgspec.structs.replace(said, spec=msgspec.structs.replace(said.spec, host_network=True))
+    found, others = with_own_addresses(said, RANGES, "192.0.2.1")
+    assert ([one.ip for one in found.status.pod_ips], others) == (["192.0.2.1"], ["10.42.0.2"])

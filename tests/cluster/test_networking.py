@@ -266,3 +266,68 @@ def test_kinds_without_a_namespace(cluster: HubDirectory) -> None:
 
 async def _with(node: Peer, *keys: str) -> bool:
     return set(keys) <= (await node.objects()).keys()
+
+
+@pytest.mark.parametrize("ip", ["not-an-ip", "fe80::1%eth0", "10.42.1.9", "8.8.8.8"])
+def test_an_address_that_a_pod_cannot_have_keeps_nobody_from_anything(cluster: HubDirectory, ip: str) -> None:
+    async def run() -> None:
+        async with (
+            cluster.hub(),
+            cluster.peer("user:admin") as admin,
+            cluster.peer("gw-1") as one,
+            cluster.peer("gw-2") as two,
+        ):
+            await one.online()
+            await admin.apply(service(), policy(), web("a", "gw-1"), web("b", "gw-1"))
+            await report(one, admin, "a", ip)
+            await report(one, admin, "b", "10.42.0.2")
+            # Peer.objects() takes an object only as a node does.
+            found = await until_told(two, {"10.42.0.2": True})
+            assert "PodAddress/default/a" not in found
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(("address", "key"), [("zzz; evil", ""), ("192.0.2.1", "junk"), ("fe80::1%eth0", "")])
+def test_a_node_that_says_nonsense_of_itself_keeps_its_range(
+    cluster: HubDirectory, address: str, key: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def run() -> None:
+        async with (
+            cluster.hub(),
+            cluster.peer("user:admin") as admin,
+            cluster.peer("gw-1") as one,
+            cluster.peer("gw-2") as two,
+        ):
+            said = [NodeAddress(type="InternalIP", address=address)]
+            await one.report(one.topics.status("gw-1"), NodeStatus(addresses=said, public_key=key))
+            await wait_for_async(lambda: "NodeNetwork /gw-1" in caplog.text, what="the warning")
+            await admin.apply(service("later"))
+            await wait_for_async(lambda: _with(two, "Service/default/later"), what="the service")
+            found = (await two.objects())["NodeNetwork//gw-1"]
+            assert isinstance(found, NodeNetwork)
+            assert (found.spec.pod_cidrs, found.spec.address) == (["10.42.0.0/24"], "")
+        assert caplog.text.count("NodeNetwork /gw-1") == 1
+
+    asyncio.run(run())
+
+
+def test_a_node_for_which_no_range_is_left_is_the_only_one_without(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    if shutil.which(MOSQUITTO) is None:
+        pytest.skip("needs Debian's mosquitto: sudo apt-get install mosquitto")
+
+    async def run() -> None:
+        async with small.hub(), small.peer("user:admin") as admin, small.peer("gw-2") as two:
+            await admin.apply(service(), pod("a", "gw-2"))
+            await wait_for_async(lambda: _with(two, "Service/default/web", "Pod/default/a"), what="both")
+            found = await two.objects()
+            assert "NodeNetwork//gw-1" in found
+            assert "NodeNetwork//gw-2" not in found
+        assert caplog.text.count("no pod range is left") == 1
+
+    with HubDirectory(tmp_path, network=ClusterNetwork(pod_cidrs=["10.42.0.0/24"])) as small:
+        small.add_node("gw-1")
+        small.add_node("gw-2")
+        asyncio.run(run())
