@@ -6,6 +6,7 @@ from ipaddress import collapse_addresses, ip_address, ip_network
 from edgeagent.api.network import NetworkState, Problem
 from edgeagent_network.ruleset import Chain, Fragment
 from edgeagent_network.sandbox import link_name
+from edgeagent_network.serviceplan import given_ranges
 
 _FRAME = Fragment(
     sets={
@@ -31,7 +32,8 @@ _FRAME = Fragment(
 
 
 class PodAddresses:
-    """A part. ``attached``: all pods' addresses by uid; ``pod_cidrs``: all nodes' ranges.
+    """A part. ``attached``: all pods' addresses by uid; ``pod_cidrs``: all nodes' ranges;
+    ``service_cidrs``: those of cluster IPs where the hub gave none.
 
     Pods are those that were attached, also by a process before: what the state does not name yet is there.
     """
@@ -54,7 +56,7 @@ class PodAddresses:
         for uid, ips in self._attached().items():
             old = before.get(uid)
             self._of_pods[uid] = old if old is not None and old[0] == ips else (list(ips), _pod(uid, ips))
-        elements = _ranges([*self._service_cidrs, *self._pod_cidrs()])
+        elements = _ranges([*(given_ranges(state) or self._service_cidrs), *self._pod_cidrs()])
         if elements != self._cluster.elements:
             self._cluster = Fragment(elements=elements)
         found = {"pods": _FRAME, "cluster": self._cluster}

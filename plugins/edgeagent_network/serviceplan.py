@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgeagent.api.errors import PermanentError
-from edgeagent.api.network import NetworkService, Problem
+from edgeagent.api.network import NetworkService, NetworkState, Problem
 from edgeagent.api.objects.service import HEADLESS, Protocol, Service, ServicePort
 from edgeagent_network.affinity import MAX_AFFINITY_SECONDS, short_hash
 from edgeagent_network.config import NetworkConfig
@@ -54,11 +54,27 @@ def problem(service: Service, reason: str, message: str) -> Problem:
     return Problem(kind="Service", namespace=meta.namespace, name=meta.name, reason=reason, message=message)
 
 
-class ServicePlanner:
-    """Checks Services against what this node has: the ranges of ``config``, and whether it knows SCTP."""
+def given_ranges(state: NetworkState) -> Sequence[str]:
+    """The ranges of cluster IPs that the hub gave; empty where this node's own configuration says them."""
+    return next((node.spec.service_cidrs for node in state.nodes if node.metadata.name == state.node), ())
 
-    def __init__(self, config: NetworkConfig, *, sctp: bool) -> None:
-        """PermanentError where a range of ``config`` is none."""
+
+class ServicePlanner:
+    """Checks Services against what this node has: its ranges, and whether it knows SCTP."""
+
+    def __init__(self, config: NetworkConfig, *, sctp: bool, given: Sequence[str] = ()) -> None:
+        """``given`` are the ranges that the hub gave, which then gave the node ports too: they may be any.
+
+        Without them those of ``config`` count. PermanentError where one is no range.
+        """
+        self._sctp = sctp
+        if given:
+            try:
+                self._ranges = [ipaddress.ip_network(cidr[:64]) for cidr in given]
+            except ValueError as error:
+                raise PermanentError(f"service range: {error}", reason="InvalidServiceCIDR") from None
+            self._node_ports = range(1, MAX_PORT + 1)
+            return
         try:
             self._ranges = [ipaddress.ip_network(cidr) for cidr in config.service_cidrs]
         except ValueError as error:
@@ -72,7 +88,6 @@ class ServicePlanner:
                 f"[plugins.network] node_ports: {config.node_ports} is not a range of ports",
                 reason="InvalidConfiguration",
             )
-        self._sctp = sctp
 
     def plan(self, source: NetworkService) -> ServicePlan:
         """What of the Service can be put in force, and what cannot."""

@@ -11,11 +11,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgeagent.api.errors import PermanentError
 from edgeagent.api.network import NetworkService, NetworkState, Problem
 from edgeagent.api.objects.service import Protocol, Service
 from edgeagent_network.config import NetworkConfig
 from edgeagent_network.ruleset import Fragment
-from edgeagent_network.serviceplan import Claim, ServicePlan, ServicePlanner, problem
+from edgeagent_network.serviceplan import Claim, ServicePlan, ServicePlanner, given_ranges, problem
 from edgeagent_network.servicerules import service_fragment, shared_fragment
 
 SHARED_KEY = "services"
@@ -45,7 +46,10 @@ class Services:
 
     def __init__(self, config: NetworkConfig, *, sctp: bool = True) -> None:
         """PermanentError where ``config`` has a range that is none."""
+        self._config, self._sctp = config, sctp
         self._planner = ServicePlanner(config, sctp=sctp)
+        self._given: tuple[str, ...] = ()
+        self._range_problems: list[Problem] = []
         self._listed: list[NetworkService] = []
         self._sources: dict[str, NetworkService] = {}
         self._kept: dict[str, _Kept] = {}
@@ -67,6 +71,8 @@ class Services:
     def fragments(self, state: NetworkState) -> tuple[dict[str, Fragment], list[Problem]]:
         """The fragments of ``state``'s Services by key, and what of them is not in force."""
         gone, changed = self._differences(state.services)
+        if self._take_ranges(state):
+            changed = {_key(source.service): source for source in state.services}
         if gone or changed:
             self._change(gone, changed)
             for key in gone:
@@ -76,7 +82,21 @@ class Services:
                 (protocol, port) for address, protocol, port in self._claimants if not address
             )
         self._listed = state.services
-        return dict(self._fragments), [one for key in self._problems for one in self._problems[key]]
+        found = [one for key in self._problems for one in self._problems[key]]
+        return dict(self._fragments), self._range_problems + found
+
+    def _take_ranges(self, state: NetworkState) -> bool:
+        """Whether the hub gave others than before. What is no range leaves those of before in use."""
+        given = tuple(given_ranges(state))
+        if given == self._given:
+            return False
+        self._given, self._range_problems = given, []
+        try:
+            self._planner = ServicePlanner(self._config, sctp=self._sctp, given=given)
+        except PermanentError as error:
+            self._range_problems = [Problem("NodeNetwork", "", state.node, error.reason, str(error))]
+            return False
+        return True
 
     def _differences(self, services: list[NetworkService]) -> tuple[list[str], dict[str, NetworkService]]:
         """Which Services went, by key, and which are not the objects that they were."""

@@ -5,12 +5,15 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgeagent.api.errors import PermanentError
-from edgeagent.api.network import Backend, NetworkService
+from edgeagent.api.network import Backend, NetworkService, NetworkState
+from edgeagent.api.objects.base import ObjectMeta
+from edgeagent.api.objects.network import NodeNetwork, NodeNetworkSpec
 from edgeagent.api.objects.service import (
     ClientIPConfig,
     ServicePort,
@@ -54,6 +57,35 @@ def test_backends_are_elements_and_their_order_does_not_matter() -> None:
     }
     assert made == fragments(service("web", "10.43.0.1", [two, one]))
     assert not made["service default/web"].chains
+
+
+def state_with(source: NetworkService, *cidrs: str) -> NetworkState:
+    """A state in which the hub gave this node these service ranges."""
+    node = NodeNetwork(
+        api_version="edgeagent/v1",
+        metadata=ObjectMeta(name="here"),
+        spec=NodeNetworkSpec(service_cidrs=list(cidrs)),
+    )
+    return msgspec.structs.replace(state(source), nodes=[node])
+
+
+def test_the_hubs_service_ranges_count_before_the_nodes_own_and_with_them_any_node_port() -> None:
+    services = Services(CONFIG)
+    port = ServicePort(port=80, node_port=31)
+    web = service("web", "10.96.0.1", [backend("10.42.0.2")], type="NodePort", ports=[port])
+
+    def outcome(now: NetworkState) -> tuple[list[str], bool]:
+        made, found = services.fragments(now)
+        served = "10.96.0.1 . tcp . 80" in elements(made, "service_ips4")
+        assert served == ("tcp . 31" in elements(made, "node_ports4"))
+        return [one.reason for one in found], served
+
+    refused = ["ClusterIPOutOfRange", "NodePortOutOfRange"]
+    assert outcome(state(web)) == (refused, False)
+    assert outcome(state_with(web, "10.96.0.0/12")) == ([], True)
+    assert outcome(state_with(web, "10.96.0.0/33")) == (["InvalidServiceCIDR"], True)
+    assert outcome(state_with(web, "10.96.0.0/33")) == (["InvalidServiceCIDR"], True)
+    assert outcome(state_with(web)) == (refused, False)
 
 
 def test_what_did_not_change_is_the_very_same_object() -> None:
