@@ -31,6 +31,8 @@ P = TypeVar("P")
 
 RESYNC_SECONDS = 300.0
 """How often, at most, what nobody changes is looked at again in a call of ``reconcile``."""
+LOOK_SECONDS = 60.0
+"""After how long a call of ``reconcile`` is asked for though nothing changed: someone may flush the table."""
 ORPHAN_SECONDS = 600.0
 """For how long a pod that a process before attached may be unheard of before its place is taken back."""
 
@@ -123,7 +125,7 @@ class KernelNetwork:
             problems=problems,
             public_key=peers.public_key,
             dns=dns.addresses,
-            retry_after=min(filter(None, (peers.retry_after, dns.retry_after)), default=0),
+            retry_after=min(filter(None, (peers.retry_after, dns.retry_after, LOOK_SECONDS))),
         )
 
     def show(self, what: Rows) -> list[dict[str, str]]:

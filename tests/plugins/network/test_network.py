@@ -293,6 +293,22 @@ def test_the_next_reconcile_repairs_what_someone_flushed(lab: Lab, node: Node) -
     talks(node, way)
 
 
+def test_a_flushed_table_is_asked_for_within_a_minute_and_that_costs_no_process(node: Node) -> None:
+    commands: list[Sequence[str]] = []
+
+    def run(argv: Sequence[str], stdin: str = "", *, check: bool = True) -> str:
+        commands.append(argv)
+        return node.host.run(argv, stdin, check=check)
+
+    node.start(run)
+    node.attach("one")
+    state = state_of("one")
+    node.network.reconcile(state)
+    commands.clear()
+    assert node.network.reconcile(state).retry_after == 60
+    assert commands == []
+
+
 def test_a_pod_speaks_as_nobody_else(lab: Lab, node: Node) -> None:
     for uid in ("one", "two"):
         node.attach(uid)
@@ -330,6 +346,18 @@ def test_the_hubs_range_is_used_and_remembered_and_pods_keep_theirs(lab: Lab, no
     node.detach("one")
     node.network.reconcile(own(["10.50.0.0/24"]))
     assert "10.42.0" not in str(node.seen())
+
+
+def test_the_hubs_service_ranges_are_the_clusters(lab: Lab, node: Node) -> None:
+    def ranges(service_cidrs: list[str]) -> str:
+        spec = NodeNetworkSpec(pod_cidrs=node.cidrs, service_cidrs=service_cidrs, overlay="none")
+        nodes = [NodeNetwork(api_version="edgeagent/v1", metadata=ObjectMeta(name="a"), spec=spec)]
+        assert node.network.reconcile(NetworkState(node="a", nodes=nodes)).problems == []
+        return lab.host.run(["nft", "list", "set", "inet", TABLE, "cluster4"])
+
+    assert "10.96.0.0/12" in (given := ranges(["10.96.0.0/12"]))
+    assert "10.43" not in given
+    assert "10.43.0.0/16" in ranges([])
 
 
 def test_an_impossible_range_is_reported_and_the_one_before_stays(node: Node) -> None:
