@@ -168,6 +168,25 @@ def test_the_end_of_a_pod_cuts_the_long_stop_of_one_container_short(tmp_path: Pa
     run(scenario)
 
 
+def test_an_end_collected_before_it_is_waited_for_is_not_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with PodWorld(tmp_path) as world:
+            await world.apply(pod("a", grace=86_400))
+            running = world.running("a")
+            # The answer tells of the moment of the signal, and arrives after the end.
+            monkeypatch.setattr(world.runtime, "signal_container", lambda _id: running)
+            world.plugin.hold = "signal_container"
+            await world.apply(pod("a", container(image="image:2"), grace=86_400, generation=2))
+            await world.end("a", 0)
+            world.plugin.release()
+            await world.clock.settle()
+            assert world.running("a").image == "image:2"
+
+    run(scenario)
+
+
 def test_pre_stop_hooks_wait_for_their_turn_within_the_grace_period(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with PodWorld(tmp_path) as world:

@@ -388,7 +388,9 @@ class PodManager:
             self._wake(uid)
 
     async def _exit_of(self, uid: str, container_id: str) -> None:
-        if container_id not in self._ended.get(uid, set()):
+        known = self._containers.get(uid, {}).get(container_id)
+        is_running = known is not None and known.state == "running"
+        if is_running and container_id not in self._ended.get(uid, set()):
             await self._awaited.setdefault(container_id, asyncio.Event()).wait()
 
     def _tell_end(self, container_id: str) -> None:
