@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from edgeagent import __version__
 from edgeagent.api.errors import EdgeAgentError
+from edgeagent.cli.networkwords import add_arguments
 
 if TYPE_CHECKING:
     from edgeagent.api.objects.node import PluginStatus
@@ -27,11 +28,22 @@ examples:
   edgeagent get pods -A                        what runs on this node
   edgeagent get events                         what happened to it lately
   edgeagent logs web --tail 20                 the last lines of a pod's log
+  edgeagent network drops                      what network policies dropped lately
   edgeagent plugins list                       what is loaded, and how it fares
 
 None of these needs a network.
 """
 
+
+_NETWORK_EXAMPLES = """\
+examples:
+  edgeagent network                            Services, their endpoints, and how often they were used
+  edgeagent network policies                   whom they select, and how much they dropped
+  edgeagent network peers                      the ways to other nodes
+  edgeagent network drops                      the newest packets that policies dropped
+  edgeagent network trace default/web default/db:5432
+  edgeagent network trace 10.42.0.7 [fd43::a]:53 --protocol UDP
+"""
 
 _KINDS = {
     **dict.fromkeys(("pods", "pod", "po"), "pods"),
@@ -104,6 +116,15 @@ def _parser() -> argparse.ArgumentParser:
     logs.add_argument("-p", "--previous", action="store_true", help="of the run before the present one")
     logs.add_argument("--timestamps", action="store_true")
     logs.set_defaults(command=_logs)
+
+    network = commands.add_parser(
+        "network",
+        help="show Services, policies, peers and drops, or trace a connection",
+        epilog=_NETWORK_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_arguments(network)
+    network.set_defaults(command=_network)
 
     plugins = commands.add_parser("plugins", help="what is loaded")
     actions = plugins.add_subparsers(required=True, metavar="ACTION")
@@ -245,6 +266,27 @@ def _logs(arguments: argparse.Namespace) -> int:
     url = f"/api/v1/namespaces/{arguments.namespace}/pods/{arguments.pod}/log"
     sys.stdout.buffer.write(get(_socket(arguments), url, **query))
     sys.stdout.buffer.flush()
+    return 0
+
+
+def _network(arguments: argparse.Namespace) -> int:
+    import msgspec
+
+    from edgeagent.cli.localclient import get
+    from edgeagent.cli.networkview import show, wanted
+    from edgeagent.wire.rpc import NetworkResult
+
+    asked = wanted(arguments)
+    query = {}
+    if asked.what == "trace":
+        query = {
+            "from": asked.source,
+            "to": asked.target,
+            "port": str(asked.port),
+            "protocol": asked.protocol,
+        }
+    body = get(_socket(arguments), f"/edge/v1/network/{asked.what}", **query)
+    show(msgspec.json.decode(body, type=NetworkResult), asked.what, arguments.output)
     return 0
 
 

@@ -72,6 +72,10 @@ def _run(options: argparse.Namespace) -> int:
             from edgeagent.cli.ctl import logs
 
             return logs.run(options)
+        case "network":
+            from edgeagent.cli.ctl import network
+
+            return network.run(options)
         case "version":
             from edgeagent.cli.ctl import version
 

@@ -37,7 +37,16 @@ from edgeagent.wire.hubapi import (
 from edgeagent.wire.join import OperatorFile
 from edgeagent.wire.keys import SealingKey
 from edgeagent.wire.privatecalls import is_sealed, open_answer, seal_request
-from edgeagent.wire.rpc import MAX_RPC_BYTES, LogsParams, LogsResult, Reply, RpcError, decode_reply
+from edgeagent.wire.rpc import (
+    MAX_RPC_BYTES,
+    LogsParams,
+    LogsResult,
+    NetworkParams,
+    NetworkResult,
+    Reply,
+    RpcError,
+    decode_reply,
+)
 from edgeagent.wire.session import Connection, Message, MqttSession, SessionConfig
 from edgeagent.wire.tls import client_context
 from edgeagent.wire.topics import Topics
@@ -472,6 +481,10 @@ class HubClient:
                 parts.append(answer.text)
                 truncated = truncated or answer.truncated
         return LogsResult(text=b"".join(parts), truncated=truncated)
+
+    async def network(self, params: NetworkParams) -> NetworkResult:
+        """What a node says of its network."""
+        return await self.call("network", params, NetworkResult)
 
 
 def _put(queue: "asyncio.Queue[Reply | Exception]", answer: Reply | Exception) -> None:

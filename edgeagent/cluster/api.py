@@ -1,4 +1,4 @@
-"""What an operator may do, with kubectl's semantics: apply, get, delete, and asking a node for logs.
+"""What an operator may do, with kubectl's semantics: apply, get, delete, and asking a node.
 
 May not know how calls and answers travel. Every change is one transaction; what follows from it for the
 nodes is left to the publisher, which is only told where to look.
@@ -42,7 +42,7 @@ from edgeagent.wire.hubapi import (
 )
 from edgeagent.wire.noderequest import NodeRequest, sign_request
 from edgeagent.wire.reports import ANNOTATION_FILE, ANNOTATION_MIRROR
-from edgeagent.wire.rpc import NODE_REQUEST_SECONDS, LogsParams, RpcError
+from edgeagent.wire.rpc import NODE_REQUEST_SECONDS, LogsParams, NetworkParams, RpcError
 
 Applicable = Pod | ConfigMap | Secret | Service | EndpointSlice | NetworkPolicy | Namespace | HostFirewall
 """What an operator may create and change."""
@@ -275,27 +275,39 @@ class Api:
             raise RpcError(
                 "Invalid", f"container {params.container!r} is not one of pod {params.pod}: {' '.join(names)}"
             )
+        asked = msgspec.structs.replace(params, container=params.container or names[0])
+        return node, self._node_request(node, "logs", asked, "its logs", reply_topic, answers_to)
+
+    def network(self, params: NetworkParams, reply_topic: str, answers_to: bytes) -> tuple[str, bytes]:
+        """As ``logs``, about the network of the node that ``params`` name."""
+        if all(one.name != params.node for one in self._store.nodes()):
+            raise _not_found("Node", params.node)
+        asked = msgspec.structs.replace(params, node="")
+        request = self._node_request(params.node, "network", asked, "its network", reply_topic, answers_to)
+        return params.node, request
+
+    def _node_request(
+        self, node: str, method: str, params: object, what: str, reply_topic: str, answers_to: bytes
+    ) -> bytes:
+        """A signed request. ``what`` it reads, for a person. RpcError where the node is not there."""
         view = self._observer.view(node)
         if not view.online:
             since = f" since {view.since}" if view.since else ""
             raise RpcError(
-                "NodeOffline",
-                f"node {node} is not connected{since}; its logs can be read on the node itself",
+                "NodeOffline", f"node {node} is not connected{since}; {what} can be read on the node itself"
             )
         signing = self._signing()
         request = NodeRequest(
             cluster=signing.cluster,
             node=node,
-            method="logs",
+            method=method,
             nonce=secrets.token_hex(16),
             expires=self._clock.now() + NODE_REQUEST_SECONDS,
             reply_topic=reply_topic,
             answers_to=answers_to,
-            params=msgspec.Raw(
-                canonical_json(msgspec.structs.replace(params, container=params.container or names[0]))
-            ),
+            params=msgspec.Raw(canonical_json(params)),
         )
-        return node, encode_envelope(sign_request(request, signing.key, list(signing.chain)))
+        return encode_envelope(sign_request(request, signing.key, list(signing.chain)))
 
     def _follow(self, changed: list[StoredObject]) -> None:
         """Tell the publisher where to look, and the watches what changed."""

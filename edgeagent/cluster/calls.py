@@ -7,7 +7,7 @@ anywhere and must not be made to.
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 from typing import Any, TypeVar
 
@@ -24,7 +24,14 @@ from edgeagent.wire.canonical import canonical_json
 from edgeagent.wire.hubapi import METHODS, ApplyParams, DeleteParams, GetParams, GetResult, WatchParams
 from edgeagent.wire.keys import SealingKey
 from edgeagent.wire.privatecalls import SEALED_OVERHEAD, is_sealed, open_request, seal_answer
-from edgeagent.wire.rpc import MAX_RPC_BYTES, LogsParams, RpcError, encode_failure, encode_reply
+from edgeagent.wire.rpc import (
+    MAX_RPC_BYTES,
+    LogsParams,
+    NetworkParams,
+    RpcError,
+    encode_failure,
+    encode_reply,
+)
 from edgeagent.wire.session import Message, MqttSession
 from edgeagent.wire.topics import Topics
 
@@ -132,7 +139,9 @@ class Calls:
             elif method == "get":
                 await self._answer_items(key, self._api.get(_params(payload, GetParams)))
             elif method == "logs":
-                await self._pass_on(key, _params(payload, LogsParams))
+                await self._pass_on(key, method, self._api.logs, _params(payload, LogsParams))
+            elif method == "network":
+                await self._pass_on(key, method, self._api.network, _params(payload, NetworkParams))
             else:
                 raise RpcError(
                     "Invalid", f"unknown method {method[:40]!r}, expected one of {', '.join(METHODS)}"
@@ -156,11 +165,13 @@ class Calls:
             size += len(body) + 1
         await self._answer(key, encode_reply(GetResult(items=batch), sequence=sequence))
 
-    async def _pass_on(self, key: Key, params: LogsParams) -> None:
+    async def _pass_on(
+        self, key: Key, method: str, sign: Callable[[P, str, bytes], tuple[str, bytes]], params: P
+    ) -> None:
         _, reply, correlation = key
-        node, request = self._api.logs(params, reply, self._answers_to.get(key, b""))
+        node, request = sign(params, reply, self._answers_to.get(key, b""))
         await self._session.publish(
-            self._topics.node_rpc(node, "logs"), request, response_topic=reply, correlation=correlation
+            self._topics.node_rpc(node, method), request, response_topic=reply, correlation=correlation
         )
 
     def _room(self) -> int:

@@ -117,11 +117,14 @@ class Agent:
             node=name, outbox=self._outbox, clock=clock, rng=rng, on_append=self._events_appended
         )
         self._gate = Gate(config.eviction.transition_seconds)
-        self._network = make_network(self._plugins.network(), self._network_means())
+        network = self._plugins.network()
+        self._network = make_network(network, self._network_means())
         self._pods = self._pod_manager()
         self._pressure = self._pressure_manager()
         self._static = self._static_pods()
-        self._reads = NodeReads(name=name, pods=self._pods, status=self.status, events=self._events.recent)
+        self._reads = NodeReads(
+            name=name, pods=self._pods, status=self.status, events=self._events.recent, network=network
+        )
         self._local = LocalApi(config.run_dir / "api.sock", self._reads, agent_status=self.summary)
 
     def _pod_manager(self) -> PodManager | None:
@@ -325,7 +328,7 @@ class Agent:
                     topics=Topics(identity.cluster),
                     clock=self._world.clock,
                     rng=self._world.rng,
-                    methods={"logs": self._reads.logs_call},
+                    methods=self._reads.methods,
                     on_switch=self._switched,
                     on_change=self._uplink_changed,
                     prepare=self._prepare,

@@ -15,15 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeagent.api.errors import EdgeAgentError, InvalidObjectError
+from edgeagent.api.objects.decode import convert
 from edgeagent.node.reads import NodeReads
 from edgeagent.wire.canonical import canonical_json
-from edgeagent.wire.rpc import LogsParams
+from edgeagent.wire.rpc import LogsParams, NetworkParams
 
 log = logging.getLogger(__name__)
 
 AT_ONCE = 8
 ANSWER_SECONDS = 30.0
 ACCEPT_PAUSE_SECONDS = 1.0
+_STATUSES = {"NotFound": 404, "BadRequest": 400, "InvalidObject": 400, "NetworkNotReady": 503}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +123,8 @@ class LocalApi:
         try:
             return await self._route(path.strip("/").split("/"), query)
         except EdgeAgentError as error:
-            reason = getattr(error, "reason", "")
-            status = {"NotFound": 404, "BadRequest": 400, "InvalidObject": 400}.get(reason, 500)
+            reason = "BadRequest" if isinstance(error, InvalidObjectError) else getattr(error, "reason", "")
+            status = _STATUSES.get(reason, 500)
             return failure(status, reason or "InternalError", str(error))
         except Exception as error:
             log.exception("a local request for %s met a bug", path)
@@ -134,6 +136,10 @@ class LocalApi:
                 return Answer(200, b"ok", "text/plain")
             case ["edge", "v1", "status"]:
                 return Answer(200, canonical_json(self._agent_status()))
+            case ["edge", "v1", "network", what]:
+                return Answer(
+                    200, canonical_json(await self._reads.network.ask(_network_params(what, query)))
+                )
             case ["api", "v1", "nodes"]:
                 return _listing([self._reads.node()])
             case ["api", "v1", "nodes", name] if name == self._reads.node().metadata.name:
@@ -159,6 +165,21 @@ class LocalApi:
                 result = await self._reads.logs(_logs_params(namespace, name, query))
                 return Answer(200, result.text, "text/plain")
         return failure(404, "NotFound", "there is no such path; try /api/v1/pods or /edge/v1/status")
+
+
+def _network_params(what: str, query: Mapping[str, str]) -> NetworkParams:
+    """``from``, ``to``, ``port`` and ``protocol`` are what ``trace`` takes."""
+    port = query.get("port", "0")
+    if not (port.isascii() and port.isdecimal() and len(port) < 6):
+        raise InvalidObjectError("port", "must be a whole number")
+    asked = {
+        "what": what,
+        "source": query.get("from", ""),
+        "target": query.get("to", ""),
+        "port": int(port),
+        "protocol": query.get("protocol", "TCP"),
+    }
+    return convert(asked, NetworkParams)
 
 
 def _logs_params(namespace: str, name: str, query: Mapping[str, str]) -> LogsParams:

@@ -4,8 +4,9 @@ The local socket and the hub's requests both end here, so that a technician and 
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -14,16 +15,23 @@ from edgeagent.api.objects.decode import decode_json
 from edgeagent.api.objects.event import Event
 from edgeagent.api.objects.node import Node, NodeStatus
 from edgeagent.api.objects.pod import Pod
+from edgeagent.node.networkreads import NetworkReads, Plugin
 from edgeagent.node.pods.containers import runs_of
 from edgeagent.node.pods.logs import LogError, read_log
 from edgeagent.node.pods.manager import PodManager
 from edgeagent.wire.rpc import LogsParams, LogsResult
 
+if TYPE_CHECKING:
+    from edgeagent.node.calls import Method
+
 LOG_LIMIT = 1_000_000
 
 
 class NodeReads:
-    """Reads pods, the node, events and logs. ``pods`` is None where no runtime plugin could be loaded."""
+    """Reads pods, the node, events, logs and the network (``network``).
+
+    ``pods`` is None where no runtime plugin could be loaded, ``network`` where no network plugin is.
+    """
 
     def __init__(
         self,
@@ -32,11 +40,18 @@ class NodeReads:
         pods: PodManager | None,
         status: Callable[[], NodeStatus],
         events: Callable[[], list[Event]] = list,
+        network: Plugin | None = None,
     ) -> None:
+        self.network = NetworkReads(network)
         self._name = name
         self._pods = pods
         self._status = status
         self._events = events
+
+    @property
+    def methods(self) -> "Mapping[str, Method]":
+        """The remote calls."""
+        return {"logs": self.logs_call, "network": self.network.call}
 
     def node(self) -> Node:
         """The node itself, as an object."""

@@ -9,8 +9,9 @@ import msgspec
 
 from edgeagent.api.objects.base import KubernetesStruct
 
-METHODS = ("apply", "get", "watch", "delete", "logs", "cancel")
-"""``logs`` takes LogsParams and is answered by the node with LogsResult (``edgeagent.wire.rpc``);
+METHODS = ("apply", "get", "watch", "delete", "logs", "network", "cancel")
+"""``logs`` takes LogsParams and is answered by the node with LogsResult, ``network`` takes NetworkParams and
+is answered by the node that they name with NetworkResult (all of them in ``edgeagent.wire.rpc``);
 ``cancel`` has no parameters and ends the ``watch`` whose correlation data it carries."""
 
 

@@ -5,11 +5,15 @@ broker's client certificate says who it is, and the topic says it to the hub. A 
 a signed envelope, names the node, and expires: see ``edgeagent.wire.noderequest``.
 """
 
+from typing import Literal
+
 import msgspec
 
 from edgeagent.api.errors import EdgeAgentError, InvalidObjectError, PermanentError, TemporaryError
+from edgeagent.api.network import Rows
 from edgeagent.api.objects.base import KubernetesStruct
 from edgeagent.api.objects.decode import decode_json
+from edgeagent.api.objects.service import Protocol as Transport
 from edgeagent.wire.canonical import canonical_json
 
 MAX_RPC_BYTES = 4_000_000
@@ -48,6 +52,32 @@ class LogsResult(KubernetesStruct, frozen=True):
     """Bytes of a log. ``truncated`` where the beginning was left out to keep within the limit."""
 
     text: bytes
+    truncated: bool = False
+
+
+class NetworkParams(KubernetesStruct, frozen=True):
+    """What of a node's network: rows, or for ``trace`` the way from ``source`` to ``target``.
+
+    ``node`` is for the hub, which passes the request on to it.
+    """
+
+    what: Rows | Literal["trace"]
+    node: str = ""
+    source: str = ""
+    target: str = ""
+    port: int = 0
+    protocol: Transport = "TCP"
+
+
+class NetworkResult(KubernetesStruct, frozen=True):
+    """Rows, each by its headings, which ``columns`` has in their order, or lines of a trace.
+
+    ``truncated`` where the last rows were left out.
+    """
+
+    columns: list[str] = []
+    rows: list[dict[str, str]] = []
+    lines: list[str] = []
     truncated: bool = False
 
 

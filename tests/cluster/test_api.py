@@ -14,7 +14,7 @@ from edgeagent.api.objects.node import NodeStatus
 from edgeagent.api.objects.pod import PodStatus
 from edgeagent.wire.noderequest import open_request
 from edgeagent.wire.reports import EventReport, PodReport
-from edgeagent.wire.rpc import LogsResult, encode_reply
+from edgeagent.wire.rpc import LogsResult, NetworkResult, encode_reply
 from tests.support.hubrun import HubDirectory, Peer, config_map, pod, secret
 from tests.support.waiting import wait_for_async
 
@@ -302,6 +302,38 @@ def test_more_than_a_packet_holds_comes_in_several_answers(stopped_cluster: HubD
             assert len(parts) > 2
             names = [one["metadata"]["name"] for one in await admin.get("ConfigMap")]
             assert names == [f"c-{n:03}" for n in range(100)]
+
+    asyncio.run(run())
+
+
+def test_a_network_is_asked_of_the_node_in_a_signed_request(cluster: HubDirectory) -> None:
+    async def run() -> None:
+        async with _running(cluster) as (_, admin, node):
+            params = {"what": "drops", "node": "gw-1"}
+            assert (await admin.failure("network", params)).reason == "NodeOffline"
+            assert (await admin.failure("network", params | {"node": "nobody"})).reason == "NotFound"
+            assert (await admin.failure("network", params | {"what": "secrets"})).reason == "Invalid"
+            await _ready(node, 1)
+            topic = node.topics.node_rpc("gw-1", "network")
+            await node.session.subscribe([topic])
+
+            async def answer() -> None:
+                await wait_for_async(lambda: topic in node.retained)
+                message = node.messages[-1]
+                request, _ = open_request(
+                    message.payload, cluster.joins["gw-1"].trust, node="gw-1", method="network",
+                    now=time.time(),
+                )  # fmt: skip
+                assert msgspec.json.decode(request.params) == {"what": "drops"}
+                result = NetworkResult(rows=[{"port": "80/TCP"}])
+                await node.session.publish(
+                    request.reply_topic, encode_reply(result), correlation=message.correlation
+                )
+
+            answering = asyncio.create_task(answer())
+            result = await admin.call("network", params)
+            await answering
+            assert msgspec.convert(result, NetworkResult).rows == [{"port": "80/TCP"}]
 
     asyncio.run(run())
 

@@ -11,11 +11,16 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from edgeagent.api.errors import EdgeAgentError, InvalidObjectError, PermanentError, TemporaryError
+from edgeagent.api.network import Rows
 from edgeagent.api.objects.node import NodeStatus
+from edgeagent.api.objects.service import Protocol
 from edgeagent.node import localapi
 from edgeagent.node.localapi import AT_ONCE, LocalApi
+from edgeagent.node.networkreads import NetworkReads
 from edgeagent.node.reads import NodeReads
 from tests.node.podworld import PodWorld, container, pod
 
@@ -34,13 +39,34 @@ class UnixConnection(HTTPConnection):
         self.sock.connect(str(self._path))
 
 
+class AskedNetwork:
+    """Answers as the network plugin's facade does, and notes what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[object, ...]] = []
+        self.error: EdgeAgentError | None = None
+
+    async def show(self, what: Rows) -> list[dict[str, str]]:
+        """One row."""
+        if self.error is not None:
+            raise self.error
+        self.asked.append((what,))
+        return [{"name": "site", "hits": "7"}]
+
+    async def trace(self, source: str, target: str, port: int, protocol: Protocol) -> list[str]:
+        """Two lines."""
+        self.asked.append((source, target, port, protocol))
+        return ["from a", "allowed"]
+
+
 class Door:
     """A node with two pods behind a real socket."""
 
     def __init__(self, directory: Path, world: PodWorld) -> None:
         self.world = world
         self.path = directory / "run" / "api.sock"
-        reads = NodeReads(name="n1", pods=world.manager, status=NodeStatus)
+        self.network = AskedNetwork()
+        reads = NodeReads(name="n1", pods=world.manager, status=NodeStatus, network=self.network)
         self.api = LocalApi(self.path, reads, agent_status=lambda: {"generation": world.generation})
 
     async def ask(self, path: str, method: str = "GET") -> tuple[int, bytes]:
@@ -95,6 +121,50 @@ def test_paths_and_shapes(tmp_path: Path) -> None:
         assert (one["kind"], one["status"]["phase"]) == ("Pod", "Running")
 
     with_door(tmp_path, scenario)
+
+
+def test_the_network(tmp_path: Path) -> None:
+    async def scenario(door: Door) -> None:
+        for what in ("services", "policies", "peers", "drops"):
+            found = await door.json(f"/edge/v1/network/{what}")
+            assert found == {"columns": ["name", "hits"], "rows": [{"name": "site", "hits": "7"}]}
+        assert [one[0] for one in door.network.asked] == ["services", "policies", "peers", "drops"]
+        way = "/edge/v1/network/trace?from=default/web&to=fd43::1&port=53&protocol=UDP"
+        assert (await door.json(way))["lines"] == ["from a", "allowed"]
+        assert door.network.asked[-1] == ("default/web", "fd43::1", 53, "UDP")
+        for wrong in (
+            "nonsense",
+            "trace?port=x",
+            "trace?port=-1",
+            "trace?protocol=ICMP",
+            "trace?port=1234567",
+        ):
+            assert (await door.json(f"/edge/v1/network/{wrong}", 400))["reason"] == "BadRequest", wrong
+        for error, status in (
+            (PermanentError("no such pod", reason="NotFound"), 404),
+            (TemporaryError("try again", reason="NetworkNotReady"), 503),
+            (TemporaryError("nft", reason="NetworkFailed"), 500),
+        ):
+            door.network.error = error
+            failure = await door.json("/edge/v1/network/drops", status)
+            assert failure["message"] == str(error)
+
+    with_door(tmp_path, scenario)
+
+
+def test_an_answer_about_the_network_has_a_limit_and_a_node_may_have_none() -> None:
+    async def scenario() -> None:
+        reads = NetworkReads(AskedNetwork())
+        raw = msgspec.Raw(b'{"what": "drops"}')
+        assert not (await reads.call(raw, 100)).truncated
+        cut = await reads.call(raw, 20)
+        assert (cut.rows, cut.truncated) == ([], True)
+        with pytest.raises(InvalidObjectError):
+            await reads.call(msgspec.Raw(b'{"what": "secrets"}'), 100)
+        with pytest.raises(PermanentError, match="plugins list"):
+            await NetworkReads(None).call(raw, 100)
+
+    asyncio.run(scenario())
 
 
 def test_logs(tmp_path: Path) -> None:

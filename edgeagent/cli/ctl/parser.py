@@ -14,6 +14,7 @@ from edgeagent.cli.ctl.arguments import (
     parse_selector,
     parse_tail,
 )
+from edgeagent.cli.networkwords import add_arguments
 
 DEFAULT_CONFIG = "~/.config/edgeagent/operator.json"
 OUTPUTS = ("table", "wide", "json", "yaml", "name")
@@ -56,6 +57,14 @@ examples:
 examples:
   edgectl logs hello --tail 20
   edgectl logs hello -c web --previous      of the run before this one""",
+    "network": """\
+examples:
+  edgectl network gw-7                      its Services, their endpoints, and how often they were used
+  edgectl network gw-7 drops                what network policies dropped there lately
+  edgectl network gw-7 trace default/web default/db:5432
+  edgectl network gw-7 trace 10.42.0.7 [fd43::a]:53 --protocol UDP
+
+The node is asked itself, and so must be connected.""",
     "completion": """\
 examples:
   source <(edgectl completion bash)
@@ -173,6 +182,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     logs.add_argument("-p", "--previous", action="store_true", help="of the run before this one")
     logs.add_argument("--timestamps", action="store_true", help="put its time before each line")
+
+    network = command("network", "show a node's Services, policies, peers and drops, or trace a connection")
+    network.add_argument("node", metavar="NODE", help="the node's name")
+    add_arguments(network)
 
     version = command("version", "print edgectl's version")
     version.add_argument("-o", "--output", choices=("json", "yaml"), default=None, help="how to print")
