@@ -70,8 +70,8 @@ def test_on_the_node(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     with agent(socket):
         assert run() == 0
         assert capsys.readouterr().out == (
-            "NAMESPACE   NAME                HITS\n"
-            "default     site                12\n"
+            "NAMESPACE   NAME               HITS\n"
+            "default     site               12\n"
             "default     long\\x1b[1m-name   0\n"
         )
         assert run("services", "-o", "json") == 0
