@@ -3,6 +3,7 @@
 docs/adr/0011-evicted-pods-come-back.md
 """
 
+import asyncio
 from pathlib import Path
 
 import msgspec
@@ -11,7 +12,9 @@ import pytest
 from edgeagent.api.objects.container import ResourceRequirements
 from edgeagent.api.objects.decode import convert
 from edgeagent.api.objects.pod import Pod, PodSpec
+from edgeagent.node.pods.lookup import Lookup, PodFacts
 from edgeagent.node.pods.means import NodeFacts
+from edgeagent.node.pods.volumes import Volumes
 from tests.node.indexes import NODE
 from tests.node.podworld import TRANSITION, FakeNetwork, PodWorld, container, pod, run, with_spec
 from tests.support.waiting import wait_for_async
@@ -75,6 +78,32 @@ def test_each_eviction_doubles_the_wait_up_to_an_hour(tmp_path: Path, policy: st
                 assert world.runs("a"), wait
                 status = world.status("a")
                 assert (status.phase, status.reason, status.message) == ("Running", "", "")
+
+    run(scenario)
+
+
+def test_an_eviction_in_the_midst_of_a_look_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its containers have just ended by themselves, and the pod would be over as one that succeeded."""
+
+    async def scenario() -> None:
+        async with PodWorld(tmp_path) as world:
+            await world.apply(pod("a", policy="Never"))
+            await world.pressure("MemoryPressure")
+            real, evictions = Volumes.prepare, list[asyncio.Task[None]]()
+
+            async def prepare(self: Volumes, facts: PodFacts, lookup: Lookup) -> bool:
+                evictions.append(asyncio.create_task(world.manager.evict("uid-a", "no memory", 0)))
+                await asyncio.sleep(0)
+                return await real(self, facts, lookup)
+
+            monkeypatch.setattr(Volumes, "prepare", prepare)
+            world.plugin.hold = "wait_container"
+            await world.end("a", 0)
+            await world.apply(pod("a", policy="Never", generation=2))
+            world.plugin.release()
+            await world.clock.settle()
+            await asyncio.wait_for(evictions[0], 10)
+            assert (world.status("a").phase, world.status("a").reason) == ("Failed", "Evicted")
 
     run(scenario)
 

@@ -224,7 +224,8 @@ class PodWorker:
         self._probing.sync(pod, places, seen)
         delays += self._act(pod, plan, seen)
         if plan.phase and not self._actions:
-            state.update(pod, phase=plan.phase)
+            if not state.record(pod).phase:  # it may have been evicted meanwhile
+                state.update(pod, phase=plan.phase)
             await self._finish(pod, places)
         if problem is not None:
             raise problem
