@@ -310,15 +310,16 @@ class Api:
         return encode_envelope(sign_request(request, signing.key, list(signing.chain)))
 
     def _follow(self, changed: list[StoredObject]) -> None:
-        """Tell the publisher where to look, and the watches what changed."""
+        """Tell the watches and the network what changed, and the publisher where to look."""
         nodes: dict[str, None] = {}
         for namespace in dict.fromkeys(s.namespace for s in changed if s.kind in ("ConfigMap", "Secret")):
             nodes.update(dict.fromkeys(self._store.nodes_using(namespace)))
         nodes.update(dict.fromkeys(stored.node for stored in changed if stored.kind == "Pod"))
-        for node in nodes:
-            self._wake(node)
+        # First what changed: who is woken is to find it.
         for stored in changed:
             self._on_change(stored.kind, stored.namespace, stored.name)
+        for node in nodes:
+            self._wake(node)
 
 
 def _manifest(raw: msgspec.Raw, number: int) -> Applicable:

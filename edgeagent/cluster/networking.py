@@ -71,10 +71,14 @@ class Networking:
         self._offline: dict[str, float] = {}
         self._news = asyncio.Event()
         self._shared: list[_Shared] | None = None
+        self._woken_for: list[_Shared] | None = None
         self._problems: dict[str, str] = {}
 
     def changed(self, kind: str) -> None:
         """An object of that kind, or what a node says of it, is another."""
+        if kind in KINDS:
+            # Whoever is published to before all are looked at again gets it too: no pod before its policy.
+            self._shared = self._woken_for = None
         if kind in KINDS or kind in ("Pod", "Node"):
             self._news.set()
 
@@ -95,8 +99,9 @@ class Networking:
             except (EdgeAgentError, ValueError) as error:
                 log.warning("what nodes are told of the network stays as it is: %s", error)
                 continue
-            if found != self._shared:
-                self._shared = found
+            self._shared = found
+            if found != self._woken_for:
+                self._woken_for = found
                 self._wake_all()
 
     async def _wait(self) -> None:
@@ -163,8 +168,9 @@ class Networking:
             host = node.spec.address if node is not None else self._said(one.spec.node_name)[0]
             pod, others = with_own_addresses(one, ranges, host)
             if others:
-                about = f"Pod {one.metadata.namespace}/{one.metadata.name}"
-                self._problems[about] = f"it cannot have the address {others[0][:80]!r} on its node"
+                name = f"{one.metadata.namespace}/{one.metadata.name}"
+                said = f"says that pod {name} has the address {others[0][:80]!r}, which it cannot give"
+                self._problems[f"pods of node {one.spec.node_name}"] = f"it {said}"
             pods.append(pod)
         return pods
 

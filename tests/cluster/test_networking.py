@@ -331,3 +331,19 @@ def test_a_node_for_which_no_range_is_left_is_the_only_one_without(
         small.add_node("gw-1")
         small.add_node("gw-2")
         asyncio.run(run())
+
+
+def test_a_pod_that_is_applied_with_a_policy_is_never_published_without(cluster: HubDirectory) -> None:
+    async def run() -> None:
+        clock = ManualClock()  # stands still: nothing settles
+        async with (
+            cluster.hub(clock=clock),
+            cluster.peer("user:admin") as admin,
+            cluster.peer("gw-1") as one,
+        ):
+            await admin.apply(policy())
+            await admin.apply(pod("a", "gw-1"))
+            await wait_for_async(lambda: _with(one, "Pod/default/a"), what="the pod")
+            assert "NetworkPolicy/default/deny" in await one.objects()
+
+    asyncio.run(run())
