@@ -187,7 +187,7 @@ def test_an_end_collected_before_it_is_waited_for_is_not_missed(
     run(scenario)
 
 
-def test_pre_stop_hooks_wait_for_their_turn_within_the_grace_period(tmp_path: Path) -> None:
+def test_pre_stop_hooks_wait_for_their_turn_for_as_long_as_the_grace_period(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with PodWorld(tmp_path) as world:
             lifecycle = Lifecycle(pre_stop=HOOK)
@@ -198,13 +198,36 @@ def test_pre_stop_hooks_wait_for_their_turn_within_the_grace_period(tmp_path: Pa
             await world.apply(*pods)
             assert world.plugin.in_plugin == 2, "of one pod"
             await world.apply()
-            assert world.plugin.in_plugin == 3, "of all"
+            assert world.plugin.in_plugin == 8, "of all"
             await world.advance(63)
-            assert len(world.gone) == 9
-            assert len(world.said("FailedPreStopHook")) == 9 + 3
+            assert len(world.gone) == 4
+            assert len(world.said("FailedPreStopHook")) == 4 + 3
             world.plugin.release()
             await world.clock.settle()
             assert len(world.gone) == 11
+
+    run(scenario)
+
+
+def test_the_hooks_of_other_pods_take_nothing_of_a_pods_grace_period(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with PodWorld(tmp_path) as world:
+            lifecycle = Lifecycle(pre_stop=HOOK)
+            crowd = [pod(f"p{n}", container(lifecycle=lifecycle), grace=3600) for n in range(8)]
+            late = pod("late", container(lifecycle=lifecycle), grace=60)
+            await world.apply(*crowd, late)
+            world.runtime.deaf = {world.running("late").id}
+            world.plugin.hold = "exec_container"
+            await world.apply(late)
+            await world.apply()
+            await world.advance(50)
+            world.plugin.release()
+            await world.advance(59)
+            assert len(world.gone) == 8
+            assert world.runs("late"), "it has 60 s from its hook on"
+            await world.advance(2)
+            assert world.gone[-1] == "uid-late"
+            assert world.said("FailedPreStopHook") == []
 
     run(scenario)
 
@@ -218,10 +241,10 @@ def test_post_start_hooks_that_hang_occupy_a_part_of_the_lane_only(tmp_path: Pat
             await world.apply(crowd)
             await world.advance(RESYNC)
             assert len(world.runtime.running()) > 1
-            assert world.plugin.in_plugin == 1
+            assert world.plugin.in_plugin == 2
             pods = [pod(f"p{n}", container(lifecycle=lifecycle)) for n in range(10)]
             await world.apply(crowd, *pods)
-            assert world.plugin.in_plugin == 3
+            assert world.plugin.in_plugin == 8
             await world.apply(crowd, *pods[:-1])
             assert world.gone == ["uid-p9"], "what only waits for its turn can be deleted"
             world.plugin.release()

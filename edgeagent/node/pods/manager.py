@@ -44,8 +44,7 @@ STEPS_AT_ONCE = 16
 PULLS_AT_ONCE = 2
 STOPS_AT_ONCE = 8
 EXECS_AT_ONCE = 4
-POST_STARTS_AT_ONCE = 3
-PRE_STOPS_AT_ONCE = 3
+HOOKS_AT_ONCE = 8
 """Pulls and commands take their time, and must leave room in the lane for everybody else."""
 LIST_RETRY_SECONDS = 2.0
 LIST_RETRY_CEILING_SECONDS = 60.0
@@ -124,8 +123,7 @@ class PodManager:
                 pulls=asyncio.Semaphore(PULLS_AT_ONCE),
                 stops=asyncio.Semaphore(STOPS_AT_ONCE),
                 execs=asyncio.Semaphore(EXECS_AT_ONCE),
-                post_starts=asyncio.Semaphore(POST_STARTS_AT_ONCE),
-                pre_stops=asyncio.Semaphore(PRE_STOPS_AT_ONCE),
+                hooks=asyncio.Semaphore(HOOKS_AT_ONCE),
                 asks=asyncio.Semaphore(STEPS_AT_ONCE),
             ),
             wanted=self._desired.pod,

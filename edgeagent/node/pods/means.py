@@ -62,9 +62,8 @@ class Limits:
     stops: asyncio.Semaphore
     """Of containers that get no time to end in, or next to none."""
     execs: asyncio.Semaphore
-    post_starts: asyncio.Semaphore
-    pre_stops: asyncio.Semaphore
-    """Commands: those of probes, and those of either kind of hook."""
+    hooks: asyncio.Semaphore
+    """Commands: those of probes, and those of hooks."""
     asks: asyncio.Semaphore
     """Questions to the other plugins, which have lanes of their own."""
 

@@ -212,18 +212,20 @@ class Steps:
     async def stop(
         self, pod: Pod | None, slot: Slot | None, current: ContainerRecord, why: str, grace: float
     ) -> ContainerRecord:
-        """Run the preStop hook, then stop the container; both within ``grace`` seconds."""
+        """Run the preStop hook, then stop the container; both within ``grace`` seconds.
+
+        Where other hooks must end first, that is waited for before, for at most ``grace`` seconds.
+        """
         state = self._state
         name = slot.name if slot is not None else ""
         if why and pod is not None:
             state.event(pod, "Normal", "Killing", why, name)
         lifecycle = slot.container.lifecycle if slot is not None else None
         if pod and slot and lifecycle is not None and lifecycle.pre_stop is not None and grace > 0:
-            began = self._means.clock.monotonic()
-            problem = await self._hooks.pre_stop(lifecycle.pre_stop, self.target(pod, slot, current), grace)
-            if problem is not None:
-                state.event(pod, "Warning", "FailedPreStopHook", f"PreStopHook failed: {problem}", name)
-            grace = max(LEAST_GRACE_SECONDS, grace - (self._means.clock.monotonic() - began))
+            ran = await self._hooks.pre_stop(lifecycle.pre_stop, self.target(pod, slot, current), grace)
+            if ran.problem is not None:
+                state.event(pod, "Warning", "FailedPreStopHook", f"PreStopHook failed: {ran.problem}", name)
+            grace = max(LEAST_GRACE_SECONDS, grace - ran.seconds)
         ended = msgspec.structs.replace(await self._end(current, grace), labels=current.labels)
         self._means.observed(ended)
         return ended
