@@ -187,7 +187,7 @@ class KernelNetwork:
             self._addresses.use(self._config.pod_cidrs)
         if not self._ready:
             for found in self._sandboxes.found():
-                if found.uid and self._sandboxes.path(found.uid).exists():
+                if self._sandboxes.path(found.uid).exists():
                     self._addresses.adopt(found.uid, list(found.ips))
         if not self._mtu:
             self._mtu = pod_mtu(self._run, self._config.mtu, self._own)
@@ -202,7 +202,7 @@ class KernelNetwork:
 
     def _set_mtu(self) -> None:
         self._mtu = pod_mtu(self._run, self._config.mtu, self._own)
-        others = {one.uid for one in self._sandboxes.found() if one.uid and one.mtu != self._mtu}
+        others = {one.uid for one in self._sandboxes.found() if one.mtu != self._mtu}
         self._sandboxes.set_mtu(sorted(others & self._addresses.pods.keys()), self._mtu)
 
     def _look_again(self) -> None:

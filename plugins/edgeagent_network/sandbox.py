@@ -2,7 +2,8 @@
 
 The pod's end has its addresses as /32 and /128 and a gateway that is nobody's, with a permanent neighbour
 entry for the host's end; the host has a route and a permanent neighbour entry for each address. The host's
-end is given an alias as the last step, so that a link with its alias is a whole sandbox, and says whose.
+end is given an alias as the last step, so that a link with its alias is a whole sandbox, and says whose; the
+prefix of namespaces is in it, so that nobody takes it for another's.
 """
 
 import json
@@ -33,8 +34,8 @@ class Found:
 
     link: str
     mtu: int
-    uid: str = ""
-    ips: tuple[str, ...] = ()
+    uid: str
+    ips: tuple[str, ...]
 
 
 def check_uid(uid: str) -> str:
@@ -93,22 +94,25 @@ class Sandboxes:
         self._delete([link_name(uid)], [self.path(uid)])
 
     def found(self) -> list[Found]:
-        """All pods' links on this host."""
+        """The links of all pods whose places were made here; half-made ones are not among them."""
         text = self._run(["ip", "-j", "link", "show", "type", "veth"])
         if len(text) > _MAX_LISTING_CHARACTERS:
             raise TemporaryError("ip link show: far too many links", reason="NetworkFailed")
         links = [link for link in json.loads(text or "[]") if _LINK.fullmatch(link.get("ifname", ""))]
-        return [_found(link["ifname"], int(link["mtu"]), link.get("ifalias", "")) for link in links]
+        told = (
+            _found(link["ifname"], int(link["mtu"]), link.get("ifalias", ""), self._prefix) for link in links
+        )
+        return [one for one in told if one is not None]
 
     def collect(self, known: Collection[str]) -> list[str]:
-        """Remove the places of all other pods; what they were, by name. Routes go with their links."""
-        kept = {link_name(uid) for uid in known}
-        links = [one.link for one in self.found() if one.link not in kept]
-        paths = {self.path(uid) for uid in known}
-        spaces = [path for path in self._spaces() if path not in paths]
-        if links or spaces:
-            self._delete(links, spaces)
-        return [*links, *(path.name for path in spaces)]
+        """Remove the places of all other pods, unless a process is in them; their uids.
+
+        They are told by their links, and so nothing is touched that was not made here.
+        """
+        gone = [one.uid for one in self.found() if one.uid not in known and not self.is_used(one.uid)]
+        for uid in gone:
+            self.remove(uid)
+        return gone
 
     def is_used(self, uid: str) -> bool:
         """Whether a process is in the pod's namespace."""
@@ -130,12 +134,9 @@ class Sandboxes:
                 check=False,
             )
 
-    def _spaces(self) -> list[Path]:
-        return sorted(self._netns.glob(f"{self._prefix}*")) if self._netns.exists() else []
-
     def _is_whole(self, uid: str, ips: Sequence[str]) -> bool:
         text = self._run(["ip", "-j", "link", "show", "dev", link_name(uid)], check=False)
-        return bool(text) and json.loads(text)[0].get("ifalias") == _alias(uid, ips)
+        return bool(text) and json.loads(text)[0].get("ifalias") == _alias(self._prefix, uid, ips)
 
     def _make(self, uid: str, ips: Sequence[str], mtu: int, node_ips: Sequence[str]) -> None:
         link, space, mac = link_name(uid), self.path(uid).name, pod_mac(uid)
@@ -175,7 +176,7 @@ class Sandboxes:
                 f"route replace {_alone(ip)} dev {link}{f' src {source}' if source else ''}",
             ]
         self._batch(inside, ("-n", space))
-        self._batch([*outside, f'link set dev {link} alias "{_alias(uid, ips)}"'])
+        self._batch([*outside, f'link set dev {link} alias "{_alias(self._prefix, uid, ips)}"'])
 
     def _batch(self, commands: Sequence[str], options: Sequence[str] = ()) -> None:
         if commands:
@@ -194,19 +195,19 @@ def _alone(ip: str) -> str:
     return f"{ip}/{ip_address(ip).max_prefixlen}"
 
 
-def _alias(uid: str, ips: Sequence[str]) -> str:
-    return " ".join([f"edgeagent-pod:{uid}", *ips])
+def _alias(prefix: str, uid: str, ips: Sequence[str]) -> str:
+    return " ".join([f"edgeagent-pod:{prefix}:{uid}", *ips])
 
 
-def _found(link: str, mtu: int, alias: str) -> Found:
+def _found(link: str, mtu: int, alias: str, prefix: str) -> Found | None:
     mark, *ips = alias.split(" ")
-    uid = mark.removeprefix("edgeagent-pod:")
+    uid = mark.removeprefix(f"edgeagent-pod:{prefix}:")
     if uid == mark or link_name(uid) != link or not _UID.fullmatch(uid):
-        return Found(link, mtu)
+        return None
     try:
         return Found(link, mtu, uid, tuple(str(ip_address(ip)) for ip in ips))
     except ValueError:
-        return Found(link, mtu)
+        return None
 
 
 def _explain(error: EdgeAgentError) -> None:

@@ -14,6 +14,7 @@ from edgeagent.api.objects.base import ObjectMeta
 from edgeagent.api.objects.network import NodeNetwork, NodeNetworkSpec
 from edgeagent.api.objects.service import Service, ServicePort, ServiceSpec
 from edgeagent_network.ruleset import TABLE
+from edgeagent_network.sandbox import link_name
 from tests.plugins.network.netkit import Node, sandbox, state_of
 from tests.support.netlab import Lab
 from tests.support.netprobe import Probe, socket_of
@@ -256,24 +257,33 @@ def test_what_belongs_to_nobody_is_taken_back(lab: Lab, node: Node) -> None:
     node.attach("lost")
     node.attach("kept")
     node.attach("used")
-    lab.host.run(["ip", "netns", "add", node.space("half")])
-    lab.host.ip("link add name edge0123456789 type veth peer name other", "link add name edgewater type veth")
+    node.attach("told")
+    held = node.state_dir / "addresses.json"
+    held.write_bytes(held.read_bytes().replace(b'"told"', b'"gone"'))  # only its link tells of it now
+    lab.host.run(["ip", "link", "delete", link_of(node, "lost")])  # and of this one only the file
+    # Others' names may look like ours, and another prefix's links are marked as that.
+    lab.host.run(["ip", "netns", "add", node.space("others")])
+    theirs = {"edge0123456789", link_name("theirs")}
+    lab.host.ip(
+        *(f"link add name {link} type veth peer name x{link[4:]}" for link in theirs),
+        f"link set dev {link_name('theirs')} alias edgeagent-pod:their-:theirs",
+    )
     node.start()
     sleeper = subprocess_in(node.space("used"))
     try:
         node.attach("kept")
         node.network.reconcile(state_of())
-        assert len(spaces(node)) == 4, "it may still be told of them"
+        assert len(spaces(node)) == 5, "it may still be told of them"
         node.now += 3600
         node.network.reconcile(state_of())
-        assert [path.name for path in spaces(node)] == [node.space("kept"), node.space("used")]
+        assert [path.name for path in spaces(node)] == [node.space(uid) for uid in ("kept", "others", "used")]
     finally:
         sleeper.kill()
         sleeper.wait()
     links = {link["ifname"] for link in lab.host.json("ip", "-j", "link", "show")}
-    assert "edgewater" in links
-    assert "edge0123456789" not in links
-    lab.host.ip("link del edgewater")
+    assert theirs <= links
+    assert link_name("told") not in links
+    lab.host.ip(*(f"link del {link}" for link in theirs))
     assert "10.42.0.2" not in lab.host.run(["nft", "list", "ruleset"])
 
 
