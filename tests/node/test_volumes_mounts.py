@@ -286,8 +286,27 @@ def test_a_secret_lies_in_a_tmpfs_of_its_own_that_is_never_swapped(
             asyncio.run(SystemMounter().unmount(tmp_path / "run"))
 
 
+def test_a_mount_that_fails_for_another_reason_is_not_made_without_noswap(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The program stands in for one that a busy node fails once."""
+    program = tmp_path / "mount"
+    program.write_text(f"""#!/bin/sh
+echo "$*" >> {tmp_path}/calls
+[ "$(wc -l < {tmp_path}/calls)" -gt 1 ] || {{ echo "mount: Cannot allocate memory" >&2; exit 32; }}
+""")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    mounter = SystemMounter()
+    with pytest.raises(TemporaryError, match="Cannot allocate memory"):
+        asyncio.run(mounter.mount_tmpfs(tmp_path, "mode=0755", swap=False))
+    asyncio.run(mounter.mount_tmpfs(tmp_path, "mode=0755", swap=False))
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert ["noswap" in call for call in calls] == [True, True]
+
+
 def test_a_kernel_that_does_not_know_noswap_is_asked_once(
-    volumes: Volumes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    volumes: Volumes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(mounter_module, "NOSWAP", "no-such-option")
     assert "noswap" not in mounted_options(volumes, tmp_path)
@@ -298,6 +317,7 @@ def test_a_kernel_that_does_not_know_noswap_is_asked_once(
         assert f"{tmp_path / name} tmpfs rw,nosuid,nodev,relatime,mode=755" in mounts_table()
         asyncio.run(mounter.unmount(tmp_path / name))
         monkeypatch.setattr(mounter_module, "NOSWAP", "mode=0700")  # would be taken if it were asked again
+    assert caplog.text.count("may go to the swap space") == 2, "once for each of the two mounters"
     with pytest.raises(TemporaryError):
         asyncio.run(mounter.mount_tmpfs(tmp_path / "missing", "mode=0755", swap=False))
 

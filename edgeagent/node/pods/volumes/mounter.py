@@ -5,17 +5,25 @@ ctypes would have to learn, and a pod has one or two mounts in its life.
 """
 
 import asyncio
+import logging
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
 from edgeagent.api.errors import TemporaryError
 
+log = logging.getLogger(__name__)
+
 MAX_OUTPUT = 500
 PROGRAM_SECONDS = 30.0
 NOSWAP = "noswap"
+_REFUSALS = ("bad option", "Invalid argument", "Unknown parameter", "unsupported")
+"""What mount(8) says, by its version, where the kernel does not take an option."""
+
+
+class _Refused(TemporaryError):
+    """The kernel does not take an option."""
 
 
 class Mounter(Protocol):
@@ -46,12 +54,15 @@ class SystemMounter:
     async def mount_tmpfs(self, target: Path, options: str, *, swap: bool = True) -> None:
         """mount(8)."""
         if not swap and self._knows_noswap:
-            with suppress(TemporaryError):
-                await self._mount_tmpfs(target, f"{options},{NOSWAP}")
+            try:
+                return await self._mount_tmpfs(target, f"{options},{NOSWAP}")
+            except _Refused as error:
+                await self._mount_tmpfs(target, options)
+                # It works without, so the option it was.
+                self._knows_noswap = False
+                log.warning("files in memory may go to the swap space: %s", error)
                 return
         await self._mount_tmpfs(target, options)
-        if not swap:
-            self._knows_noswap = False  # it works without, so the option it was
 
     async def _mount_tmpfs(self, target: Path, options: str) -> None:
         await _run(["mount", "-t", "tmpfs", "-o", f"nosuid,nodev,{options}", "tmpfs", str(target)])
@@ -98,6 +109,7 @@ async def _run(argv: Sequence[str]) -> None:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, "LC_ALL": "C"},
         )
     except OSError as error:
         raise TemporaryError(f"{argv[0]} cannot be run: {error.strerror}", reason="FailedMount") from None
@@ -112,4 +124,5 @@ async def _run(argv: Sequence[str]) -> None:
             await process.wait()
     if process.returncode:
         text = said[:MAX_OUTPUT].decode(errors="replace").strip()
-        raise TemporaryError(f"{' '.join(argv)}: {text}", reason="FailedMount")
+        kind = _Refused if any(refusal in text for refusal in _REFUSALS) else TemporaryError
+        raise kind(f"{' '.join(argv)}: {text}", reason="FailedMount")
