@@ -168,6 +168,21 @@ def pod_address(pod: Pod) -> PodAddress | None:
     )
 
 
+def network_facts(pod: Pod) -> tuple[object, ...]:
+    """All of the pod that endpoints and addresses are made of: where it is equal, these are."""
+    meta, spec, status = pod.metadata, pod.spec, pod.status
+    return (
+        meta.uid,
+        meta.labels,
+        bool(meta.deletion_timestamp),
+        (spec.node_name, spec.host_network, spec.hostname, spec.subdomain),
+        named_ports(pod),
+        status.phase,
+        status.pod_ips,
+        [one.status for one in status.conditions if one.type == "Ready"],
+    )
+
+
 def by_namespace(pods: Iterable[Pod]) -> Mapping[str, list[Pod]]:
     """The pods of each namespace."""
     found: dict[str, list[Pod]] = {}

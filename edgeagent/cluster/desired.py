@@ -3,7 +3,8 @@
 May not decide when or how anything is published.
 """
 
-from collections.abc import Callable, Iterable
+import logging
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -11,10 +12,13 @@ import msgspec
 from edgeagent.api.errors import InvalidObjectError
 from edgeagent.api.objects.config import ConfigMap, SealedSecret, Secret
 from edgeagent.api.objects.decode import KubernetesObject
+from edgeagent.api.objects.network import PodAddress
 from edgeagent.api.objects.pod import Pod, PodStatus
 from edgeagent.api.objects.references import Reference, references
 from edgeagent.wire.canonical import canonical_json, digest
 from edgeagent.wire.index import MAX_INDEX_BYTES, MAX_OBJECTS, IndexEntry
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +53,30 @@ def wanted(
             found[target.metadata.uid] = travelling(seal(target) if isinstance(target, Secret) else target)
     found.update((one.entry.uid, one) for one in shared)
     result = sorted(found.values(), key=lambda one: (one.entry.kind, one.entry.namespace, one.entry.name))
-    if len(result) > MAX_OBJECTS:
-        raise InvalidObjectError("", f"node {node} would have {len(result)} objects, more than {MAX_OBJECTS}")
-    if len(canonical_json([one.entry for one in result])) > MAX_INDEX_BYTES - 1000:
-        raise InvalidObjectError(
+    problem = _too_much(node, result)
+    if problem is not None and any(one.entry.kind == PodAddress.__name__ for one in result):
+        # Policies then let fewer pods in; without an index the node's own pods would stand still.
+        log.warning(
+            "%s: it is not told of pods of other nodes, and its policies let none of them in", problem
+        )
+        result = [one for one in result if one.entry.kind != PodAddress.__name__]
+        problem = _too_much(node, result)
+    if problem is not None:
+        raise problem
+    return result
+
+
+def _too_much(node: str, objects: Sequence[Wanted]) -> InvalidObjectError | None:
+    """Why no index can list them; None where one can."""
+    if len(objects) > MAX_OBJECTS:
+        return InvalidObjectError(
+            "", f"node {node} would have {len(objects)} objects, more than {MAX_OBJECTS}"
+        )
+    if len(canonical_json([one.entry for one in objects])) > MAX_INDEX_BYTES - 1000:
+        return InvalidObjectError(
             "", f"the list of node {node}'s objects is larger than {MAX_INDEX_BYTES} bytes"
         )
-    return result
+    return None
 
 
 def travelling(kept: KubernetesObject) -> Wanted:

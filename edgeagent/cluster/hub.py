@@ -294,7 +294,7 @@ class Hub:
 
     def _changed(self, kind: str, namespace: str, name: str) -> None:
         self._calls.changed(kind, namespace, name)
-        self._networking.changed(kind)
+        self._networking.changed(kind, namespace, name)
 
     def _told(self, node: str) -> list[Wanted]:
         return self._networking.for_node(node)

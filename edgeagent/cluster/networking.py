@@ -20,7 +20,13 @@ from edgeagent.api.objects.pod import Pod
 from edgeagent.api.objects.policy import Namespace, NetworkPolicy
 from edgeagent.api.objects.service import EndpointSlice, Service
 from edgeagent.cluster.allocation import ClusterNetwork, pod_ranges
-from edgeagent.cluster.derived import by_namespace, endpoint_slices, pod_address, with_own_addresses
+from edgeagent.cluster.derived import (
+    by_namespace,
+    endpoint_slices,
+    network_facts,
+    pod_address,
+    with_own_addresses,
+)
 from edgeagent.cluster.desired import Wanted, travelling
 from edgeagent.cluster.observer import Observer
 from edgeagent.cluster.store import Store, StoredObject, new_uid
@@ -73,14 +79,31 @@ class Networking:
         self._shared: list[_Shared] | None = None
         self._woken_for: list[_Shared] | None = None
         self._problems: dict[str, str] = {}
+        self._seen: dict[tuple[str, str, str], object] = {}
 
-    def changed(self, kind: str) -> None:
-        """An object of that kind, or what a node says of it, is another."""
+    def changed(self, kind: str, namespace: str, name: str) -> None:
+        """That object, or what a node says of it, is another."""
         if kind in KINDS:
             # Whoever is published to before all are looked at again gets it too: no pod before its policy.
             self._shared = self._woken_for = None
-        if kind in KINDS or kind in ("Pod", "Node"):
             self._news.set()
+        elif kind in ("Pod", "Node"):
+            key = kind, namespace, name
+            seen = self._of_pod(namespace, name) if kind == "Pod" else self._of_node(name)
+            if self._seen.get(key) != seen:
+                self._news.set()
+            if seen is None:
+                self._seen.pop(key, None)
+            else:
+                self._seen[key] = seen
+
+    def _of_pod(self, namespace: str, name: str) -> object:
+        """What others are told of it depends on this alone; None where there is none."""
+        found = self._views.select("Pod", namespace, name)
+        return network_facts(found[0]) if found and isinstance(found[0], Pod) else None
+
+    def _of_node(self, name: str) -> object:
+        return *self._said(name), self._observer.view(name).online
 
     def for_node(self, node: str) -> list[Wanted]:
         """What ``node`` is told, beside its own pods."""

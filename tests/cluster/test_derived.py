@@ -8,7 +8,7 @@ import pytest
 from edgeagent.api.objects.base import Condition, ObjectMeta
 from edgeagent.api.objects.pod import Pod, PodIP, PodStatus
 from edgeagent.api.objects.service import EndpointPort, EndpointSlice, Service, ServicePort, ServiceSpec
-from edgeagent.cluster.derived import endpoint_slices, pod_address, with_own_addresses
+from edgeagent.cluster.derived import endpoint_slices, network_facts, pod_address, with_own_addresses
 from tests.node.podkit import make_pod
 
 WEB = {"app": "web"}
@@ -136,3 +136,19 @@ def test_a_pod_on_the_hosts_network_has_its_nodes_address() -> None:
     said = msgspec.structs.replace(said, spec=msgspec.structs.replace(said.spec, host_network=True))
     found, others = with_own_addresses(said, RANGES, "192.0.2.1")
     assert ([one.ip for one in found.status.pod_ips], others) == (["192.0.2.1"], ["10.42.0.2"])
+
+
+def test_what_endpoints_are_made_of_is_told_from_what_they_are_not() -> None:
+    one = pod("a", "10.42.0.2")
+    facts = network_facts(one)
+    later = msgspec.structs.replace(one.status, start_time="2026-01-01T00:00:00Z", message="well")
+    assert network_facts(msgspec.structs.replace(one, status=later)) == facts
+    for other in (
+        pod("a", "10.42.0.3"),
+        pod("a", "10.42.0.2", ready=False),
+        pod("a", "10.42.0.2", phase="Failed"),
+        pod("a", "10.42.0.2", labels={"app": "db"}),
+        pod("a", "10.42.0.2", uid="another"),
+        pod("a", "10.42.0.2", deletionTimestamp="2026-01-01T00:00:00Z"),
+    ):
+        assert network_facts(other) != facts

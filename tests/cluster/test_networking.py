@@ -16,6 +16,7 @@ from edgeagent.api.objects.pod import PodIP, PodStatus
 from edgeagent.api.objects.service import EndpointSlice, Service
 from edgeagent.cluster.allocation import ClusterNetwork
 from edgeagent.cluster.networking import GONE_SECONDS
+from edgeagent.cluster.views import Views
 from edgeagent.testing.clock import ManualClock
 from edgeagent.wire.reports import PodReport
 from tests.support.broker import MOSQUITTO
@@ -345,5 +346,49 @@ def test_a_pod_that_is_applied_with_a_policy_is_never_published_without(cluster:
             await admin.apply(pod("a", "gw-1"))
             await wait_for_async(lambda: _with(one, "Pod/default/a"), what="the pod")
             assert "NetworkPolicy/default/deny" in await one.objects()
+
+    asyncio.run(run())
+
+
+def test_a_report_that_says_nothing_of_the_network_has_nothing_looked_at(
+    cluster: HubDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[str] = []
+    select = Views.select
+
+    def counted(views: Views, kind: str, namespace: str = "", name: str = "", *more: Any) -> Any:
+        if kind == "Pod" and not name:
+            looks.append(kind)
+        return select(views, kind, namespace, name, *more)
+
+    monkeypatch.setattr(Views, "select", counted)
+
+    async def run() -> None:
+        async with cluster.hub(), cluster.peer("user:admin") as admin, cluster.peer("gw-1") as one:
+            await one.online()
+            await admin.apply(service(), web("a", "gw-1"))
+            await report(one, admin, "a", "10.42.0.2")
+            await until_told(one, {"10.42.0.2": True})
+            before = len(looks)
+            uid = (await admin.get("Pod", "a", "default"))["metadata"]["uid"]
+            for number in range(3):
+                said = PodStatus(
+                    phase="Running",
+                    conditions=[Condition(type="Ready", status="True")],
+                    pod_ips=[PodIP(ip="10.42.0.2")],
+                    message=f"{number}",
+                )
+                await one.pod("a", PodReport(uid=uid, generation=1, status=said))
+                await one.report(one.topics.status("gw-1"), NodeStatus(capacity={"cpu": f"{number}"}))
+
+                async def heard(number: int = number) -> bool:
+                    status = (await admin.get("Pod", "a", "default"))["status"]
+                    return bool(status["message"] == f"{number}")
+
+                await wait_for_async(heard, what="the report")
+            # The hub looks again for this one, and would have for those before it by then.
+            await report(one, admin, "a", "10.42.0.2", ready=False)
+            await until_told(one, {"10.42.0.2": False})
+            assert len(looks) == before + 1
 
     asyncio.run(run())

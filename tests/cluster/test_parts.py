@@ -13,14 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeagent.api.clock import SystemClock
-from edgeagent.api.errors import PermanentError, TemporaryError
+from edgeagent.api.errors import InvalidObjectError, PermanentError, TemporaryError
 from edgeagent.api.objects.base import ObjectMeta
 from edgeagent.api.objects.config import ConfigMap, SealedSecret, Secret
 from edgeagent.api.objects.container import Container, EnvFromSource, SourceReference
 from edgeagent.api.objects.pod import Pod, PodSpec, PodStatus
 from edgeagent.api.objects.references import Reference
 from edgeagent.cluster.ca import Authority
-from edgeagent.cluster.desired import wanted
+from edgeagent.cluster.desired import Wanted, wanted
 from edgeagent.cluster.shelf import Shelf
 from edgeagent.cluster.signing import Signing
 from edgeagent.cluster.store import (
@@ -33,7 +33,7 @@ from edgeagent.cluster.store import (
 )
 from edgeagent.wire.blob import encode_blob
 from edgeagent.wire.canonical import digest
-from edgeagent.wire.index import Index, check_object, decode_index, encode_index
+from edgeagent.wire.index import MAX_OBJECTS, Index, IndexEntry, check_object, decode_index, encode_index
 
 # Certificates
 
@@ -252,6 +252,34 @@ def _pods(draw: st.DrawFn) -> list[Pod]:
             )
         )
     return pods
+
+
+def _told(kind: str, number: int) -> Wanted:
+    """An object that a node is told of beside its own."""
+    entry = IndexEntry(
+        kind=kind, namespace="x", name=f"o{number}", uid=f"{kind}-{number}", digest="0" * 64, size=1
+    )
+    return Wanted(entry, b"{}")
+
+
+def test_pods_of_other_nodes_do_not_crowd_out_what_a_node_runs(caplog: pytest.LogCaptureFixture) -> None:
+    mine = Pod(
+        api_version="v1",
+        metadata=ObjectMeta(name="a", namespace="x", uid="pod-a"),
+        spec=PodSpec(node_name="n1", containers=[Container(name="m", image="i")]),
+    )
+
+    def kinds(*shared: Wanted) -> set[str]:
+        want = wanted("n1", [mine], lambda _: None, lambda secret: pytest.fail(str(secret)), shared)
+        return {one.entry.kind for one in want}
+
+    others = [_told("PodAddress", number) for number in range(MAX_OBJECTS - 2)]
+    assert kinds(_told("Service", 1), *others) == {"Pod", "PodAddress", "Service"}
+    assert not caplog.messages
+    assert kinds(_told("Service", 1), _told("Service", 2), *others) == {"Pod", "Service"}
+    assert "it is not told of pods of other nodes" in caplog.text
+    with pytest.raises(InvalidObjectError, match="more than 20000"):
+        kinds(*(_told("Service", number) for number in range(MAX_OBJECTS)))
 
 
 @given(_pods(), st.sets(st.tuples(st.sampled_from(["ConfigMap", "Secret"]), _SPACES, _NAMES)), _NODES)
