@@ -14,6 +14,7 @@ from edgeagent_network.addresses import Addresses, node_address
 from edgeagent_network.config import NetworkConfig
 from edgeagent_network.conntrack import StaleFlows
 from edgeagent_network.dnsserver import DnsServer, Served
+from edgeagent_network.firewall import Firewall
 from edgeagent_network.generation import Generation, own_generation
 from edgeagent_network.host import forward, pod_mtu
 from edgeagent_network.parts import Compose, Fragments, compose
@@ -25,7 +26,8 @@ from edgeagent_network.sandbox import NETNS, Sandboxes, check_uid
 from edgeagent_network.services import Services
 from edgeagent_network.sight import Sight
 from edgeagent_network.table import Table
-from edgeagent_network.trace import Tracer
+from edgeagent_network.trace import Flow, Tracer
+from edgeagent_network.view import RulesetView
 
 P = TypeVar("P")
 
@@ -71,6 +73,7 @@ class KernelNetwork:
         self._flows = StaleFlows(run)
         self._dns = dns
         self._peers = Peers(config, state_dir, run, monotonic=monotonic)
+        self._firewall = Firewall(config, state_dir / "firewall.json", monotonic=monotonic)
         self._begun = monotonic()
         self._attached: set[str] = set()  # in this process
         self._ready = False
@@ -108,7 +111,9 @@ class KernelNetwork:
         self._collect(state)
         peers = self._peers.reconcile(state, self._addresses.cidrs, self._mtu)
         problems += peers.problems
-        ruleset: Fragments = dict(peers.fragments)
+        firewall = self._firewall.reconcile(state)
+        problems += firewall.problems
+        ruleset: Fragments = {**peers.fragments, **firewall.fragments}
         for part in (*self._parts, self._pods):
             fragments, found = part.fragments(state)
             ruleset |= fragments
@@ -125,7 +130,9 @@ class KernelNetwork:
             problems=problems,
             public_key=peers.public_key,
             dns=dns.addresses,
-            retry_after=min(filter(None, (peers.retry_after, dns.retry_after, LOOK_SECONDS))),
+            retry_after=min(
+                filter(None, (peers.retry_after, firewall.retry_after, dns.retry_after, LOOK_SECONDS))
+            ),
         )
 
     def show(self, what: Rows) -> list[dict[str, str]]:
@@ -148,9 +155,14 @@ class KernelNetwork:
             self._run,
             plan=self._part(Services).plan,
             policies=self._part(Policies).compiled,
-            host_firewall=lambda _: (True, ""),
+            host_firewall=self._into_host,
         )
         return tracer.trace(source, target, port, protocol)
+
+    def _into_host(self, flow: Flow) -> tuple[bool, str]:
+        if RulesetView(self._table.applied).find(f"local_pods{flow.version}", flow.source) is not None:
+            return True, "the node's own pods always reach it"
+        return self._firewall.admits(flow.source, flow.port, flow.protocol)
 
     def _in_force(self) -> NetworkState:
         if self._state is None:
