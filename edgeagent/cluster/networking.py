@@ -5,7 +5,7 @@ Level-triggered: a change says only "look again". May not publish: whoever does 
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -176,7 +176,7 @@ class Networking:
         except InvalidObjectError as error:
             meta = derived.metadata
             about = f"{type(derived).__name__} {meta.namespace}/{meta.name}"
-            self._problems[about] = f"nodes are not told of it: {error}"
+            self._problems[about] = f"nodes are not told this: {error}"
             return False
         return True
 
@@ -208,33 +208,49 @@ class Networking:
         now = self._clock.monotonic()
         return now - self._offline.setdefault(node, now) >= GONE_SECONDS
 
-    def _nodes(self) -> Iterator[NodeNetwork]:
+    def _nodes(self) -> list[NodeNetwork]:
         """Where each node's pods are. A node that is new gets its range here."""
         if self._network is None:
-            return
+            return []
         known = {
             stored.name: decode_json(stored.body, NodeNetwork) for stored in self._store.select("NodeNetwork")
         }
         taken = {text for one in known.values() for text in one.spec.pod_cidrs}
+        found: list[NodeNetwork] = []
         for node in self._store.nodes():
             own = known.get(node.name)
             if own is None:
                 try:
-                    own = self._give(node.name, self._network, taken)
+                    own = _place(node.name, self._network, taken)
                 except PermanentError as error:
                     self._problems[f"node {node.name}"] = f"it has no place on the pod network: {error}"
                     continue
                 taken.update(own.spec.pod_cidrs)
-            spec = msgspec.structs.replace(
-                own.spec, service_cidrs=self._network.service_cidrs, overlay=self._network.overlay
+            found.append(self._with_said(own))
+        if any(one is not known.get(one.metadata.name) for one in found):
+            with self._store.transaction():
+                found = [
+                    one if one is known.get(one.metadata.name) else self._with_version(one) for one in found
+                ]
+        ranges, overlay = self._network.service_cidrs, self._network.overlay
+        return [
+            msgspec.structs.replace(
+                one, spec=msgspec.structs.replace(one.spec, service_cidrs=ranges, overlay=overlay)
             )
-            place = msgspec.structs.replace(own, spec=spec)
-            address, public_key = self._said(node.name)
-            said = msgspec.structs.replace(
-                place, spec=msgspec.structs.replace(spec, address=address, public_key=public_key)
-            )
-            # Of a node that says nonsense its range is still its own: it needs that for its pods.
-            yield said if self._usable(said) else place
+            for one in found
+        ]
+
+    def _with_said(self, own: NodeNetwork) -> NodeNetwork:
+        """With what the node says of itself; ``own`` where that is nothing new, or nonsense.
+
+        What it said last stands until it says another one: a hub that has not heard of it yet cuts no path.
+        """
+        address, public_key = self._said(own.metadata.name)
+        spec = msgspec.structs.replace(
+            own.spec, address=address or own.spec.address, public_key=public_key or own.spec.public_key
+        )
+        said = msgspec.structs.replace(own, spec=spec)
+        return said if said != own and self._usable(said) else own
 
     def _said(self, node: str) -> tuple[str, str]:
         """The address and the public key that the node says it has; empty for none."""
@@ -244,22 +260,27 @@ class Networking:
         address = next((one.address for one in status.addresses if one.type == "InternalIP"), "")
         return address, status.public_key
 
-    def _give(self, node: str, network: ClusterNetwork, taken: Iterable[str]) -> NodeNetwork:
-        spec = NodeNetworkSpec(pod_cidrs=pod_ranges(network, set(taken)))
-        with self._store.transaction():
-            version = self._store.next_version()
-            meta = ObjectMeta(name=node, uid=new_uid(), resource_version=str(version))
-            own = NodeNetwork(api_version="edgeagent/v1", metadata=meta, spec=spec)
-            self._store.put(
-                StoredObject(
-                    kind="NodeNetwork",
-                    namespace="",
-                    name=node,
-                    uid=meta.uid,
-                    version=version,
-                    node="",
-                    deleting="",
-                    body=canonical_json(own),
-                )
+    def _with_version(self, own: NodeNetwork) -> NodeNetwork:
+        """As it is stored from here on. In a transaction."""
+        version = self._store.next_version()
+        meta = msgspec.structs.replace(own.metadata, resource_version=str(version))
+        own = msgspec.structs.replace(own, metadata=meta)
+        self._store.put(
+            StoredObject(
+                kind="NodeNetwork",
+                namespace="",
+                name=meta.name,
+                uid=meta.uid,
+                version=version,
+                node="",
+                deleting="",
+                body=canonical_json(own),
             )
+        )
         return own
+
+
+def _place(node: str, network: ClusterNetwork, taken: Collection[str]) -> NodeNetwork:
+    """That of a node that is new; PermanentError where no range is left."""
+    spec = NodeNetworkSpec(pod_cidrs=pod_ranges(network, taken))
+    return NodeNetwork(api_version="edgeagent/v1", metadata=ObjectMeta(name=node, uid=new_uid()), spec=spec)

@@ -392,3 +392,35 @@ def test_a_report_that_says_nothing_of_the_network_has_nothing_looked_at(
             assert len(looks) == before + 1
 
     asyncio.run(run())
+
+
+def test_what_a_node_said_last_stands_until_it_says_another(cluster: HubDirectory) -> None:
+    key = "a" * 43 + "="
+
+    async def told(node: Peer) -> tuple[str, str]:
+        found = (await node.objects())["NodeNetwork//gw-1"]
+        assert isinstance(found, NodeNetwork)
+        return found.spec.address, found.spec.public_key
+
+    async def run() -> None:
+        async with cluster.hub(), cluster.peer("gw-1") as one, cluster.peer("gw-2") as two:
+            said = [NodeAddress(type="InternalIP", address="192.0.2.1")]
+            await one.report(one.topics.status("gw-1"), NodeStatus(addresses=said, public_key=key))
+
+            async def expected() -> bool:
+                return await told(two) == ("192.0.2.1", key)
+
+            await wait_for_async(expected, what="the node's address")
+        # A broker that lost everything, and a hub that has not heard of the node yet.
+        cluster.lose_retained()
+        async with cluster.hub(), cluster.peer("gw-1") as one, cluster.peer("gw-2") as two:
+            assert await told(two) == ("192.0.2.1", key)
+            said = [NodeAddress(type="InternalIP", address="192.0.2.7")]
+            await one.report(one.topics.status("gw-1"), NodeStatus(addresses=said))
+
+            async def moved() -> bool:
+                return await told(two) == ("192.0.2.7", key)
+
+            await wait_for_async(moved, what="the node's new address")
+
+    asyncio.run(run())
