@@ -1,15 +1,17 @@
 """hostPath volumes that several pods want made at one time."""
 
+import asyncio
 import socket
 import threading
 from pathlib import Path
 
 import pytest
 
-from edgeagent.api.errors import EdgeAgentError, PermanentError
+from edgeagent.api.errors import EdgeAgentError, PermanentError, TemporaryError
 from edgeagent.api.objects.volume import HostPathVolumeSource
 from edgeagent.node.pods.volumes import hostpath
 from edgeagent.node.pods.volumes.hostpath import check_host_path
+from edgeagent.node.pods.volumes.hostthreads import HostThreads
 
 
 @pytest.mark.parametrize("kind", ["DirectoryOrCreate", "FileOrCreate", ""])
@@ -54,3 +56,52 @@ def test_what_came_meanwhile_must_be_of_the_kind(
     monkeypatch.setattr(hostpath, "_mode", looked)
     with pytest.raises(PermanentError, match=f"/x is not {words}"):
         check_host_path(HostPathVolumeSource(path="/x", type=kind), tmp_path)  # type: ignore[arg-type]
+
+
+def nobody_waits(answer: int) -> None:
+    """An answer that came too late."""
+
+
+def test_looks_of_one_pod_at_one_time_wait_for_one_another() -> None:
+    answered = threading.Event()
+
+    def slow() -> int:
+        answered.wait()
+        return 1
+
+    async def scenario() -> None:
+        threads = HostThreads(30)
+        works = (slow, lambda: 2, lambda: 3)
+        looks = [asyncio.create_task(threads.run("u1", "/data", work, nobody_waits)) for work in works]
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not any(look.done() for look in looks)
+        answered.set()
+        assert await asyncio.gather(*looks) == [1, 2, 3]
+
+    asyncio.run(scenario())
+
+
+def test_a_look_waits_for_another_no_longer_than_for_its_own_answer() -> None:
+    answered = threading.Event()
+
+    async def scenario() -> None:
+        threads = HostThreads(0.3)
+        loop = asyncio.get_running_loop()
+
+        async def look() -> float:
+            began = loop.time()
+            with pytest.raises(TemporaryError, match="/data does not answer"):
+                await threads.run("u1", "/data", answered.wait, nobody_waits)
+            return loop.time() - began
+
+        first = asyncio.create_task(look())
+        await asyncio.sleep(0)
+        second = asyncio.create_task(look())
+        assert min(await asyncio.gather(first, second)) >= 0.29
+        assert await look() < 0.2, "the pod is known to wait for a dead server"
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        answered.set()

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 from edgeagent.api.errors import TemporaryError
@@ -16,26 +17,40 @@ from edgeagent.api.errors import TemporaryError
 _T = TypeVar("_T")
 
 
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """When it ``began``, in the loop's time, and what is done once its thread has ended."""
+
+    began: float
+    ended: "asyncio.Future[None]"
+
+
 class HostThreads:
     """At most one thread for each pod. ``seconds``: how long an answer is waited for."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._busy: set[str] = set()
+        self._under_way: dict[str, _Look] = {}
 
     async def run(self, uid: str, path: str, work: Callable[[], _T], discard: Callable[[_T], None]) -> _T:
         """What ``work`` gives or raises, which looks at ``path`` for pod ``uid``.
 
-        TemporaryError (``FailedMount``) where it takes too long, or where an earlier look of the pod still
-        does. ``discard`` gets what came after nobody waited for it any more.
+        It waits for an earlier look of the pod to end. TemporaryError (``FailedMount``) where both take too
+        long, at once where the earlier one does already. ``discard`` gets what came after nobody waited for
+        it any more.
         """
-        if uid in self._busy:
-            raise _silent(path)
         loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._seconds
+        while (before := self._under_way.get(uid)) is not None:
+            if loop.time() >= min(deadline, before.began + self._seconds):
+                raise _silent(path)
+            await asyncio.wait([before.ended], timeout=deadline - loop.time())
+        this = _Look(loop.time(), loop.create_future())
         answer: asyncio.Future[_T] = loop.create_future()
 
         def tell(error: BaseException | None, found: list[_T]) -> None:
-            self._busy.discard(uid)
+            del self._under_way[uid]
+            this.ended.set_result(None)
             if answer.cancelled():
                 for one in found:
                     discard(one)
@@ -54,10 +69,10 @@ class HostThreads:
             with contextlib.suppress(RuntimeError):  # the loop is closed: the agent has ended
                 loop.call_soon_threadsafe(tell, error, found)
 
-        self._busy.add(uid)
+        self._under_way[uid] = this
         threading.Thread(target=look, name="host-path", daemon=True).start()
         try:
-            await asyncio.wait([answer], timeout=self._seconds)
+            await asyncio.wait([answer], timeout=deadline - loop.time())
         except asyncio.CancelledError:
             if answer.done() and answer.exception() is None:
                 discard(answer.result())
