@@ -162,7 +162,6 @@ I_MI = int(MI)
             DiskUsage({}, {"web": 11 * I_MI}),
             'Container web exceeded its local ephemeral storage limit "10240Ki". ',
         ),
-        (DiskUsage({"ram": 200 * I_MI}, memory_volumes=frozenset({"ram"})), ""),
     ],
 )
 def test_limits_of_ephemeral_storage(usage: DiskUsage, message: str) -> None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from edgeagent.api.clock import Clock
 from edgeagent.api.objects.probe import LifecycleHandler
+from edgeagent.node.patience import within
 from edgeagent.node.pods.means import Limits
-from edgeagent.node.pods.patience import within
 from edgeagent.node.pods.probes import ProbeTarget, perform
 
 POST_START_SECONDS = 24 * 3600.0

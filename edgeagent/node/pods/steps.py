@@ -10,12 +10,12 @@ import msgspec
 from edgeagent.api.errors import EdgeAgentError, PermanentError
 from edgeagent.api.objects.pod import Pod
 from edgeagent.api.runtime import LABEL_PAUSE, LABEL_SPEC_HASH, ContainerRecord, ExecResult, Image, Mount
+from edgeagent.node.patience import within
 from edgeagent.node.pods import containers as decisions
 from edgeagent.node.pods.config import Surroundings, container_config, pause_config
 from edgeagent.node.pods.environment import resolve_environment
 from edgeagent.node.pods.hooks import Hooks
 from edgeagent.node.pods.images import pull, pull_credentials, pull_policy, require_present
-from edgeagent.node.pods.patience import within
 from edgeagent.node.pods.plan import Slot
 from edgeagent.node.pods.podstate import PAUSE, PodState
 from edgeagent.node.pods.probes import ProbeTarget

@@ -13,6 +13,7 @@ from edgeagent.api.clock import Clock
 from edgeagent.api.errors import EdgeAgentError
 from edgeagent.api.objects.base import ObjectReference
 from edgeagent.node.config import EvictionSection
+from edgeagent.node.patience import within
 from edgeagent.node.pressure.conditions import PressureCondition, all_conditions, event_reason
 from edgeagent.node.pressure.gate import Gate
 from edgeagent.node.pressure.images import ImageCollector
@@ -146,8 +147,8 @@ class PressureManager:
                 except OSError as error:
                     log.warning("the node could not be looked at: %s", error)
                     wait = DISK_SECONDS
-                await within(self._parts.clock, self._news.wait(), wait - SOONEST_SECONDS)
-                await within(self._parts.clock, self._woken.wait(), SOONEST_SECONDS)
+                await within(self._parts.clock, wait - SOONEST_SECONDS, self._news.wait())
+                await within(self._parts.clock, SOONEST_SECONDS, self._woken.wait())
         finally:
             if stalls is not None:
                 stalls.close()
@@ -318,25 +319,10 @@ class PressureManager:
         clock = self._parts.clock
         eviction = self._parts.pods.evict(pod.uid, message, grace_seconds)
         try:
-            ended = await within(clock, eviction, grace_seconds + EVICTION_SECONDS)
+            ended = await within(clock, grace_seconds + EVICTION_SECONDS, eviction)
             problem = "" if ended else "it does not end"
         except EdgeAgentError as error:
             problem = str(error)
         if problem:
             log.warning("pod %s/%s could not be evicted: %s", pod.namespace, pod.name, problem)
             self._left_alone[pod.uid] = clock.monotonic() + LATEST_SECONDS
-
-
-async def within(clock: Clock, awaitable: Awaitable[object], seconds: float) -> bool:
-    """Wait for ``awaitable`` at most ``seconds``; whether it ended. What it raises is raised."""
-    work = asyncio.ensure_future(awaitable)
-    timer = asyncio.ensure_future(clock.sleep(seconds))
-    try:
-        await asyncio.wait((work, timer), return_when=asyncio.FIRST_COMPLETED)
-        if work.done():
-            work.result()
-            return True
-        return False
-    finally:
-        for task in (work, timer):
-            task.cancel()

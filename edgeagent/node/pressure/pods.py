@@ -62,13 +62,12 @@ class RunningPod:
 class DiskUsage:
     """What a pod has on disk, in bytes: emptyDir ``volumes`` by name, and ``containers`` by name (writable
     layer and logs), and ``files``: what else the node keeps for it and its containers can write to.
-    ``memory_volumes`` are those of ``volumes`` that are memory, not disk. ``inodes`` in all. ``images``: how
-    much of ``containers`` lies on the images' file system, by name; None where that is the node's own.
+    ``inodes`` in all. ``images``: how much of ``containers`` lies on the images' file system, by name; None
+    where that is the node's own.
     """
 
     volumes: Mapping[str, int] = field(default_factory=dict)
     containers: Mapping[str, int] = field(default_factory=dict)
-    memory_volumes: frozenset[str] = frozenset()
     inodes: int = 0
     files: int = 0
     images: Mapping[str, int] | None = None
@@ -76,8 +75,7 @@ class DiskUsage:
     @property
     def total(self) -> int:
         """What evicting the pod gives back."""
-        on_disk = (size for name, size in self.volumes.items() if name not in self.memory_volumes)
-        return sum(on_disk) + sum(self.containers.values()) + self.files
+        return sum(self.volumes.values()) + sum(self.containers.values()) + self.files
 
 
 class PodsUnderPressure(Protocol):

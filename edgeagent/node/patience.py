@@ -1,12 +1,12 @@
 """Waiting for something for a time of the injected clock."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable
 
 from edgeagent.api.clock import Clock
 
 
-async def within(clock: Clock, seconds: float, awaited: Coroutine[object, object, object]) -> bool:
+async def within(clock: Clock, seconds: float, awaited: Awaitable[object]) -> bool:
     """Whether ``awaited`` comes to its end within ``seconds``; else it is cancelled. Its error is raised."""
     task = asyncio.ensure_future(awaited)
     sleeper = asyncio.ensure_future(clock.sleep(seconds))
