@@ -46,6 +46,11 @@ class Addresses:
         return list(self._held.cidrs)
 
     @property
+    def ranges(self) -> list[str]:
+        """The node's ranges, and those before them that pods still have addresses of."""
+        return list(self._held.ranges)
+
+    @property
     def pods(self) -> Mapping[str, list[str]]:
         """The addresses of all pods by uid."""
         return self._held.pods

@@ -51,11 +51,15 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class HostLinks:
-    """``ours`` are the routes that were made here, by range; ``others``: the ranges of all other routes."""
+    """``ours`` are the routes that were made here, by range; ``others``: the ranges of all other routes.
+
+    ``connected`` are the ranges and links of those others that lead through no router.
+    """
 
     links: Mapping[str, Link]
     ours: Mapping[str, Route]
     others: frozenset[str]
+    connected: frozenset[tuple[str, str]] = frozenset()
 
     def has(self, address: Address) -> bool:
         """Whether the address is this host's."""
@@ -77,6 +81,7 @@ def look(run: Runner) -> HostLinks:
     links = {one["ifname"]: _link(one) for one in _listing(run, ["ip", "-j", "-d", "address", "show"])}
     ours: dict[str, Route] = {}
     others: set[str] = set()
+    connected: set[tuple[str, str]] = set()
     for family in ("-4", "-6"):
         for one in _listing(run, ["ip", "-j", "-N", family, "route", "show", "table", "main"]):
             cidr = _whole(one["dst"])
@@ -86,7 +91,9 @@ def look(run: Runner) -> HostLinks:
                 )
             else:
                 others.add(cidr)
-    return HostLinks(links, ours, frozenset(others))
+                if cidr != "default" and "dev" in one and not one.keys() & {"gateway", "via"}:
+                    connected.add((cidr, one["dev"]))
+    return HostLinks(links, ours, frozenset(others), frozenset(connected))
 
 
 def _whole(destination: str) -> str:

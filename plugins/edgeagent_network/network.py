@@ -1,7 +1,7 @@
 """The plugin's ``Network``: joins what gives pods their places with what makes up the table."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ipaddress import ip_network
 from pathlib import Path
 from typing import TypeVar
@@ -10,19 +10,21 @@ from edgeagent.api.errors import PermanentError, TemporaryError
 from edgeagent.api.network import Attachment, NetworkReport, NetworkState, PodSandbox, Problem, Rows
 from edgeagent.api.objects.network import NodeNetworkSpec
 from edgeagent.api.objects.service import Protocol as Transport
-from edgeagent_network.addresses import Addresses, node_address
+from edgeagent_network.addresses import Addresses, node_address, parse_range
 from edgeagent_network.config import NetworkConfig
 from edgeagent_network.conntrack import StaleFlows
 from edgeagent_network.dnsserver import DnsServer, Served
 from edgeagent_network.firewall import Firewall
 from edgeagent_network.generation import Generation, own_generation
 from edgeagent_network.host import forward, pod_mtu
+from edgeagent_network.hostranges import HostRanges
 from edgeagent_network.parts import Compose, Fragments, compose
 from edgeagent_network.peers import Peers
 from edgeagent_network.pods import PodAddresses
 from edgeagent_network.policies import Policies
 from edgeagent_network.programs import Runner, run_program
 from edgeagent_network.sandbox import NETNS, Sandboxes, check_uid
+from edgeagent_network.serviceplan import given_ranges
 from edgeagent_network.services import Services
 from edgeagent_network.sight import Sight
 from edgeagent_network.table import Table
@@ -73,6 +75,8 @@ class KernelNetwork:
         self._flows = StaleFlows(run)
         self._dns = dns
         self._peers = Peers(config, state_dir, run, monotonic=monotonic)
+        self._host_ranges = HostRanges(run)
+        self._conflict = ""  # of this node's range with the host's networks
         self._firewall = Firewall(config, state_dir / "firewall.json", monotonic=monotonic)
         self._begun = monotonic()
         self._attached: set[str] = set()  # in this process
@@ -85,10 +89,12 @@ class KernelNetwork:
 
     def attach(self, pod: PodSandbox) -> Attachment:
         """See the contract. PermanentError for a uid that no namespace can be named after, or a kernel that
-        cannot; TemporaryError where no address is left.
+        cannot; TemporaryError where no address is left, or the pods' range is on a network of the host.
         """
         uid = check_uid(pod.uid)
         self._prepare()
+        if self._conflict and uid not in self._addresses.pods:
+            raise TemporaryError(self._conflict, reason="PodCIDRConflict")
         self._attached.add(uid)
         ips = self._addresses.allocate(uid)
         self._sandboxes.ensure(uid, ips, self._mtu, self._node_ips())
@@ -109,7 +115,9 @@ class KernelNetwork:
         problems = self._take_ranges(state)
         self._look_again()
         self._collect(state)
-        peers = self._peers.reconcile(state, self._addresses.cidrs, self._mtu)
+        conflicts, found = self._conflicts(state)
+        problems += found
+        peers = self._peers.reconcile(state, self._addresses.cidrs, self._mtu, conflicts)
         problems += peers.problems
         firewall = self._firewall.reconcile(state)
         problems += firewall.problems
@@ -184,19 +192,49 @@ class KernelNetwork:
         cidrs = own.pod_cidrs if own is not None and own.pod_cidrs else self._config.pod_cidrs
         problems = []
         try:
-            self._sandboxes.remove_node_addresses(self._addresses.use(cidrs))
+            self._use(cidrs)
         except PermanentError as error:
             problems = [_node_problem(state.node, error.reason, str(error))]
+        if self._conflict:
+            problems.append(_node_problem(state.node, "PodCIDRConflict", self._conflict))
         self._prepare()
         if own is not self._own:
             self._own = own
             self._set_mtu()
         return problems
 
+    def _use(self, cidrs: Sequence[str]) -> None:
+        """Give pods addresses of these ranges, unless the host is on one of them itself."""
+        found = self._host_ranges.conflicts(cidrs, self._made(cidrs))
+        self._conflict = "; ".join(f"pod range {cidr} overlaps {said}" for cidr, said in found.items())
+        if not self._conflict:
+            self._sandboxes.remove_node_addresses(self._addresses.use(cidrs))
+
+    def _made(self, cidrs: Sequence[str] = ()) -> set[str]:
+        """The addresses that this node has in pods' ranges."""
+        return {node_address(parse_range(cidr)) for cidr in (*self._addresses.ranges, *cidrs)}
+
+    def _conflicts(self, state: NetworkState) -> tuple[dict[str, str], list[Problem]]:
+        """Which ranges of peers the host is on itself, and what is to be said of such ranges of Services."""
+        peers: list[str] = []
+        if self._own is not None and self._own.overlay != "none":
+            nodes = (node for node in state.nodes if node.metadata.name != state.node)
+            peers = [cidr for node in nodes for cidr in node.spec.pod_cidrs]
+        services = given_ranges(state) or self._config.service_cidrs
+        found = self._host_ranges.conflicts([*services, *peers], self._made())
+        problems = [
+            _node_problem(
+                state.node, "ServiceCIDRConflict", f"service range {cidr} overlaps {found.pop(cidr)}"
+            )
+            for cidr in services
+            if cidr in found
+        ]
+        return found, problems
+
     def _prepare(self) -> None:
         """What must be before the first pod: ranges, forwarding, and the addresses that pods have already."""
-        if not self._addresses.cidrs:
-            self._addresses.use(self._config.pod_cidrs)
+        if not self._addresses.cidrs and not self._conflict:
+            self._use(self._config.pod_cidrs)
         if not self._ready:
             for found in self._sandboxes.found():
                 if self._sandboxes.path(found.uid).exists():
@@ -222,6 +260,7 @@ class KernelNetwork:
         now = self._monotonic()
         if now - self._looked >= RESYNC_SECONDS:
             self._looked = now
+            self._host_ranges.forget()
             forward(self._run, self._families)
             self._set_mtu()
 

@@ -3,7 +3,7 @@
 import base64
 import binascii
 from bisect import bisect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
@@ -78,9 +78,12 @@ class _Claims:
         self.held.insert(place, (within, owner))
 
 
-def make_plan(state: NetworkState, own_cidrs: Sequence[str]) -> Plan:
+def make_plan(
+    state: NetworkState, own_cidrs: Sequence[str], conflicts: Mapping[str, str] | None = None
+) -> Plan:
     """Of two nodes that want one range, this one has it before others, and then the first by name.
 
+    ``conflicts`` are ranges that the host is on itself, with the network that they overlap, in words.
     A node that has no range, address or (for WireGuard) key yet is left out without a word.
     """
     own = next((node for node in state.nodes if node.metadata.name == state.node), None)
@@ -99,7 +102,7 @@ def make_plan(state: NetworkState, own_cidrs: Sequence[str]) -> Plan:
         name = node.metadata.name
         if name != state.node and name not in ranges:
             try:
-                ranges[name] = (node, _claim(node, claims, state.node, address))
+                ranges[name] = (node, _claim(node, claims, state.node, address, conflicts or {}))
             except PermanentError as error:
                 problems.append(node_problem(name, error.reason, str(error)))
     cidrs_of_all = tuple(str(cidr) for _, cidrs in ranges.values() for cidr in cidrs)
@@ -128,7 +131,13 @@ def make_plan(state: NetworkState, own_cidrs: Sequence[str]) -> Plan:
     )
 
 
-def _claim(node: NodeNetwork, claims: _Claims, own: str, own_address: Address | None) -> list[Range]:
+def _claim(
+    node: NodeNetwork,
+    claims: _Claims,
+    own: str,
+    own_address: Address | None,
+    conflicts: Mapping[str, str],
+) -> list[Range]:
     found: list[Range] = []
     for cidr in node.spec.pod_cidrs:
         within = parse_range(cidr)
@@ -139,6 +148,8 @@ def _claim(node: NodeNetwork, claims: _Claims, own: str, own_address: Address | 
             raise PermanentError(
                 f"pod range {cidr} holds this node's own address {own_address}", reason="PodCIDRConflict"
             )
+        if (taken := conflicts.get(cidr)) is not None:
+            raise PermanentError(f"pod range {cidr} overlaps {taken}", reason="PodCIDRConflict")
         if (other := claims.overlapping(within)) is not None:
             whose = "this node's own range" if other[1] == own else f"the range of node {other[1]},"
             raise PermanentError(f"pod range {cidr} overlaps {whose} {other[0]}", reason="PodCIDRConflict")

@@ -114,20 +114,28 @@ class Peers:
             "route": _Direct(),
         }
         self._nodes: list[NodeNetwork] = []
-        self._given: tuple[list[str], int] | None = None
+        self._given: tuple[list[str], int, dict[str, str]] | None = None
         self._looked = 0.0
         self._plan = Plan("")
         self._report = PeersReport()
 
-    def reconcile(self, state: NetworkState, own_cidrs: Sequence[str], mtu: int) -> PeersReport:
+    def reconcile(
+        self,
+        state: NetworkState,
+        own_cidrs: Sequence[str],
+        mtu: int,
+        conflicts: Mapping[str, str] | None = None,
+    ) -> PeersReport:
         """Make the ways to all nodes of ``state``, and take all others away; no error is raised.
 
-        ``own_cidrs`` are the ranges of this node's pods, ``mtu`` is what its pods' links have. Costs nothing
+        ``own_cidrs`` are the ranges of this node's pods, ``mtu`` is what its pods' links have,
+        ``conflicts`` what ``make_plan`` is to know of the host's own networks. Costs nothing
         where all of it is the very same as before, but for a look now and then.
         """
         now = self._monotonic()
+        given = (list(own_cidrs), mtu, dict(conflicts or {}))
         same = (
-            self._given == (list(own_cidrs), mtu)
+            self._given == given
             and len(self._nodes) == len(state.nodes)
             and all(one is other for one, other in zip(self._nodes, state.nodes, strict=True))
         )
@@ -135,9 +143,9 @@ class Peers:
         if same and is_idle and not self._report.retry_after:
             return self._report
         if not same:
-            self._plan = make_plan(state, own_cidrs)
+            self._plan = make_plan(state, own_cidrs, conflicts)
         self._report = self._make(list(own_cidrs), mtu)
-        self._nodes, self._given, self._looked = list(state.nodes), (list(own_cidrs), mtu), now
+        self._nodes, self._given, self._looked = list(state.nodes), given, now
         return self._report
 
     @property

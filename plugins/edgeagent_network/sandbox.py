@@ -54,6 +54,11 @@ def link_name(uid: str) -> str:
     return f"edge{sha256(uid.encode()).hexdigest()[:10]}"
 
 
+def is_pod_link(name: str) -> bool:
+    """Whether a link is named as hosts' ends of pairs are."""
+    return bool(_LINK.fullmatch(name))
+
+
 def pod_mac(uid: str) -> str:
     """The pod's end's address: locally administered, and the same whenever it is made."""
     return ":".join(["02", *(f"{byte:02x}" for byte in sha256(uid.encode()).digest()[5:10])])

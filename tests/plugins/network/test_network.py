@@ -378,6 +378,59 @@ def test_an_impossible_range_is_reported_and_the_one_before_stays(node: Node) ->
     assert node.attach("two").ips == ["10.42.0.3", "fd42::3"]
 
 
+def test_a_pod_range_on_the_hosts_own_network_keeps_pods_waiting(lab: Lab, node: Node) -> None:
+    node.cidrs = ["192.168.0.0/16"]
+    node.start()
+    with pytest.raises(TemporaryError, match=r"192\.168\.0\.0/16 overlaps 192\.168\.77\.0/24.* uplink"):
+        node.attach("one")
+    (problem,) = node.network.reconcile(state_of()).problems
+    assert (problem.kind, problem.reason) == ("NodeNetwork", "PodCIDRConflict")
+    with pytest.raises(TemporaryError) as caught:
+        node.attach("one")
+    assert caught.value.reason == "PodCIDRConflict"
+    assert spaces(node) == []
+    assert node.network.reconcile(own(["10.50.0.0/24"])).problems == []
+    assert node.attach("one").ips == ["10.50.0.2"]
+
+
+def test_a_network_that_the_host_joins_later_is_noticed_and_so_is_that_it_left(lab: Lab, node: Node) -> None:
+    node.attach("one")
+    assert node.network.reconcile(state_of("one")).problems == []
+    lab.host.ip("link add late type bridge", "link set late up", "route add 10.42.0.64/26 dev late")
+    found = []
+    for _ in range(2):
+        node.now += 400
+        node.network.reconcile(state_of("one"))
+        found.append([one.reason for one in node.network.reconcile(state_of("one")).problems])
+        if len(found) == 1:
+            assert node.attach("one").ips[0] == "10.42.0.2", "who lives goes on living"
+            with pytest.raises(TemporaryError, match=r"10\.42\.0\.0/24 overlaps 10\.42\.0\.64/26"):
+                node.attach("two")
+            lab.host.ip("link del late")
+    assert found == [["PodCIDRConflict"], []]
+    assert node.attach("two").ips[0] == "10.42.0.3"
+
+
+def test_ranges_of_services_and_peers_on_the_hosts_network_are_reported(lab: Lab, node: Node) -> None:
+    def described(name: str, cidr: str, address: str) -> NodeNetwork:
+        spec = NodeNetworkSpec(
+            pod_cidrs=[cidr], service_cidrs=["192.168.77.128/25"], address=address, overlay="vxlan"
+        )
+        return NodeNetwork(api_version="edgeagent/v1", metadata=ObjectMeta(name=name), spec=spec)
+
+    nodes = [
+        described("a", "10.42.0.0/24", lab.host.ip4),
+        described("b", "192.168.77.0/26", "192.0.2.7"),
+        described("c", "10.42.3.0/24", lab.lan4),
+    ]
+    found = node.network.reconcile(NetworkState(node="a", nodes=nodes)).problems
+    assert [(one.name, one.reason) for one in found] == [
+        ("a", "ServiceCIDRConflict"),
+        ("b", "PodCIDRConflict"),
+    ]
+    assert [row["node"] for row in node.network.show("peers")] == ["c"]
+
+
 def test_links_carry_what_the_overlay_leaves(lab: Lab, node: Node) -> None:
     node.attach("one")
     node.network.reconcile(own(node.cidrs, "vxlan"))
