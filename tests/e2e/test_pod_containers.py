@@ -402,20 +402,11 @@ def test_what_is_no_port_is_refused_by_its_place(
 
 
 @covers("ContainerPort.hostPort")
-def test_a_port_of_the_node_needs_the_nodes_network(lone: LoneAgent) -> None:
+def test_a_port_of_the_node_is_the_containers_own_on_the_nodes_network(lone: LoneAgent) -> None:
     port = free_port()
     listening = web("main", port, {"containerPort": port, "hostPort": port})
     with lone.running(static_pod("hosted", containers=[listening]), until=is_ready):
         assert page("127.0.0.1", port) == "main"
-    refused = lambda status: any(  # noqa: E731
-        one["type"] == "Accepted" and one["status"] == "False" for one in status.get("conditions", [])
-    )
-    apart = static_pod("hosted", containers=[listening], hostNetwork=False)
-    with lone.running(apart, until=refused) as seen:
-        (accepted,) = [one for one in seen["status"]["conditions"] if one["type"] == "Accepted"]
-        assert accepted["reason"] == "FieldNotSupported"
-        assert "spec.containers[0].ports[0].hostPort" in accepted["message"]
-        assert not [one for one in containers(lone.podman) if one.pod == lone.full_name("hosted")]
 
 
 # What goes wrong
