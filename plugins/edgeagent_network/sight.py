@@ -10,6 +10,7 @@ from typing import Any
 
 from edgeagent.api.errors import TemporaryError
 from edgeagent.api.network import NetworkService, NetworkState
+from edgeagent.api.objects.service import HEADLESS
 from edgeagent_network.isolation import DROPPED, DROPPED_SECONDS, Key
 from edgeagent_network.policyrules import CompiledPolicy, chain_name
 from edgeagent_network.programs import Runner
@@ -37,7 +38,9 @@ class Sight:
         self._run = run
 
     def services(self) -> list[Row]:
-        """A row for each Service. ``hits``: how many connections began at its addresses and node ports."""
+        """A row for each Service: ``endpoints`` are those that are ready, of all; ``hits`` is how many
+        connections began at its addresses and node ports.
+        """
         counted = {name: self._packets(name) for name in _HITS}
         return [self._service(one, counted) for one in _by_name(self._state.services)[:MAX_ROWS]]
 
@@ -95,7 +98,6 @@ class Sight:
         fragment = self._ruleset.get(f"service {meta.namespace}/{meta.name}")
         elements = fragment.elements if fragment is not None else {}
         hits = sum(counted[name].get(key, 0) for name in _HITS for key in elements.get(name, ()))
-        backends = {(one.ip, one.port): one.ready for some in source.backends.values() for one in some}
         ports = [
             f"{port.port}{f':{port.node_port}' if port.node_port else ''}/{port.protocol}"
             for port in spec.ports
@@ -106,7 +108,7 @@ class Sight:
             "type": spec.type,
             "cluster-ip": ",".join(spec.cluster_ips) or spec.cluster_ip or NONE,
             "ports": ",".join(ports) or NONE,
-            "endpoints": f"{sum(backends.values())}/{len(backends)}",
+            "endpoints": _endpoints(source),
             "hits": str(hits),
         }
 
@@ -139,6 +141,25 @@ class Sight:
         # Without a policy there is no set of drops, and nothing is listed.
         found: list[dict[str, Any]] = json.loads(text)["nftables"] if text else []
         return found
+
+
+def _endpoints(source: NetworkService) -> str:
+    """How many of how many are ready, for each IP family that the Service has where they differ."""
+    spec = source.service.spec
+    families = {":" in ip for ip in spec.cluster_ips or [spec.cluster_ip] if ip not in ("", HEADLESS)}
+    ready = {
+        is_six: {
+            (one.ip, one.port): one.ready
+            for some in source.backends.values()
+            for one in some
+            if (":" in one.ip) is is_six
+        }
+        for is_six in sorted(families or {False, True})
+    }
+    told = {is_six: f"{sum(found.values())}/{len(found)}" for is_six, found in ready.items()}
+    if len(set(told.values())) == 1:
+        return next(iter(told.values()))
+    return ", ".join(f"{text} IPv{6 if is_six else 4}" for is_six, text in told.items())
 
 
 def _packets_of(element: Mapping[str, Any]) -> int:

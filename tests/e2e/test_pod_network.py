@@ -4,6 +4,7 @@ The manifests lie in the node's own folder, so that what is shown here holds wit
 https://kubernetes.io/docs/concepts/services-networking/
 """
 
+import json
 import os
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from edgeagent.cli.edgeagent import main as edgeagent
 from tests.support.lone import LoneAgent, static_pod
 from tests.support.netlab import NETNS, Lab
 from tests.support.netprobe import in_namespace_thread
@@ -177,3 +179,41 @@ def test_a_restarted_agent_leaves_networks_as_they_are(lone: LoneAgent) -> None:
         after = lone.wait_status("kept", lambda status: status.get("podIP") == address)
         assert after["status"]["podIPs"] == before["status"]["podIPs"]
         assert namespace_of(lone, "kept") == namespace
+
+
+def test_the_program_on_the_node_shows_and_traces(
+    lone: LoneAgent, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client = f"default/{lone.full_name('client')}"
+
+    def told(*words: str) -> str:
+        assert edgeagent(["--socket", str(lone.run_dir / "api.sock"), "network", *words]) == 0
+        return capsys.readouterr().out
+
+    policy = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "shut"},
+        "spec": {"podSelector": {"matchLabels": LABELS}, "ingress": [{"ports": [{"port": 8080}]}]},
+    }
+    with (
+        lone.running(pod("client", "sleep", "3600")),
+        lone.running(pod("shown"), service("web", "10.43.0.10"), policy) as shown,
+    ):
+        until(lambda: fetch(namespace_of(lone, "client"), "http://10.43.0.10/") == "shown")
+        (row,) = json.loads(told("services", "-o", "json"))
+        assert (row["name"], row["endpoints"]) == ("web", "1/1")
+        assert int(row["hits"]) >= 1
+        lines = told("trace", client, "default/web:80").splitlines()
+        assert any("allows it by spec.ingress[0]" in line for line in lines)
+        assert lines[-1] == "allowed"
+        ip = shown["status"]["podIP"]
+        assert told("trace", client, f"{ip}:81").splitlines()[-1].startswith("dropped")
+        assert fetch(namespace_of(lone, "client"), f"http://{ip}:81/") == ""
+        assert f"{client}   10.42.7." in told("drops")
+        assert told("policies").splitlines()[1].split()[:4] == [
+            "default",
+            "shut",
+            "ingress",
+            lone.full_name("shown"),
+        ]

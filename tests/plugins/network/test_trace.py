@@ -241,7 +241,7 @@ def test_services_with_their_hits(node: Node) -> None:
         "type": "ClusterIP",
         "cluster-ip": "10.43.0.1,fd43::1",
         "ports": "80/TCP",
-        "endpoints": "2/3",
+        "endpoints": "1/2 IPv4, 1/1 IPv6",
         "hits": "2",
     }
     assert (rows["outside"]["ports"], rows["outside"]["hits"]) == ("80:30080/TCP", "2")
