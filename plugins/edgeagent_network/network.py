@@ -70,6 +70,7 @@ class KernelNetwork:
         self._pods = PodAddresses(
             lambda: self._addresses.pods,
             lambda: [*self._addresses.cidrs, *self._peers.cidrs],
+            self._guarded,
             config.service_cidrs,
         )
         self._flows = StaleFlows(run)
@@ -209,6 +210,11 @@ class KernelNetwork:
         self._conflict = "; ".join(f"pod range {cidr} overlaps {said}" for cidr, said in found.items())
         if not self._conflict:
             self._sandboxes.remove_node_addresses(self._addresses.use(cidrs))
+
+    def _guarded(self) -> list[str]:
+        """The ranges whose packets come by pods' or overlays' links alone; a plain route leads over any."""
+        is_overlay = self._own is not None and self._own.overlay != "route"
+        return [*self._addresses.ranges, *(self._peers.cidrs if is_overlay else ())]
 
     def _made(self, cidrs: Sequence[str] = ()) -> set[str]:
         """The addresses that this node has in pods' ranges."""

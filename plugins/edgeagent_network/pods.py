@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import collapse_addresses, ip_address, ip_network
 
 from edgeagent.api.network import NetworkState, Problem
+from edgeagent_network import vxlan, wireguard
 from edgeagent_network.ruleset import Chain, Fragment
 from edgeagent_network.sandbox import link_name
 from edgeagent_network.serviceplan import given_ranges
@@ -14,11 +15,21 @@ _FRAME = Fragment(
         # ``LINK . ADDRESS``: what a pod may send from.
         "pod_sources4": "type ifname . ipv4_addr;",
         "pod_sources6": "type ifname . ipv6_addr;",
+        # Ranges of pods that no packet comes from but by the links that lead to them.
+        "guarded4": "type ipv4_addr; flags interval;",
+        "guarded6": "type ipv6_addr; flags interval;",
     },
     chains={
         # No pod speaks as another, or as a router. Before conntrack, so that it costs no entry there.
         "sources": Chain(
-            ("iifname @pod_links goto own_source",), "type filter hook prerouting priority raw;"
+            (
+                "iifname @pod_links goto own_source",
+                # Nor does anybody out there speak as one.
+                f'iifname {{ "lo", "{vxlan.DEVICE}", "{wireguard.DEVICE}" }} return',
+                "ip saddr @guarded4 drop",
+                "ip6 saddr @guarded6 drop",
+            ),
+            "type filter hook prerouting priority raw;",
         ),
         "own_source": Chain(
             (
@@ -32,8 +43,10 @@ _FRAME = Fragment(
 
 
 class PodAddresses:
-    """A part. ``attached``: all pods' addresses by uid; ``pod_cidrs``: all nodes' ranges;
-    ``service_cidrs``: those of cluster IPs where the hub gave none.
+    """A part. ``attached``: all pods' addresses by uid; ``pod_cidrs``: all nodes' ranges.
+
+    ``guarded``: those of them that packets come from by a pod's or an overlay's link alone.
+    ``service_cidrs``: the ranges of cluster IPs where the hub gave none.
 
     Pods are those that were attached, also by a process before: what the state does not name yet is there.
     """
@@ -42,10 +55,12 @@ class PodAddresses:
         self,
         attached: Callable[[], Mapping[str, Sequence[str]]],
         pod_cidrs: Callable[[], Iterable[str]],
+        guarded: Callable[[], Iterable[str]],
         service_cidrs: Iterable[str],
     ) -> None:
         self._attached = attached
         self._pod_cidrs = pod_cidrs
+        self._guarded = guarded
         self._service_cidrs = tuple(service_cidrs)
         self._of_pods: dict[str, tuple[Sequence[str], Fragment]] = {}
         self._cluster = Fragment()
@@ -56,7 +71,8 @@ class PodAddresses:
         for uid, ips in self._attached().items():
             old = before.get(uid)
             self._of_pods[uid] = old if old is not None and old[0] == ips else (list(ips), _pod(uid, ips))
-        elements = _ranges([*(given_ranges(state) or self._service_cidrs), *self._pod_cidrs()])
+        cluster = [*(given_ranges(state) or self._service_cidrs), *self._pod_cidrs()]
+        elements = _ranges("cluster", cluster) | _ranges("guarded", self._guarded())
         if elements != self._cluster.elements:
             self._cluster = Fragment(elements=elements)
         found = {"pods": _FRAME, "cluster": self._cluster}
@@ -77,12 +93,13 @@ def _pod(uid: str, ips: Sequence[str]) -> Fragment:
     return Fragment(elements=elements)
 
 
-def _ranges(cidrs: Iterable[str]) -> dict[str, dict[str, str]]:
-    """The elements of the sets of cluster ranges. What is no range is for those to report who use it."""
+def _ranges(name: str, cidrs: Iterable[str]) -> dict[str, dict[str, str]]:
+    """The elements of a pair of sets of ranges. What is no range is for those to report who use it."""
     found = {}
+    asked = list(dict.fromkeys(cidrs))
     for version in (4, 6):
         valid = []
-        for cidr in dict.fromkeys(cidrs):
+        for cidr in asked:
             try:
                 within = ip_network(cidr[:64], strict=False)
             except ValueError:
@@ -90,5 +107,5 @@ def _ranges(cidrs: Iterable[str]) -> dict[str, dict[str, str]]:
             if within.version == version:
                 valid.append(within)
         merged: Iterable[object] = collapse_addresses(valid)  # type: ignore[type-var]
-        found[f"cluster{version}"] = dict.fromkeys(map(str, merged), "")
+        found[f"{name}{version}"] = dict.fromkeys(map(str, merged), "")
     return found

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from edgeagent.api.errors import PermanentError, TemporaryError
@@ -13,6 +14,7 @@ from edgeagent.api.network import Backend, NetworkService, NetworkState
 from edgeagent.api.objects.base import ObjectMeta
 from edgeagent.api.objects.network import NodeNetwork, NodeNetworkSpec
 from edgeagent.api.objects.service import Service, ServicePort, ServiceSpec
+from edgeagent_network.programs import in_namespace
 from edgeagent_network.ruleset import TABLE
 from edgeagent_network.sandbox import link_name
 from tests.plugins.network.netkit import Node, sandbox, state_of
@@ -331,6 +333,49 @@ def test_a_pod_speaks_as_nobody_else(lab: Lab, node: Node) -> None:
     ways = [Probe(one, "10.42.0.3", 80, source="10.42.0.77"), Probe(one, "fd42::3", 80, source="fd42::77")]
     assert [o.kind for o in lab.probes(ways, timeout=0.4)] == ["timeout", "timeout"]
     talks(node, (one, "10.42.0.3", node.space("two"), "10.42.0.2"))
+
+
+@pytest.mark.parametrize("overlay", ["vxlan", "route"])
+def test_nobody_on_the_lan_speaks_as_a_pod(lab: Lab, node: Node, overlay: str) -> None:
+    node.attach("one")
+    nodes = [
+        NodeNetwork(
+            api_version="edgeagent/v1",
+            metadata=ObjectMeta(name=name),
+            spec=NodeNetworkSpec(pod_cidrs=cidrs, address=address, overlay=overlay),  # type: ignore[arg-type]
+        )
+        for name, cidrs, address in (
+            ("a", node.cidrs, lab.host.ip4),
+            ("b", ["10.42.1.0/24", "fd42:0:0:1::/64"], lab.lan4),
+        )
+    ]
+    node.network.reconcile(msgspec.structs.replace(state_of("one"), nodes=nodes))
+    server = lab.inside(node.space("one"), lambda: socket_of(socket.AF_INET, "UDP"))
+    server.bind(("10.42.0.2", 5005))
+    server.setblocking(True)
+    server.settimeout(5)
+    forged = ["10.42.1.5", "10.42.0.77"]
+    lan = in_namespace(lab.lan)
+    lan(["ip", "route", "replace", "10.42.0.2/32", "via", lab.host.ip4])
+    for ip in forged:
+        lan(["ip", "address", "add", f"{ip}/32", "dev", "lan0"])
+    lab.host.run(["sysctl", "-q", "-w", "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.uplink.rp_filter=0"])
+    try:
+        for ip in (*forged, lab.lan4):  # the last tells that those before it would be there
+            client = lab.inside(lab.lan, lambda: socket_of(socket.AF_INET, "UDP"))
+            client.bind((ip, 0))
+            client.sendto(b"x", ("10.42.0.2", 5005))
+            client.close()
+        heard = []
+        while lab.lan4 not in heard:
+            heard.append(server.recvfrom(10)[1][0])
+        assert heard == (["10.42.1.5", lab.lan4] if overlay == "route" else [lab.lan4])
+    finally:
+        server.close()
+        for ip in forged:
+            lan(["ip", "address", "del", f"{ip}/32", "dev", "lan0"])
+        lan(["ip", "route", "del", "10.42.0.2/32"])
+        node.network.reconcile(state_of("one"))
 
 
 def link_of(node: Node, uid: str) -> str:

@@ -260,10 +260,13 @@ def test_ranges_of_two_nodes_do_not_overlap(tmp_path: Path) -> None:
             (["0.0.0.0/0"], "InvalidPodCIDR", "can be no node's"),
             (["10.60.0.0/24", "10.61.0.0/24"], "InvalidPodCIDR", "one of each family"),
             (["192.168.77.0/24"], "PodCIDRConflict", "this node's own address 192.168.77.1"),
-            (["192.168.77.3/32"], "InvalidAddress", "192.168.77.3 lies in the pod range"),
+            (["192.168.77.3/32"], "PodCIDRConflict", "overlaps 192.168.77.0/24, which this host is on"),
+                (["10.60.0.0/24"], "InvalidAddress", "10.60.0.9 lies in the pod range"),
         ):  # fmt: skip
             nodes.objects["c"] = good
             nodes.change("c", pod_cidrs=cidrs)
+            if reason == "InvalidAddress":
+                nodes.change("c", address="10.60.0.9")
             (problem, *more) = [p for p in nodes.reconcile("a").problems if p.name == "c"]
             assert (problem.reason, more) == (reason, [])
             assert said in problem.message
