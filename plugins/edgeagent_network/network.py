@@ -129,7 +129,7 @@ class KernelNetwork:
             problems += found
         self._state = state
         problems += [_refusal(key, said, state.node) for key, said in self._table.apply(ruleset).items()]
-        problems += self._flows.clear(state)
+        problems += self._flows.clear(ruleset, state.node)
         dns = self._dns.reconcile(state) if self._dns is not None else Served()
         problems += dns.problems
         if self._addresses.set_aside is not None:

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from edgeagent.api.errors import PermanentError, TemporaryError
-from edgeagent.api.network import Backend, NetworkService, NetworkState
+from edgeagent.api.network import Backend, HostPort, NetworkPod, NetworkService, NetworkState
 from edgeagent.api.objects.base import ObjectMeta
 from edgeagent.api.objects.network import NodeNetwork, NodeNetworkSpec
 from edgeagent.api.objects.service import Service, ServicePort, ServiceSpec
@@ -556,6 +556,26 @@ def test_a_udp_client_that_goes_on_asking_reaches_the_endpoint_that_is_there(lab
     node.network.reconcile(udp_service("10.42.0.4"))
     assert wait_for(ask, 5, "the second endpoint") == node.space("two")
     client.close()
+
+
+def test_flows_of_host_ports_are_forgotten_too_and_all_by_one_process(node: Node) -> None:
+    forgotten: list[str] = []
+
+    def run(argv: Sequence[str], stdin: str = "", *, check: bool = True) -> str:
+        if argv[0] == "conntrack":
+            forgotten.append(stdin)
+        return node.host.run(argv, stdin, check=check)
+
+    network = node.start(run)
+    ip = node.attach("one").ips[0]
+    place = HostPort(host_port=5353, container_port=53, protocol="UDP")
+    pod = NetworkPod(uid="one", namespace="default", name="one", ips=[ip], host_ports=[place])
+    network.reconcile(msgspec.structs.replace(udp_service(ip, "10.42.0.9"), pods=[pod]))
+    assert forgotten == []
+    network.reconcile(udp_service())
+    (said,) = forgotten
+    assert f"--orig-port-dst 5353 --reply-src {ip}" in said
+    assert said.count("--orig-dst 10.43.0.53") == 2
 
 
 def test_conntrack_that_is_missing_is_a_problem_and_no_failure(node: Node) -> None:
