@@ -31,6 +31,12 @@ from tests.support.podmanfaults import absent, answering_500, frozen
 from tests.support.waiting import wait_for
 
 NODE = "n1"
+IMPATIENT = """\
+request_timeout = 1.0
+exit_timeout = 1.0
+[eviction]
+pressure_transition_period = "1s"
+"""
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +53,7 @@ def podman(podman_service: PodmanService) -> Iterator[PodmanService]:
 def cluster(podman: PodmanService, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A cluster with one running node that does not wait long for anything."""
     with Cluster(tmp_path_factory.mktemp("faults"), podman) as made:
-        node = made.add_node(NODE, extra="request_timeout = 1.0\nexit_timeout = 1.0\n")
+        node = made.add_node(NODE, extra=IMPATIENT)
         text = node.config.read_text()
         node.config.write_text(
             text.replace("reconnect_ceiling_seconds = 1.0", "reconnect_ceiling_seconds = 0.2")

@@ -155,9 +155,10 @@ class Cluster:
         self.broker.wait_until(lambda: port_answers(self.port), what="accepting connections")
 
     def add_node(self, name: str, *, extra: str = "", env: Mapping[str, str] | None = None) -> AgentProcess:
-        """Make ``name`` a member and give it a configuration; it is not started yet. ``extra`` is TOML.
+        """Make ``name`` a member and give it a configuration; it is not started yet.
 
-        The plugin of this machine's own network is off, unless ``extra`` has its section.
+        ``extra`` is TOML, of the Podman plugin's section first. The plugin of this machine's own network is
+        off, unless ``extra`` has its section.
         """
         kernel = "" if "[plugins.network]" in extra else "[plugins.network]\nenabled = false\n"
         directory = self.directory / name
@@ -168,8 +169,8 @@ class Cluster:
         config.write_text(
             f'[agent]\nstate_dir = "{directory}/state"\nrun_dir = "{self.podman.directory}/run-{name}"\n'
             f'reserve_size = "0"\nlog_level = "debug"\n[pods]\nstatic_pod_path = ""\n'
-            f"[mqtt]\nreconnect_ceiling_seconds = 1.0\n"
-            f'[plugins.podman]\nsocket = "{self.podman.socket}"\n{kernel}{extra}'
+            f"[mqtt]\nreconnect_ceiling_seconds = 1.0\n{kernel}"
+            f'[plugins.podman]\nsocket = "{self.podman.socket}"\n{extra}'
         )
         _run(program("edgeagent", "--config", config, "enroll", "--join-file", join))
         process = Process(
