@@ -118,7 +118,7 @@ class _Web(asyncio.Protocol):
 
 
 async def _serve(web: int, grpc: int) -> None:
-    from tests.node.test_probes_grpc import HealthServer
+    from tests.support.healthserver import HealthServer
 
     loop = asyncio.get_running_loop()
     first = await loop.create_server(_Web, sock=socket.socket(fileno=web))
