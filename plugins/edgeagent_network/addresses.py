@@ -1,6 +1,5 @@
 """Which pod has which addresses, in a file that outlives the agent and the machine's reboots."""
 
-import os
 from collections import deque
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
@@ -9,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from edgeagent.api.errors import PermanentError, TemporaryError
+from edgeagent_network.wholefile import write_whole
 
 Range = IPv4Network | IPv6Network
 MAX_FILE_BYTES = 32_000_000
@@ -172,17 +172,7 @@ class Addresses:
         return held
 
     def _save(self) -> None:
-        partial = self._file.with_name(f".{self._file.name}.partial")
-        try:
-            with partial.open("wb") as opened:
-                opened.write(msgspec.json.encode(self._held))
-                opened.flush()
-                os.fsync(opened.fileno())
-            partial.replace(self._file)
-        except OSError as error:
-            raise TemporaryError(
-                f"{self._file}: pods' addresses cannot be written: {error.strerror}", reason="NetworkFailed"
-            ) from None
+        write_whole(self._file, msgspec.json.encode(self._held), "pods' addresses cannot be written")
 
 
 def parse_range(cidr: str) -> Range:

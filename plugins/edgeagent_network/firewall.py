@@ -10,7 +10,6 @@ has no broker has nothing to lose, and there a change counts as accepted at once
 """
 
 import hashlib
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from edgeagent.api.objects.validate_network import validate_host_firewall
 from edgeagent_network.config import NetworkConfig
 from edgeagent_network.firewallrules import Overlaid, admitting, firewall_fragment, overlaid
 from edgeagent_network.ruleset import Fragment
+from edgeagent_network.wholefile import write_whole
 
 MAX_TRIALS = 3
 """How often a version is tried again after the agent ended during its trial, the first time included."""
@@ -209,17 +209,7 @@ class Firewall:
         return held
 
     def _save(self) -> None:
-        partial = self._file.with_name(f".{self._file.name}.partial")
-        try:
-            with partial.open("wb") as opened:
-                opened.write(msgspec.json.encode(self._held))
-                opened.flush()
-                os.fsync(opened.fileno())
-            partial.replace(self._file)
-        except OSError as error:
-            raise TemporaryError(
-                f"{self._file}: the firewall cannot be kept: {error.strerror}", reason="NetworkFailed"
-            ) from None
+        write_whole(self._file, msgspec.json.encode(self._held), "the firewall cannot be kept")
         self._unsaved = False
 
 
