@@ -1,4 +1,4 @@
-"""Every field that ``docs/pod-support.md`` says is refused: its pod is taken, not run, and the field is named.
+"""Every field that ``docs/pod-support.md`` says is refused: its pod is taken, not run, and the field named.
 
 And what only the node can find wrong: a path of the node that leads in a circle.
 """
