@@ -340,7 +340,7 @@ def test_pods_of_the_network_ask_it(world: World, tmp_path: Path) -> None:
         network = KernelNetwork(config, tmp_path, run=host.run, generation=generation_of(opened), dns=server)
         attachment = network.attach(PodSandbox(uid="12345678-aaaa", namespace="shop", name="p"))
         report = network.reconcile(state(WEB))
-    assert (report.dns, report.problems, report.retry_after) == ([SERVER], [], 0)
+    assert (report.dns, report.problems) == ([SERVER], [])
     for tcp in (False, True):
         reply = ask(Path(attachment.namespace_path).name, SERVER, f"web.{D}", tcp=tcp)
         assert reply.records == ["A 10.43.0.1"]

@@ -359,6 +359,7 @@ def test_a_kernel_without_the_overlay_keeps_everything_else(
         assert said in report.problems[0].message
         assert report.retry_after > 0
         nodes.nodes["a"].attach("more")
+        nodes.reconcile("a")
         nodes.lab.serve(nodes.nodes["a"].space("more"), 81)
         assert nodes.lab.probe(nodes.pod("a"), "10.42.0.3", 81, timeout=3)
         nodes.restart("a")
