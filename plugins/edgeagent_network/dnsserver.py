@@ -289,6 +289,7 @@ def _replace(path: Path, text: str) -> None:
     new = path.with_name(f".{path.name}.new")
     try:
         new.write_text(text)
+        new.chmod(0o644)  # the server reads it as another user, whatever the umask
         new.replace(path)
     except OSError as error:
         raise TemporaryError(f"the DNS server's files: {error}", reason="DnsFailed") from error

@@ -270,7 +270,7 @@ class LoneAgent:
         """The newest container of that name in the manifest's pod; it must be there."""
         found = [seen for seen in self._containers(self.full_name(pod)) if seen.container == container]
         assert found, f"pod {pod} has no container {container}"
-        return max(found, key=lambda seen: seen.started_at)
+        return max(found, key=lambda seen: (seen.started_at, seen.state == "running"))
 
     def inspect(self, pod: str, container: str = "main") -> dict[str, Any]:
         """``podman inspect`` of it."""
