@@ -41,6 +41,12 @@ def _need(*programs: str, root: bool = False) -> None:
         pytest.skip("needs root: containers with cgroup limits are started by the system's Podman")
 
 
+@pytest.fixture(autouse=True)
+def _usual_umask() -> None:
+    """Each test begins with the umask of a login, whatever one before it left to its process."""
+    os.umask(0o022)
+
+
 @pytest.fixture(scope="session")
 def checkout() -> Path:
     """The project's source tree, also when the tests run from a copy against the installed wheel."""
