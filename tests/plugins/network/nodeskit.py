@@ -110,9 +110,12 @@ class Nodes:
                 self.change(name, public_key=key)
         return [problem for name in self.nodes for problem in self.reconcile(name, known).problems]
 
-    def reached(self, *names: str, timeout: float = 20.0) -> set[tuple[str, str, int]]:
+    def reached(self, *names: str, timeout: float = 90.0) -> set[tuple[str, str, int]]:
         """FROM, TO and family of all pods on different nodes that answer each other by TCP and UDP, and see
         each other's own address.
+
+        The time is ample: WireGuard's first handshakes may cross, and each then waits five seconds and a
+        little to try again (REKEY_TIMEOUT), on a busy machine for several rounds.
         """
         ways = [
             (one, other, version) for one in names for other in names if one != other for version in (4, 6)
