@@ -1,4 +1,7 @@
-"""What a node with 10 pods costs while nothing happens: CPU, bytes on the wire, bytes to the disk."""
+"""What a node with 10 pods costs while nothing happens: CPU, bytes on the wire, bytes to the disk.
+
+All plugins are on, and the pods have networks of their own.
+"""
 
 import os
 import threading
@@ -19,8 +22,8 @@ def run() -> Report:
     """Measure over BENCH_SECONDS (default 240: two keep-alives)."""
     report = Report("idle")
     minutes = SECONDS / 60
-    with scene() as (cluster, node, podman):
-        apply_sleepers(cluster, podman)
+    with scene(all_plugins=True) as (cluster, node, podman):
+        apply_sleepers(cluster, podman, host_network=False)
         wait_idle(node)
         with _subscriber(cluster) as listener:
             wait_for(lambda: wire_bytes(listener.pid, cluster.port), 10, "mosquitto_sub to connect")

@@ -29,6 +29,11 @@ def children(pid: int) -> list[int]:
     return found
 
 
+def name_of(pid: int) -> str:
+    """What the kernel calls the process."""
+    return Path(f"/proc/{pid}/comm").read_text().strip()
+
+
 def cpu_seconds(pid: int) -> float:
     """CPU time of all of a process's threads, by the scheduler's own count (nanosecond resolution)."""
     total = 0

@@ -7,7 +7,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.measure import agent_containers, children
+from benchmarks.measure import agent_containers, children, name_of
+from benchmarks.ownnetwork import enter
 from tests.support.cluster import AgentProcess, Cluster, container, pod, sleeper
 from tests.support.podman import PodmanService
 from tests.support.waiting import wait_for
@@ -15,6 +16,7 @@ from tests.support.waiting import wait_for
 ROOT = Path(__file__).resolve().parent.parent
 NODE = "bench1"
 PODS = 10
+DNS_SERVER = "unbound"
 
 
 def progress(text: str) -> None:
@@ -23,17 +25,21 @@ def progress(text: str) -> None:
 
 
 @contextlib.contextmanager
-def scene() -> Iterator[tuple[Cluster, AgentProcess, PodmanService]]:
-    """A cluster with one running node, and no pods yet."""
+def scene(*, all_plugins: bool = False) -> Iterator[tuple[Cluster, AgentProcess, PodmanService]]:
+    """A cluster with one running node, and no pods yet.
+
+    With ``all_plugins`` the node's network is the network plugin's, in a namespace of its own.
+    """
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgeagent-bench-")))
         for tree in ("edgeagent", "plugins"):
             compileall.compile_dir(ROOT / tree, quiet=2)
         progress("starting Podman, the broker, the hub and a node")
+        extra = f'[plugins.network]\nnamespace_prefix = "{enter()}"\n' if all_plugins else ""
         podman = stack.enter_context(PodmanService())
         podman.import_busybox()
         cluster = stack.enter_context(Cluster(directory, podman))
-        node = cluster.add_node(NODE)
+        node = cluster.add_node(NODE, extra=extra)
         config = node.config.read_text().replace('log_level = "debug"', 'log_level = "info"')
         node.config.write_text(config)
         # Asked at the hub: the agent's local API is imported when somebody uses it, and nobody does here.
@@ -42,20 +48,49 @@ def scene() -> Iterator[tuple[Cluster, AgentProcess, PodmanService]]:
         yield cluster, node, podman
 
 
-def apply_sleepers(cluster: Cluster, podman: PodmanService, count: int = PODS, prefix: str = "idle") -> None:
+def apply_sleepers(
+    cluster: Cluster,
+    podman: PodmanService,
+    count: int = PODS,
+    prefix: str = "idle",
+    *,
+    host_network: bool = True,
+) -> None:
     """Apply ``count`` pods that sleep, and wait until all run."""
     progress(f"applying {count} pods")
     before = len(agent_containers(podman))
-    cluster.apply(*(sleeper(f"{prefix}-{index}", NODE) for index in range(count)))
+    cluster.apply(*(sleeper(f"{prefix}-{index}", NODE, hostNetwork=host_network) for index in range(count)))
     wait_for(lambda: len(agent_containers(podman)) >= before + count, 120, f"{count} containers to run")
     for index in range(count):
         cluster.wait_phase(f"{prefix}-{index}", "Running")
 
 
 def wait_idle(node: AgentProcess, seconds: float = 90) -> None:
-    """Wait until the agent's worker processes have ended for lack of work."""
+    """Wait until the agent's worker processes have ended for lack of work; the DNS server stays."""
     progress("waiting for the workers to end")
-    wait_for(lambda: not children(node.process.pid), seconds, "the agent to be alone", interval=0.25)
+    wait_for(lambda: _only_dns(node), seconds, "the agent to be alone", interval=0.25)
 
 
-__all__ = ["NODE", "PODS", "apply_sleepers", "container", "pod", "progress", "scene", "wait_idle"]
+def dns_servers(node: AgentProcess) -> list[int]:
+    """The process of the network plugin's DNS server; none where the plugin is off."""
+    return [pid for pid in children(node.process.pid) if name_of(pid) == DNS_SERVER]
+
+
+def _only_dns(node: AgentProcess) -> bool:
+    try:
+        return len(children(node.process.pid)) == len(dns_servers(node))
+    except FileNotFoundError:  # one ended while it was looked at
+        return False
+
+
+__all__ = [
+    "NODE",
+    "PODS",
+    "apply_sleepers",
+    "container",
+    "dns_servers",
+    "pod",
+    "progress",
+    "scene",
+    "wait_idle",
+]
