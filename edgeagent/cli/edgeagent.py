@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from edgeagent import __version__
 from edgeagent.api.errors import EdgeAgentError
+from edgeagent.cli.intermixed import IntermixedParser
 from edgeagent.cli.networkwords import add_arguments
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ examples:
   edgeagent network peers                      the ways to other nodes
   edgeagent network drops                      the newest packets that policies dropped
   edgeagent network trace default/web default/db:5432
-  edgeagent network trace 10.42.0.7 [fd43::a]:53 --protocol UDP
+  edgeagent network trace --protocol UDP default/web [fd43::a]:53
 """
 
 _KINDS = {
@@ -83,7 +84,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--socket", type=Path, help="the running agent's socket (default: as the configuration says)"
     )
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(
+        title="commands", required=True, metavar="COMMAND", parser_class=IntermixedParser
+    )
 
     run = commands.add_parser("run", help="run the agent in the foreground")
     run.set_defaults(command=_run)

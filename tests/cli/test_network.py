@@ -94,7 +94,48 @@ def test_without_an_agent_it_says_how_to_start_one(
 def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["network", "--help"])
-    assert "edgeagent network trace default/web default/db:5432" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "edgeagent network trace default/web default/db:5432" in said
+    assert "edgeagent network trace --protocol UDP default/web [fd43::a]:53" in said
+
+
+@pytest.mark.parametrize("option", [["--protocol", "UDP"], ["--protocol=UDP"]])
+@pytest.mark.parametrize("place", range(4))
+def test_options_of_a_trace_stand_anywhere(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: list[str], place: int
+) -> None:
+    socket = tmp_path / "api.sock"
+    words = ["trace", "default/web", "default/db:53"]
+    words[place:place] = option
+    with agent(socket):
+        assert main(["--socket", str(socket), "network", *words, "-o", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0] == "from default/web to default/db, port 53/UDP"
+
+
+@pytest.mark.parametrize("place", range(5))
+def test_options_of_a_trace_by_the_hub_stand_anywhere(ctl: Ctl, config: int, place: int) -> None:
+    words = ["n1", "trace", "default/web", "default/db:53"]
+    words[place:place] = ["--protocol", "UDP"]
+    with ScriptedHub(config, lambda call: call.reply(NetworkResult(lines=["allowed"]))) as hub:
+        done = ctl("network", *words)
+        assert (done.code, done.out) == (0, "allowed\n")
+        asked = hub.calls[0].params
+        assert (asked["source"], asked["target"], asked["protocol"]) == ("default/web", "default/db", "UDP")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["trace", "--protocl", "UDP", "a", "b:1"], "unrecognized arguments: --protocl"),
+        (["trace", "--protocol", "ICMP", "a", "b:1"], "invalid choice: 'ICMP'"),
+        (["--protocol", "UDP", "traces", "a"], "invalid choice: 'traces'"),
+    ],
+)
+def test_wrong_words_are_named(capsys: pytest.CaptureFixture[str], words: list[str], said: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["network", *words])
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

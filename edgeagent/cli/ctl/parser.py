@@ -4,7 +4,6 @@ It names the commands but does not know them, so that help and usage errors come
 """
 
 import argparse
-from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from edgeagent.cli.ctl.arguments import (
@@ -14,6 +13,7 @@ from edgeagent.cli.ctl.arguments import (
     parse_selector,
     parse_tail,
 )
+from edgeagent.cli.intermixed import IntermixedParser
 from edgeagent.cli.networkwords import add_arguments
 
 DEFAULT_CONFIG = "~/.config/edgeagent/operator.json"
@@ -62,7 +62,7 @@ examples:
   edgectl network gw-7                      its Services, their endpoints, and how often they were used
   edgectl network gw-7 drops                what network policies dropped there lately
   edgectl network gw-7 trace default/web default/db:5432
-  edgectl network gw-7 trace 10.42.0.7 [fd43::a]:53 --protocol UDP
+  edgectl network gw-7 trace --protocol UDP default/web [fd43::a]:53
 
 The node is asked itself, and so must be connected.""",
     "completion": """\
@@ -85,22 +85,8 @@ class _Parser(argparse.ArgumentParser):
         self.exit(1, f"error: {escape(message)}\nSee '{self.prog} --help' for usage.\n")
 
 
-class _CommandParser(_Parser):
-    """A command's own part of the line, with options and names in any order: ``get pod -o wide hello``."""
-
-    _intermixing = False
-
-    def parse_known_args(  # type: ignore[override]
-        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
-    ) -> tuple[argparse.Namespace, list[str]]:
-        """As argparse's own, intermixed; that one calls this one again for each of its two passes."""
-        if self._intermixing:
-            return super().parse_known_args(args, namespace)
-        self._intermixing = True
-        try:
-            return self.parse_known_intermixed_args(args, namespace)
-        finally:
-            self._intermixing = False
+class _CommandParser(IntermixedParser, _Parser):
+    """A command's own part of the line."""
 
 
 def build_parser() -> argparse.ArgumentParser:
