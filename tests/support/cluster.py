@@ -19,6 +19,7 @@ from typing import Any, Self
 
 from edgeagent.api.runtime import LABEL_CONTAINER, LABEL_POD_NAME, LABEL_POD_UID
 from tests.support.broker import MOSQUITTO
+from tests.support.netprobe import in_namespace_thread
 from tests.support.podman import PodmanService
 from tests.support.proc import Process, free_port, port_answers
 from tests.support.waiting import wait_for
@@ -29,6 +30,11 @@ CLUSTER = "demo"
 def program(name: str, *arguments: str | Path) -> list[str]:
     """The argument list that starts one of the three programs with this Python."""
     return [sys.executable, "-m", f"edgeagent.cli.{name}", *map(str, arguments)]
+
+
+def within(namespace: str, argv: Sequence[str]) -> list[str]:
+    """The argument list in a network namespace of ip-netns(8); empty for the machine's own network."""
+    return [*(["nsenter", f"--net=/run/netns/{namespace}"] if namespace else []), *argv]
 
 
 @dataclass
@@ -102,36 +108,32 @@ class AgentProcess:
 
 @dataclass
 class Cluster:
-    """A hub directory, its broker, its hub and its nodes, all below ``directory``."""
+    """A hub directory, its broker, its hub and its nodes, all below ``directory``.
+
+    ``host`` is the broker's address. ``namespace``: the network namespace of the broker, the hub and edgectl,
+    empty for the machine's own. ``init``: what follows ``edgehub init`` beside what it must be told.
+    """
 
     directory: Path
     podman: PodmanService
     port: int = field(default_factory=free_port)
     nodes: dict[str, AgentProcess] = field(default_factory=dict)
+    host: str = "127.0.0.1"
+    namespace: str = ""
+    init: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
         self.directory.chmod(0o711)
         self.hub_dir = self.directory / "hub"
-        address = f"127.0.0.1:{self.port}"
-        _run(
-            program(
-                "edgehub",
-                "init",
-                "--dir",
-                self.hub_dir,
-                "--cluster",
-                CLUSTER,
-                "--broker",
-                address,
-                "--listen",
-                address,
-            )
-        )
+        address = f"{self.host}:{self.port}"
+        made = ["--cluster", CLUSTER, "--broker", address, "--listen", address, *self.init]
+        _run(program("edgehub", "init", "--dir", self.hub_dir, *made))
         config = self.hub_dir / "mosquitto" / "mosquitto.conf"
-        self.broker = Process([MOSQUITTO, "-c", str(config)], log=self.directory / "mosquitto.log")
+        broker = within(self.namespace, [MOSQUITTO, "-c", str(config)])
+        self.broker = Process(broker, log=self.directory / "mosquitto.log")
         self.hub = Process(
-            program("edgehub", "run", "--dir", self.hub_dir),
+            within(self.namespace, program("edgehub", "run", "--dir", self.hub_dir)),
             log=self.directory / "hub.log",
             env=_environment(),
         )
@@ -152,14 +154,29 @@ class Cluster:
     def start_broker(self) -> None:
         """Start the broker, and wait until it accepts connections."""
         self.broker.start()
-        self.broker.wait_until(lambda: port_answers(self.port), what="accepting connections")
+        self.broker.wait_until(self._broker_answers, what="accepting connections")
 
-    def add_node(self, name: str, *, extra: str = "", env: Mapping[str, str] | None = None) -> AgentProcess:
+    def _broker_answers(self) -> bool:
+        if not self.namespace:
+            return port_answers(self.port)
+        return in_namespace_thread(self.namespace, lambda: port_answers(self.port, self.host))
+
+    def add_node(
+        self,
+        name: str,
+        *,
+        extra: str = "",
+        env: Mapping[str, str] | None = None,
+        podman: PodmanService | None = None,
+        namespace: str = "",
+    ) -> AgentProcess:
         """Make ``name`` a member and give it a configuration; it is not started yet.
 
         ``extra`` is TOML, of the Podman plugin's section first. The plugin of this machine's own network is
-        off, unless ``extra`` has its section.
+        off, unless ``extra`` has its section. ``podman``: the node's own one, if it is not the cluster's.
+        ``namespace``: the network namespace that is the node's host, empty for the machine's own.
         """
+        podman = podman or self.podman
         kernel = "" if "[plugins.network]" in extra else "[plugins.network]\nenabled = false\n"
         directory = self.directory / name
         directory.mkdir()
@@ -167,14 +184,14 @@ class Cluster:
         _run(program("edgehub", "node", "add", name, "--dir", self.hub_dir, "--output", join))
         config = directory / "config.toml"
         config.write_text(
-            f'[agent]\nstate_dir = "{directory}/state"\nrun_dir = "{self.podman.directory}/run-{name}"\n'
+            f'[agent]\nstate_dir = "{directory}/state"\nrun_dir = "{podman.directory}/run-{name}"\n'
             f'reserve_size = "0"\nlog_level = "debug"\n[pods]\nstatic_pod_path = ""\n'
             f"[mqtt]\nreconnect_ceiling_seconds = 1.0\n{kernel}"
-            f'[plugins.podman]\nsocket = "{self.podman.socket}"\n{extra}'
+            f'[plugins.podman]\nsocket = "{podman.socket}"\n{extra}'
         )
         _run(program("edgeagent", "--config", config, "enroll", "--join-file", join))
         process = Process(
-            program("edgeagent", "--config", config, "run"),
+            within(namespace, program("edgeagent", "--config", config, "run")),
             log=directory / "agent.log",
             env={**_environment(), **(env or {})},
         )
@@ -185,7 +202,7 @@ class Cluster:
     def ctl(self, *arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run ``edgectl``."""
         environment = {**_environment(), "EDGECTL_CONFIG": str(self.hub_dir / "operator.json")}
-        return _run(program("edgectl", *arguments), check=check, env=environment)
+        return _run(within(self.namespace, program("edgectl", *arguments)), check=check, env=environment)
 
     def apply(self, *objects: Mapping[str, object], check: bool = True) -> subprocess.CompletedProcess[str]:
         """``edgectl apply`` of objects given as data."""
@@ -219,8 +236,9 @@ class Cluster:
 
     def _mosquitto(self, name: str, topic: str, *arguments: str) -> bytes:
         ca, certificate, key = (str(self.hub_dir / file) for file in ("ca.crt", "hub.crt", "hub.key"))
-        argv = [name, "-h", "127.0.0.1", "-p", str(self.port), "--cafile", ca, "--cert", certificate]
+        argv = [name, "-h", self.host, "-p", str(self.port), "--cafile", ca, "--cert", certificate]
         argv += ["--key", key, "-q", "1", "-t", f"edge/v1/{CLUSTER}/{topic}", *arguments]
+        argv = within(self.namespace, argv)
         done = subprocess.run(argv, capture_output=True, timeout=20, check=False)
         assert done.returncode == 0, f"{name} ended with status {done.returncode}: {done.stderr.decode()}"
         return done.stdout

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests.support import netns_plugin
-from tests.support.cluster import AgentProcess, Seen, containers, program
+from tests.support.cluster import AgentProcess, Seen, containers, program, within
 from tests.support.leftovers import Snapshot, leftovers, snapshot
 from tests.support.podman import BUSYBOX_TAG, PodmanService
 from tests.support.proc import Process
@@ -65,9 +65,8 @@ class LoneAgent:
             f'[pods]\nstatic_pod_path = "{self.folder}"\n{extra}'
         )
         path = os.pathsep.join(filter(None, [str(site), str(_ROOT), os.environ.get("PYTHONPATH", "")]))
-        enter = ["nsenter", f"--net=/run/netns/{namespace}"] if namespace else []
         process = Process(
-            [*enter, *program("edgeagent", "--config", directory / "config.toml", "run")],
+            within(namespace, program("edgeagent", "--config", directory / "config.toml", "run")),
             log=directory / "agent.log",
             env={**os.environ, "PYTHONPATH": path},
         )
