@@ -1,13 +1,13 @@
 """The cluster's certificate authority: who may talk to the broker, and under which name.
 
-The one user of ``cryptography.x509`` in edgeagent. May not know where its files lie or what a name is
+The one module that issues certificates. May not know where its files lie or what a name is
 used for: it makes PEM texts and gives them back. A certificate's common name is the MQTT user name:
 a node's name as it is, ``user:<name>`` for an operator, ``hub`` for the hub.
 """
 
 import datetime
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -17,15 +17,21 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
+    load_der_public_key,
     load_pem_private_key,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from edgeagent.api.clock import Clock
 from edgeagent.api.errors import PermanentError
+from edgeagent.wire.certificates import read_request
 
+CA_DAYS = 7305
+"""Twenty years; what it signs ends with it at the latest, so it is to be rotated well before."""
 VALID_DAYS = 3652
-"""Ten years: a device in the field outlives every renewal that depends on somebody remembering it."""
+"""Ten years: a person, and a hub whose CA key lies elsewhere, renew only when somebody remembers it."""
+NODE_DAYS = 365
+"""Nodes renew by themselves at two thirds of it."""
 BACKDATE = datetime.timedelta(days=1)
 """A board without a battery clock may be a little behind when it first connects."""
 HUB_NAME = "hub"
@@ -38,6 +44,14 @@ class Issued:
 
     certificate: str
     key: str
+    serial: str
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A certificate as PEM text for a key that others hold, and the serial number in hex."""
+
+    certificate: str
     serial: str
 
 
@@ -57,19 +71,32 @@ class Authority:
         self.certificate = certificate
 
     @classmethod
-    def create(cls, cluster: str, clock: Clock) -> tuple["Authority", Issued]:
-        """A new authority for ``cluster``, and its own certificate and key."""
+    def create(cls, cluster: str, clock: Clock, number: int = 1) -> tuple["Authority", Issued]:
+        """A new authority for ``cluster``, its ``number``th, and its own certificate and key."""
         key = ec.generate_private_key(ec.SECP256R1())
-        name = _name(f"edgeagent {cluster} CA")
-        usage = _key_usage(signs_certificates=True)
-        certificate = (
-            _builder(name, name, key.public_key(), key.public_key(), _now(clock), None)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .add_extension(usage, critical=True)
-            .sign(key, SHA256())
-        )
+        # A common name has 64 characters at most (RFC 5280, A.1); the number keeps CAs apart for people.
+        name = _name(f"edgeagent {cluster[:40]} CA" + (f" {number}" if number > 1 else ""))
+        certificate = _sign_ca(name, key.public_key(), name, key, _now(clock), None)
         issued = _issued(certificate, key)
         return cls(issued.certificate, issued.key, clock), issued
+
+    def cross_sign(self, certificate: str) -> Signed:
+        """``certificate``, that of another CA, signed by this one: who trusts this CA then trusts the other.
+
+        PermanentError where this CA may not sign for another.
+        """
+        other = x509.load_pem_x509_certificate(certificate.encode())
+        public = other.public_key()
+        if not isinstance(public, ec.EllipticCurvePublicKey):
+            raise PermanentError("the other CA's key is no ECDSA key")
+        constraints = self._certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+        if constraints.path_length is not None:
+            raise PermanentError("the CA's certificate forbids it to sign for another CA", reason="Invalid")
+        latest = min(self._certificate.not_valid_after_utc, other.not_valid_after_utc)
+        signed = _sign_ca(
+            other.subject, public, self._certificate.subject, self._key, _now(self._clock), latest
+        )
+        return Signed(signed.public_bytes(Encoding.PEM).decode(), f"{signed.serial_number:x}")
 
     def server(self, hosts: Sequence[str]) -> Issued:
         """For a broker that is reached under ``hosts``: names or IP addresses."""
@@ -80,33 +107,88 @@ class Authority:
         """For the hub."""
         return self._client(HUB_NAME)
 
-    def node(self, name: str) -> Issued:
+    def node(self, name: str, days: int = NODE_DAYS) -> Issued:
         """For a node. The name ``hub`` is the hub's own."""
         if name == HUB_NAME or not name or ":" in name:
             raise PermanentError(f"a node cannot be called {name!r}: the name is reserved", reason="Invalid")
-        return self._client(name)
+        return self._client(name, days)
 
     def operator(self, name: str) -> Issued:
         """For a person; the colon in the common name keeps it from ever being a node's."""
         return self._client(USER_PREFIX + name)
 
-    def _client(self, common_name: str) -> Issued:
-        # A URI takes any name; a DNS name would not take the operators' colon.
-        names = [x509.UniformResourceIdentifier(f"urn:edgeagent:{common_name}")]
-        return self._issue(common_name, ExtendedKeyUsageOID.CLIENT_AUTH, names)
+    def sign_csr(self, csr: bytes, common_name: str, days: int) -> Signed:
+        """A client certificate for the key of ``csr`` (DER), valid for ``days``.
+
+        The request must be for that very ``common_name``; nothing else of it is taken over but the key.
+        PermanentError where it is not, or the request is not signed by its own key.
+        """
+        request = read_request(csr)
+        if request.common_name != common_name:
+            raise PermanentError(
+                f"the request is for {request.common_name!r}, not {common_name!r}", reason="Invalid"
+            )
+        public = load_der_public_key(request.public_key)
+        if not isinstance(public, ec.EllipticCurvePublicKey):
+            raise PermanentError("the request is for no ECDSA key", reason="Invalid")
+        certificate = self._certify(
+            public, common_name, ExtendedKeyUsageOID.CLIENT_AUTH, _client_names(common_name), days
+        )
+        return Signed(certificate.public_bytes(Encoding.PEM).decode(), f"{certificate.serial_number:x}")
+
+    def revocation_list(self, serials: Iterable[str]) -> str:
+        """A CRL as PEM text (RFC 5280, 5) that names ``serials`` (hex), of this CA's own certificates.
+
+        It is valid as long as the CA: a broker refuses everybody under a CRL that has run out.
+        """
+        now = _now(self._clock)
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self._certificate.subject)
+            .last_update(now - BACKDATE)
+            .next_update(max(self._certificate.not_valid_after_utc, now))
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
+            )
+            .add_extension(x509.CRLNumber(int(self._clock.now() * 1000)), critical=False)
+        )
+        for serial in sorted({int(serial, 16) for serial in serials}):
+            revoked = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now - BACKDATE)
+            builder = builder.add_revoked_certificate(revoked.build())
+        return builder.sign(self._key, SHA256()).public_bytes(Encoding.PEM).decode()
+
+    def _client(self, common_name: str, days: int = VALID_DAYS) -> Issued:
+        return self._issue(common_name, ExtendedKeyUsageOID.CLIENT_AUTH, _client_names(common_name), days)
 
     def _issue(
-        self, common_name: str, purpose: x509.ObjectIdentifier, names: Sequence[x509.GeneralName]
+        self,
+        common_name: str,
+        purpose: x509.ObjectIdentifier,
+        names: Sequence[x509.GeneralName],
+        days: int = VALID_DAYS,
     ) -> Issued:
         key = ec.generate_private_key(ec.SECP256R1())
-        certificate = (
+        return _issued(self._certify(key.public_key(), common_name, purpose, names, days), key)
+
+    def _certify(
+        self,
+        public: ec.EllipticCurvePublicKey,
+        common_name: str,
+        purpose: x509.ObjectIdentifier,
+        names: Sequence[x509.GeneralName],
+        days: int,
+    ) -> x509.Certificate:
+        now, latest = _now(self._clock), self._certificate.not_valid_after_utc
+        if now >= latest:
+            raise PermanentError("the CA has expired: start the next with `edgehub ca rotate`")
+        return (
             _builder(
                 _name(common_name),
                 self._certificate.subject,
-                key.public_key(),
+                public,
                 self._key.public_key(),
-                _now(self._clock),
-                self._certificate.not_valid_after_utc,
+                now,
+                min(now + datetime.timedelta(days=days), latest),
             )
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(signs_certificates=False), critical=True)
@@ -114,7 +196,29 @@ class Authority:
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .sign(self._key, SHA256())
         )
-        return _issued(certificate, key)
+
+
+def _sign_ca(
+    subject: x509.Name,
+    public: ec.EllipticCurvePublicKey,
+    issuer: x509.Name,
+    issuer_key: ec.EllipticCurvePrivateKey,
+    now: datetime.datetime,
+    latest: datetime.datetime | None,
+) -> x509.Certificate:
+    """A CA's certificate. No limit on the path below: each CA signs for the one that follows it."""
+    end = now + datetime.timedelta(days=CA_DAYS)
+    return (
+        _builder(subject, issuer, public, issuer_key.public_key(), now, min(end, latest or end))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(_key_usage(signs_certificates=True), critical=True)
+        .sign(issuer_key, SHA256())
+    )
+
+
+def _client_names(common_name: str) -> list[x509.GeneralName]:
+    # A URI takes any name; a DNS name would not take the operators' colon.
+    return [x509.UniformResourceIdentifier(f"urn:edgeagent:{common_name}")]
 
 
 def _now(clock: Clock) -> datetime.datetime:
@@ -138,9 +242,8 @@ def _builder(
     public: ec.EllipticCurvePublicKey,
     issuer_public: ec.EllipticCurvePublicKey,
     now: datetime.datetime,
-    latest: datetime.datetime | None,
+    end: datetime.datetime,
 ) -> x509.CertificateBuilder:
-    end = now + datetime.timedelta(days=VALID_DAYS)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -148,7 +251,7 @@ def _builder(
         .public_key(public)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - BACKDATE)
-        .not_valid_after(min(end, latest) if latest else end)
+        .not_valid_after(end)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_public), critical=False)
     )

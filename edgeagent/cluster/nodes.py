@@ -49,7 +49,7 @@ def add_node(
         authority = Authority(
             read_file(files.ca_certificate).decode(), read_file(files.ca_key).decode(), clock
         )
-        issued = authority.node(name)
+        issued = authority.node(name, settings.node_certificate_days)
         sealing = SealingKey.generate()
         join = JoinFile(
             cluster=settings.cluster,

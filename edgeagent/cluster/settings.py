@@ -9,6 +9,7 @@ from edgeagent.api.errors import InvalidObjectError, PermanentError
 from edgeagent.api.objects.base import KubernetesStruct
 from edgeagent.api.objects.decode import decode_json
 from edgeagent.cluster.allocation import ClusterNetwork, check_network
+from edgeagent.cluster.ca import NODE_DAYS, VALID_DAYS
 from edgeagent.cluster.layout import read_file
 from edgeagent.wire.join import BrokerAddress
 
@@ -19,6 +20,7 @@ class HubSettings(KubernetesStruct, frozen=True):
     """``brokers`` is what nodes and operators are told, ``listen`` where the broker beside the hub is.
 
     ``network``: the ranges that pods and Services get their addresses of; without it the hub gives none.
+    ``node_certificate_days``: how long a node's certificate is valid; it renews at two thirds of that.
     """
 
     cluster: str
@@ -26,6 +28,7 @@ class HubSettings(KubernetesStruct, frozen=True):
     listen_address: str
     listen_port: int
     network: ClusterNetwork | None = None
+    node_certificate_days: int = NODE_DAYS
 
     def hub_addresses(self) -> list[BrokerAddress]:
         """What the hub itself tries: the broker beside it first, then what everybody uses."""
@@ -40,6 +43,8 @@ def load_settings(path: Path) -> HubSettings:
         settings = decode_json(read_file(path), HubSettings)
         if settings.network is not None:
             check_network(settings.network)
+        if not 1 <= settings.node_certificate_days <= VALID_DAYS:
+            raise InvalidObjectError("nodeCertificateDays", f"must be between 1 and {VALID_DAYS}")
         return settings
     except InvalidObjectError as error:
         raise PermanentError(f"{path} cannot be used: {error}") from None

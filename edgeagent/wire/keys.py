@@ -1,4 +1,6 @@
-"""Keys: Ed25519 to sign and verify, X25519 to seal and unseal. The one user of ``cryptography`` here.
+"""Keys: Ed25519 to sign and verify, X25519 to seal and unseal.
+
+Of the modules that use ``cryptography`` the one that nodes load as soon as they verify something.
 
 Sealing is ECIES: an ephemeral X25519 key, HKDF-SHA256 (RFC 5869), ChaCha20-Poly1305 (RFC 8439). The
 context that a ciphertext belongs to is authenticated with it, so that it cannot be moved elsewhere.
