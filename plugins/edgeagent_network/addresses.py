@@ -165,7 +165,7 @@ class Addresses:
                 raise ValueError("too large")
             held = msgspec.json.decode(data, type=_File)
             _check(held)
-        except (ValueError, PermanentError):  # msgspec's errors are ValueErrors
+        except (ValueError, msgspec.MsgspecError, RecursionError, PermanentError):
             self.set_aside = self._file.with_name(f"{self._file.name}.corrupt")
             self._file.replace(self.set_aside)
             return _File()

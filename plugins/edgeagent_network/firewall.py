@@ -202,7 +202,7 @@ class Firewall:
             if held.accepted is not None:
                 validate_name(held.accepted.metadata.name, "metadata.name")
                 validate_host_firewall(held.accepted)
-        except (ValueError, InvalidObjectError):  # msgspec's errors are ValueErrors
+        except (ValueError, msgspec.MsgspecError, RecursionError, InvalidObjectError):
             self._set_aside = self._file.with_name(f"{self._file.name}.corrupt")
             self._file.replace(self._set_aside)
             return _File()

@@ -97,6 +97,7 @@ def test_pods_keep_their_addresses_when_the_range_becomes_another(file: Path) ->
         b'{"cidrs": ["10.0.0.0/24"]}',
         b'{"ranges": {"10.0.0.0/30": {"freed": [999]}}}',
         b"\xff" * 100,
+        pytest.param(b'{"x":' + b"[" * 100_000, id="deep"),
     ],
 )
 def test_a_file_that_is_not_ours_is_set_aside(file: Path, content: bytes) -> None:

@@ -322,8 +322,9 @@ def test_no_firewall_is_in_force_at_once(world: World) -> None:
     assert world.look(ONE, connected=False) == (False, ["Pending"], 0)
 
 
-def test_a_file_that_is_none_is_set_aside_and_told(world: World) -> None:
-    world.file.write_text("{")
+@pytest.mark.parametrize("content", ["", "{", "[]", pytest.param('{"x":' + "[" * 100_000, id="deep")])
+def test_a_file_that_is_none_is_set_aside_and_told(world: World, content: str) -> None:
+    world.file.write_text(content)
     world.restart()
     assert world.look(ONE) == (1, ["FirewallUnreadable"], 60)
     assert world.file.with_name("firewall.json.corrupt").exists()
