@@ -9,6 +9,7 @@ from edgeagent.api.objects.decode import KubernetesObject
 from edgeagent.api.objects.pod import Pod, PodStatus
 from edgeagent.node.events import EventRecorder
 from edgeagent.node.network.keeper import NetworkKeeper
+from edgeagent.node.network.localpods import Remembered
 from edgeagent.node.network.state import Uplinked
 from edgeagent.node.plugins.facades import NetworkFacade
 from edgeagent.node.pods.manager import PodManager
@@ -50,6 +51,10 @@ def make_network(plugin: NetworkFacade | None, means: NetworkMeans) -> NetworkKe
         manager = means.manager()
         return manager.statuses() if manager is not None else ()
 
+    def remembered() -> Iterable[Remembered]:
+        manager = means.manager()
+        return manager.remembered() if manager is not None else ()
+
     def dns_changed() -> None:
         if (manager := means.manager()) is not None:
             manager.surroundings_changed()
@@ -62,6 +67,7 @@ def make_network(plugin: NetworkFacade | None, means: NetworkMeans) -> NetworkKe
         events=means.events,
         objects=objects,
         pods=pods,
+        remembered=remembered,
         uplinked=lambda: Uplinked(means.connected(), means.brokers),
         on_change=means.on_change,
         on_dns=dns_changed,

@@ -59,10 +59,10 @@ class Endpoints:
             if selector := one.service.spec.selector:
                 by_label.setdefault((meta.namespace, *min(selector.items())), []).append(one)
         for local in pods:
-            meta = local.pod.metadata
-            for label in meta.labels.items():
-                for one in by_label.get((meta.namespace, *label), ()):
-                    if one.service.spec.selector.items() <= meta.labels.items():
+            told = local.told
+            for label in told.labels.items():
+                for one in by_label.get((told.namespace, *label), ()):
+                    if one.service.spec.selector.items() <= told.labels.items():
                         one.pods.append(local)
         for piece in slices:
             owner = by_name.get((piece.metadata.namespace, piece.metadata.labels.get(LABEL_SERVICE_NAME, "")))
@@ -117,7 +117,7 @@ def _backend(endpoint: Endpoint, port: int, node: str) -> Backend:
 
 
 def _of_pod(local: LocalPod, port: ServicePort, service: Service) -> Iterator[Backend]:
-    told, spec = local.told, local.pod.spec
+    told = local.told
     number = _target(local, port)
     if number is None:
         return
@@ -128,7 +128,7 @@ def _of_pod(local: LocalPod, port: ServicePort, service: Service) -> Iterator[Ba
             ready=told.ready and not told.terminating,
             serving=told.ready,
             terminating=told.terminating,
-            hostname=spec.hostname if spec.subdomain == service.metadata.name else "",
+            hostname=local.hostname if local.subdomain == service.metadata.name else "",
         )
 
 

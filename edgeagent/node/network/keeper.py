@@ -13,7 +13,7 @@ from edgeagent.api.objects.base import ObjectReference
 from edgeagent.api.objects.decode import KubernetesObject
 from edgeagent.api.objects.pod import Pod, PodStatus
 from edgeagent.node.events import EventRecorder
-from edgeagent.node.network.localpods import LocalPods
+from edgeagent.node.network.localpods import LocalPods, Remembered
 from edgeagent.node.network.state import StateBuilder, Uplinked
 from edgeagent.wire.jitter import Backoff
 
@@ -41,9 +41,10 @@ class Plugin(Protocol):
 class NetworkKeeper:
     """One for the agent, on its loop. A pod's containers start once the network knows the pod.
 
-    ``objects`` are all desired ones, ``pods`` those that should run, with their statuses. ``problem`` says
-    why the network is not as it should be, if so; ``report`` is the plugin's last. ``dns``: where pods ask
-    for names, None until the first look; ``on_dns`` is called when it is another.
+    ``objects`` are all desired ones, ``pods`` those that should run, with their statuses, and ``remembered``
+    those that should not and run still. ``problem`` says why the network is not as it should be, if so;
+    ``report`` is the plugin's last. ``dns``: where pods ask for names, None until the first look; ``on_dns``
+    is called when it is another.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class NetworkKeeper:
         events: EventRecorder,
         objects: Callable[[], Iterable[KubernetesObject]],
         pods: Callable[[], Iterable[tuple[Pod, PodStatus]]],
+        remembered: Callable[[], Iterable[Remembered]],
         uplinked: Callable[[], Uplinked],
         on_change: Callable[[], None],
         on_dns: Callable[[], None],
@@ -66,6 +68,7 @@ class NetworkKeeper:
         self._events = events
         self._objects = objects
         self._pods = pods
+        self._remembered = remembered
         self._uplinked = uplinked
         self._on_change = on_change
         self._on_dns = on_dns
@@ -177,7 +180,7 @@ class NetworkKeeper:
 
     async def _reconcile(self) -> float:
         """Once; the seconds after which to do it again though nobody asks."""
-        local = self._local.look(self._pods(), self._attached)
+        local = self._local.look(self._pods(), self._attached, self._remembered())
         state = self._builder.build(self._objects(), local, self._uplinked())
         try:
             report = await self._plugin.reconcile(state)

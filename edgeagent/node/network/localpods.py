@@ -3,18 +3,30 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-import msgspec
-
 from edgeagent.api.network import HostPort, NamedPort, NetworkPod
 from edgeagent.api.objects.pod import Pod, PodStatus
+from edgeagent.node.store.pods import PodOnNetwork, PodRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """A pod that is desired no longer, and of which something runs still.
+
+    ``deleted`` is False where nobody can say that it was: its object cannot be read, or no index was ever
+    accepted.
+    """
+
+    record: PodRecord
+    deleted: bool
 
 
 @dataclass(frozen=True, slots=True)
 class LocalPod:
-    """A pod, and what is told of it."""
+    """What is told of a pod, and the names that it wants to have in DNS."""
 
-    pod: Pod
     told: NetworkPod
+    hostname: str = ""
+    subdomain: str = ""
 
 
 class LocalPods:
@@ -24,51 +36,87 @@ class LocalPods:
         self._known: dict[str, LocalPod] = {}
 
     def look(
-        self, pods: Iterable[tuple[Pod, PodStatus]], attached: Mapping[str, list[str]]
+        self,
+        pods: Iterable[tuple[Pod, PodStatus]],
+        attached: Mapping[str, list[str]],
+        remembered: Iterable[Remembered] = (),
     ) -> list[LocalPod]:
         """All that have an address and have not ended. ``attached``: addresses by uid, as just given.
 
-        A pod that is attached and no longer among ``pods`` was deleted: it is terminating, for its containers
-        run until it is detached, and as ready as it was last.
+        Those of ``remembered`` are as ready as they were last, and terminating once they are known to be
+        deleted: policies apply to them until they are gone.
         """
         found: dict[str, LocalPod] = {}
-        named: set[str] = set()
         for pod, status in pods:
-            uid = pod.metadata.uid
-            named.add(uid)
             if status.phase in ("Succeeded", "Failed"):
                 continue
-            ips = [one.ip for one in status.pod_ips] if pod.spec.host_network else attached.get(uid, [])
-            if not ips:
+            meta, network = pod.metadata, pod_on_network(pod, status)
+            if ips := network.ips if pod.spec.host_network else attached.get(meta.uid, []):
+                found[meta.uid] = _local(
+                    network,
+                    uid=meta.uid,
+                    namespace=meta.namespace,
+                    name=meta.name,
+                    ips=ips,
+                    host_network=pod.spec.host_network,
+                    terminating=bool(meta.deletion_timestamp),
+                )
+        for one in remembered:
+            record, known = one.record, one.record.network
+            if record.phase or known is None or record.uid in found:
                 continue
-            old = self._known.get(uid)
-            told = _told(pod, status, ips)
-            same = old is not None and old.pod is pod and old.told == told
-            found[uid] = old if same and old is not None else LocalPod(pod, told)
-        for uid in self._known.keys() & (attached.keys() - named):
-            found[uid] = _deleted(self._known[uid])
+            if ips := known.ips if record.host_network else attached.get(record.uid, []):
+                found[record.uid] = _local(
+                    known,
+                    uid=record.uid,
+                    namespace=record.namespace,
+                    name=record.name,
+                    ips=ips,
+                    host_network=record.host_network,
+                    terminating=one.deleted,
+                )
+        for uid, old in self._known.items():
+            if uid in found and found[uid] == old:
+                found[uid] = old
         self._known = found
         return list(found.values())
 
 
-def _deleted(local: LocalPod) -> LocalPod:
-    if local.told.terminating:
-        return local
-    return LocalPod(local.pod, msgspec.structs.replace(local.told, terminating=True))
-
-
-def _told(pod: Pod, status: PodStatus, ips: list[str]) -> NetworkPod:
-    meta = pod.metadata
-    return NetworkPod(
-        uid=meta.uid,
-        namespace=meta.namespace,
-        name=meta.name,
+def _local(
+    network: PodOnNetwork,
+    *,
+    uid: str,
+    namespace: str,
+    name: str,
+    ips: list[str],
+    host_network: bool,
+    terminating: bool,
+) -> LocalPod:
+    told = NetworkPod(
+        uid=uid,
+        namespace=namespace,
+        name=name,
         ips=ips,
-        labels=meta.labels,
-        host_network=pod.spec.host_network,
+        labels=network.labels,
+        host_network=host_network,
+        ready=network.ready,
+        terminating=terminating,
+        host_ports=network.host_ports,
+        named_ports=network.named_ports,
+    )
+    return LocalPod(told, network.hostname, network.subdomain)
+
+
+def pod_on_network(pod: Pod, status: PodStatus) -> PodOnNetwork:
+    """What policies and Services go by."""
+    spec = pod.spec
+    return PodOnNetwork(
+        labels=pod.metadata.labels,
+        hostname=spec.hostname,
+        subdomain=spec.subdomain,
+        ips=[one.ip for one in status.pod_ips] if spec.host_network else [],
         ready=is_ready(status),
-        terminating=bool(meta.deletion_timestamp),
-        host_ports=[] if pod.spec.host_network else list(_host_ports(pod)),
+        host_ports=[] if spec.host_network else list(_host_ports(pod)),
         named_ports=list(_named_ports(pod)),
     )
 

@@ -81,6 +81,7 @@ class Ending:
             namespace=record.namespace,
             uid=record.uid,
             creation_timestamp=rfc3339(record.start_time),
+            labels=record.network.labels if record.network is not None else {},
         )
         return Pod(api_version="v1", metadata=meta, spec=record.spec)
 
@@ -89,8 +90,10 @@ class Ending:
         before = self.pod_of(self._means.record(self._state.uid))
         if before is None:
             return pod
-        generation = pod.metadata.generation  # the status is about what is desired now
-        metadata = msgspec.structs.replace(before.metadata, generation=generation)
+        # The status is about what is desired now, and labels are in force at once, whatever the spec.
+        metadata = msgspec.structs.replace(
+            before.metadata, generation=pod.metadata.generation, labels=pod.metadata.labels
+        )
         return msgspec.structs.replace(before, metadata=metadata)
 
     async def stop_all(self, pod: Pod | None, grace: float) -> None:

@@ -3,8 +3,11 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from edgeagent.api.objects.config import ConfigMap, Secret
+from edgeagent.api.errors import PermanentError
+from edgeagent.api.objects.config import ConfigMap, SealedSecret, Secret
 from edgeagent.api.objects.pod import Pod
+from edgeagent.node.plugins.facades import UnsealerFacade
+from edgeagent.node.pods.wanted import WantedObjects
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +19,28 @@ class Lookup:
 
     config_map: Callable[[str], ConfigMap | None]
     secret: Callable[[str], Awaitable[Secret | None]]
+
+
+def lookup_for(pod: Pod, wanted: WantedObjects, unsealer: UnsealerFacade | None) -> Lookup:
+    """What ``pod`` finds among the objects that are wanted."""
+    namespace, static = pod.metadata.namespace, wanted.is_static(pod.metadata.uid)
+
+    def config_map(name: str) -> ConfigMap | None:
+        found = wanted.find("ConfigMap", namespace, name, static=static)
+        return found if isinstance(found, ConfigMap) else None
+
+    async def secret(name: str) -> Secret | None:
+        found = wanted.find("Secret", namespace, name, static=static)
+        if not isinstance(found, SealedSecret):
+            return found if isinstance(found, Secret) else None
+        if unsealer is None:
+            raise PermanentError(
+                f"secret {name!r} cannot be opened: no plugin for secrets is loaded",
+                reason="CreateContainerConfigError",
+            )
+        return await unsealer.unseal(found)
+
+    return Lookup(config_map, secret)
 
 
 @dataclass(frozen=True, slots=True)

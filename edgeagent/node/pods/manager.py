@@ -12,7 +12,6 @@ import msgspec
 from edgeagent.api.clock import Clock
 from edgeagent.api.errors import EdgeAgentError, PermanentError, TemporaryError
 from edgeagent.api.network import PodSandbox
-from edgeagent.api.objects.config import ConfigMap, SealedSecret, Secret
 from edgeagent.api.objects.decode import KubernetesObject
 from edgeagent.api.objects.pod import Pod, PodStatus
 from edgeagent.api.runtime import (
@@ -23,10 +22,11 @@ from edgeagent.api.runtime import (
     ContainerRecord,
 )
 from edgeagent.node.events import EventRecorder
+from edgeagent.node.network.localpods import Remembered
 from edgeagent.node.plugins.facades import AdmissionFacade, RuntimeFacade, UnsealerFacade
 from edgeagent.node.pods.ending import sandbox_of
 from edgeagent.node.pods.exits import Exits
-from edgeagent.node.pods.lookup import Lookup
+from edgeagent.node.pods.lookup import lookup_for
 from edgeagent.node.pods.means import Limits, Means, NodeFacts, PodNetwork
 from edgeagent.node.pods.sandbox import Sandboxes
 from edgeagent.node.pods.security import pod_sysctls
@@ -88,7 +88,6 @@ class PodManager:
         self._runtime = runtime
         self._clock = clock
         self._admissions = admissions
-        self._unsealer = unsealer
         self._desired = WantedObjects(desired)
         self._volumes = volumes
         self._records = records
@@ -129,7 +128,7 @@ class PodManager:
             wanted=self._desired.pod,
             static=self._desired.is_static,
             admit=self._admit,
-            lookup=self._lookup,
+            lookup=lambda pod: lookup_for(pod, self._desired, unsealer),
             containers=self.containers_of,
             observed=self._observe,
             vanished=self._vanish,
@@ -174,11 +173,11 @@ class PodManager:
 
     def _running(self) -> list[PodSandbox]:
         """The pods with networks of their own that run already."""
-        return [
-            sandbox_of(record)
-            for uid, record in self._records.by_uid.items()
-            if not record.host_network and any(one.state == "running" for one in self.containers_of(uid))
-        ]
+        records = self._records.by_uid.values()
+        return [sandbox_of(one) for one in records if not one.host_network and self._runs(one.uid)]
+
+    def _runs(self, uid: str) -> bool:
+        return any(container.state == "running" for container in self.containers_of(uid))
 
     def _troubled(self, error: EdgeAgentError) -> None:
         """A worker could not take a step; whether that is the runtime's fault is to be found out."""
@@ -350,6 +349,14 @@ class PodManager:
         pairs = [(found, self._status_of(uid)) for uid, found in self._desired.pods().items()]
         return sorted(pairs, key=lambda pair: (pair[0].metadata.namespace, pair[0].metadata.name))
 
+    def remembered(self) -> list[Remembered]:
+        """The pods that are desired no longer, and of which something runs still."""
+        return [
+            Remembered(record, deleted=self._desired.may_remove(uid, static=record.static))
+            for uid, record in self._records.by_uid.items()
+            if self.wanted(uid) is None and self._runs(uid)
+        ]
+
     def _status_of(self, uid: str) -> PodStatus:
         worker = self._workers.get(uid)
         return worker.status if worker is not None and worker.status.phase else PodStatus(phase="Unknown")
@@ -412,27 +419,6 @@ class PodManager:
         self._admitted[pod.metadata.uid] = (digest, admitted)
         return admitted
 
-    def _lookup(self, pod: Pod) -> Lookup:
-        namespace, static = pod.metadata.namespace, self._desired.is_static(pod.metadata.uid)
-
-        def config_map(name: str) -> ConfigMap | None:
-            found = self._desired.find("ConfigMap", namespace, name, static=static)
-            return found if isinstance(found, ConfigMap) else None
-
-        async def secret(name: str) -> Secret | None:
-            found = self._desired.find("Secret", namespace, name, static=static)
-            return await self._unseal(found) if isinstance(found, SealedSecret) else _secret(found)
-
-        return Lookup(config_map, secret)
-
-    async def _unseal(self, sealed: SealedSecret) -> Secret:
-        if self._unsealer is None:
-            raise PermanentError(
-                f"secret {sealed.metadata.name!r} cannot be opened: no plugin for secrets is loaded",
-                reason="CreateContainerConfigError",
-            )
-        return await self._unsealer.unseal(sealed)
-
     def _keep(self, record: PodRecord) -> None:
         try:
             self._records.put(record)
@@ -486,7 +472,3 @@ class PodManager:
             if (pod.metadata.namespace, pod.metadata.name) == (namespace, name):
                 return self.with_status(pod, status)
         return None
-
-
-def _secret(found: KubernetesObject | None) -> Secret | None:
-    return found if isinstance(found, Secret) else None

@@ -12,6 +12,7 @@ from edgeagent.api.network import Attachment
 from edgeagent.api.objects.base import ObjectReference
 from edgeagent.api.objects.pod import Pod, PodStatus
 from edgeagent.api.runtime import LABEL_SPEC_HASH, ContainerRecord
+from edgeagent.node.network.localpods import pod_on_network
 from edgeagent.node.pods.containers import runs_of, spec_hash
 from edgeagent.node.pods.lookup import PodFacts
 from edgeagent.node.pods.means import Means
@@ -248,6 +249,7 @@ class PodState:
             pod_ips=self.ips(pod),
         )
         status = pod_status(observation, self.status, self.means.clock.now())
+        self.update(pod, network=pod_on_network(pod, status))
         if status != self.status:
             self.status = status
             self.means.report(pod, status)

@@ -5,6 +5,7 @@ import logging
 import msgspec
 
 from edgeagent.api.errors import InvalidObjectError
+from edgeagent.api.network import HostPort, NamedPort
 from edgeagent.api.objects.base import KubernetesStruct
 from edgeagent.api.objects.container import Container
 from edgeagent.api.objects.decode import decode_json
@@ -37,6 +38,21 @@ class ContainerHistory(KubernetesStruct, frozen=True):
     again: bool = False
 
 
+class PodOnNetwork(KubernetesStruct, frozen=True):
+    """What policies and Services go by in a pod: kept, for they apply until nothing of it runs any more.
+
+    ``ready``: whether it was when it was last looked at. ``ips`` are those of a pod on the host's network.
+    """
+
+    labels: dict[str, str] = {}
+    hostname: str = ""
+    subdomain: str = ""
+    ips: list[str] = []
+    ready: bool = False
+    host_ports: list[HostPort] = []
+    named_ports: list[NamedPort] = []
+
+
 class PodRecord(KubernetesStruct, frozen=True):
     """One pod's past. ``phase`` is set once it has ended for good (``Succeeded`` or ``Failed``).
 
@@ -44,8 +60,8 @@ class PodRecord(KubernetesStruct, frozen=True):
     are done; ``restarted``: the machine was restarted since, so they are to be run anew. ``static``: the pod
     comes from the node's own folder. ``spec`` is kept where stopping the pod needs more than its containers:
     an order, or preStop hooks. ``leaving``: containers with a preStop hook that were taken out of the spec
-    and run still. ``evictions`` is how many in a row count, ``evicted_at`` (seconds since the epoch) when the
-    last was.
+    and run still. ``network`` is None until the pod was looked at. ``evictions`` is how many in a row count,
+    ``evicted_at`` (seconds since the epoch) when the last was.
     ``gone``: nothing of the pod is left on the node; the record waits until the hub has been told.
     """
 
@@ -63,6 +79,7 @@ class PodRecord(KubernetesStruct, frozen=True):
     spec: PodSpec | None = None
     leaving: dict[str, Container] = {}
     host_network: bool = True
+    network: PodOnNetwork | None = None
     gone: bool = False
     evictions: int = 0
     evicted_at: float = 0

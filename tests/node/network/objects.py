@@ -17,7 +17,8 @@ from edgeagent.api.objects.service import (
     ServicePort,
     ServiceSpec,
 )
-from edgeagent.node.network.localpods import LocalPod, LocalPods
+from edgeagent.node.network.localpods import LocalPod, LocalPods, pod_on_network
+from edgeagent.node.store.pods import PodRecord
 from tests.node.podkit import make_pod
 
 
@@ -38,6 +39,19 @@ def local(found: Pod, *ips: str, ready: bool = True) -> LocalPod:
     """It, as it is told of."""
     (one,) = LocalPods().look([(found, status(ready=ready))], {found.metadata.uid: list(ips)})
     return one
+
+
+def record(found: Pod, *ips: str, ready: bool = True, phase: str = "") -> PodRecord:
+    """What the store remembers of it; ``ips`` where it is on the host's network."""
+    meta = found.metadata
+    return PodRecord(
+        uid=meta.uid,
+        namespace=meta.namespace,
+        name=meta.name,
+        phase=phase,
+        host_network=found.spec.host_network,
+        network=pod_on_network(found, status(*ips, ready=ready)),
+    )
 
 
 def service(name: str, selector: Mapping[str, str], *ports: ServicePort, **spec: Any) -> Service:

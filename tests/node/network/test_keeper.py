@@ -13,11 +13,12 @@ from edgeagent.api.network import Attachment, NetworkReport, NetworkState, PodSa
 from edgeagent.api.objects.pod import Pod, PodStatus
 from edgeagent.node.events import EventRecorder
 from edgeagent.node.network.keeper import START_SECONDS, NetworkKeeper
+from edgeagent.node.network.localpods import Remembered
 from edgeagent.node.network.state import Uplinked
 from edgeagent.node.store.database import Database
 from edgeagent.node.store.outbox import Outbox
 from edgeagent.testing.clock import ManualClock
-from tests.node.network.objects import pod, status
+from tests.node.network.objects import pod, record, status
 
 
 class Plugin:
@@ -54,6 +55,7 @@ class World:
         self.clock = ManualClock()
         self.plugin = Plugin()
         self.pods: list[tuple[Pod, PodStatus]] = []
+        self.remembered: list[Remembered] = []
         self.changes = 0
         self.told_dns: list[Sequence[str] | None] = []
         self.keeper_knows = False
@@ -74,6 +76,7 @@ class World:
             events=self.events,
             objects=lambda: [],
             pods=lambda: self.pods,
+            remembered=lambda: self.remembered,
             uplinked=Uplinked,
             on_change=self._changed,
             on_dns=lambda: self.told_dns.append(self.keeper.dns),
@@ -130,13 +133,13 @@ def test_a_pod_is_attached_after_the_first_look_and_told_of_before_it_runs(tmp_p
 def test_a_deleted_pod_is_told_of_as_terminating_until_it_is_detached(tmp_path: Path) -> None:
     async def scene() -> None:
         world = World(tmp_path)
-        host = pod("host", {}, hostNetwork=True)
-        world.pods = [(pod("web", {"app": "web"}), status()), (host, status("192.0.2.1"))]
+        host, web = pod("host", {}, hostNetwork=True), pod("web", {"app": "web"})
+        world.pods = [(web, status()), (host, status("192.0.2.1"))]
         async with world.running():
             await world.keeper.attach(WEB)
             (before,) = (one for one in world.plugin.states[-1].pods if one.name == "web")
             assert (before.ready, before.terminating) == (True, False)
-            world.pods = []
+            world.pods, world.remembered = [], [Remembered(record(web), deleted=True)]
             for _ in range(2):
                 world.keeper.wake()
                 await world.clock.settle()
@@ -144,6 +147,7 @@ def test_a_deleted_pod_is_told_of_as_terminating_until_it_is_detached(tmp_path: 
             assert again is first, "what does not change is the same object"
             assert (first.ready, first.terminating) == (True, True)
             assert (first.ips, first.labels) == (before.ips, {"app": "web"})
+            world.remembered = []
             await world.keeper.detach(WEB)
             await world.clock.settle()
             assert world.plugin.states[-1].pods == []
@@ -161,7 +165,7 @@ def test_a_pod_that_ended_before_it_was_deleted_is_told_of_no_more(tmp_path: Pat
             world.pods = [(web, status(phase="Failed", ready=False))]
             world.keeper.wake()
             await world.clock.settle()
-            world.pods = []
+            world.pods, world.remembered = [], [Remembered(record(web, phase="Failed"), deleted=True)]
             world.keeper.wake()
             await world.clock.settle()
             assert [state.pods for state in world.plugin.states[-2:]] == [[], []]
@@ -243,6 +247,21 @@ def test_what_ran_before_is_told_of_at_the_first_look_once_it_was_looked_at(tmp_
             await world.clock.settle()
             assert world.plugin.calls == ["attach web", "attach web", "reconcile web"]
             assert world.plugin.states[0].pods[0].ready
+
+    asyncio.run(scene())
+
+
+def test_a_pod_that_was_deleted_before_the_agent_began_is_told_of_at_the_first_look(tmp_path: Path) -> None:
+    async def scene() -> None:
+        world = World(tmp_path)
+        world.remembered = [Remembered(record(pod("web", {"app": "web"})), deleted=True)]
+        world.keeper_knows = True
+        world.keeper.adopt([WEB])
+        world.keeper.folder_changed()
+        async with world.running():
+            (found,) = world.plugin.states[0].pods
+            assert (found.uid, found.ips, found.labels) == ("u-web", ["10.0.0.2"], {"app": "web"})
+            assert (found.ready, found.terminating) == (True, True)
 
     asyncio.run(scene())
 

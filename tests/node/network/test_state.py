@@ -1,12 +1,14 @@
 """What the network plugin is told of: pods, namespaces, policies, peers, the firewall."""
 
+import msgspec
+
 from edgeagent.api.network import HostPort, NamedPort
 from edgeagent.api.objects.base import ObjectMeta
 from edgeagent.api.objects.network import HostFirewall, HostFirewallSpec, PodAddress, PodAddressSpec
 from edgeagent.api.objects.policy import Namespace
-from edgeagent.node.network.localpods import LocalPods
+from edgeagent.node.network.localpods import LocalPods, Remembered
 from edgeagent.node.network.state import StateBuilder, Uplinked
-from tests.node.network.objects import local, pod, status
+from tests.node.network.objects import local, pod, record, status
 
 
 def test_a_pod_is_told_of_once_it_has_an_address_and_until_it_has_ended() -> None:
@@ -35,6 +37,42 @@ def test_a_pod_that_did_not_change_is_the_same_object() -> None:
     assert again is first
     (other,) = pods.look([(web, status(ready=False))], {"u-web": ["10.0.0.2"]})
     assert other is not first
+
+
+def test_what_is_remembered_of_a_pod_tells_all_that_the_pod_told() -> None:
+    """Of one that was deleted, and of one whose object is merely not to be read."""
+    ports = [{"name": "http", "containerPort": 80}, {"containerPort": 53, "hostPort": 53, "protocol": "UDP"}]
+    web = pod("web", {"app": "web"}, *ports, hostname="web-0", subdomain="web")
+    attached = {"u-web": ["10.0.0.2", "fd00::2"]}
+    (before,) = LocalPods().look([(web, status())], attached)
+    pods = LocalPods()
+    (unread,) = pods.look([], attached, [Remembered(record(web), deleted=False)])
+    assert unread == before
+    (deleted,) = pods.look([], attached, [Remembered(record(web), deleted=True)])
+    assert (deleted.hostname, deleted.subdomain) == ("web-0", "web")
+    assert deleted.told == msgspec.structs.replace(before.told, terminating=True)
+    (again,) = pods.look([], attached, [Remembered(record(web), deleted=True)])
+    assert again is deleted
+    assert pods.look([], {}, [Remembered(record(web), deleted=True)]) == []
+
+
+def test_a_pod_that_is_replaced_is_told_of_beside_the_new_one_of_its_name() -> None:
+    old = pod("web", {"app": "old"})
+    new = pod("web", {"app": "new"})
+    new = msgspec.structs.replace(new, metadata=msgspec.structs.replace(new.metadata, uid="u-new"))
+    gone = Remembered(record(old), deleted=True)
+    look = LocalPods().look
+    found = look([(new, status(ready=False))], {"u-web": ["10.0.0.2"], "u-new": ["10.0.0.3"]}, [gone])
+    assert [(one.told.uid, one.told.labels["app"], one.told.terminating) for one in found] == [
+        ("u-new", "new", False),
+        ("u-web", "old", True),
+    ]
+
+
+def test_a_deleted_pod_on_the_hosts_network_keeps_the_hosts_address() -> None:
+    host = pod("host", {}, hostNetwork=True)
+    (found,) = LocalPods().look([], {}, [Remembered(record(host, "192.0.2.7"), deleted=True)])
+    assert (found.told.ips, found.told.ready, found.told.terminating) == (["192.0.2.7"], True, True)
 
 
 def test_every_namespace_has_its_name_as_a_label() -> None:
