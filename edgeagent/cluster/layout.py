@@ -91,6 +91,21 @@ class HubFiles:
         return self.mosquitto / "acl"
 
     @property
+    def enrolment_acl(self) -> Path:
+        """The same for the listener that anybody may connect to."""
+        return self.mosquitto / "enrolment.acl"
+
+    @property
+    def mosquitto_pid(self) -> Path:
+        """Which process the broker is, as it says itself."""
+        return self.mosquitto / "mosquitto.pid"
+
+    @property
+    def revocation_list(self) -> Path:
+        """The certificates that the broker lets in no more (a CRL)."""
+        return self.root / "revoked.crl"
+
+    @property
     def mosquitto_data(self) -> Path:
         """Where the broker keeps its retained messages."""
         return self.mosquitto / "data"

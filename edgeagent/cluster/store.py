@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 from edgeagent.api.errors import PermanentError, TemporaryError
 from edgeagent.cluster.layout import PRIVATE
@@ -45,6 +46,32 @@ MIGRATIONS: Sequence[str] = (
     CREATE INDEX events_by_node ON events (node, id);
     CREATE INDEX events_by_age ON events (seen);
     """,
+    """
+    CREATE TABLE seen_pods (
+        namespace TEXT NOT NULL, name TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (namespace, name)
+    ) STRICT, WITHOUT ROWID;
+    """,
+    """
+    ALTER TABLE nodes ADD COLUMN state TEXT NOT NULL DEFAULT 'member';
+    ALTER TABLE nodes ADD COLUMN client_id TEXT NOT NULL DEFAULT '';
+    ALTER TABLE nodes ADD COLUMN public_key BLOB NOT NULL DEFAULT x'';
+    CREATE TABLE tokens (
+        id TEXT PRIMARY KEY, request_key BLOB NOT NULL, answer_key BLOB NOT NULL, created REAL NOT NULL,
+        expires REAL NOT NULL, uses INTEGER NOT NULL, used INTEGER NOT NULL, names TEXT NOT NULL,
+        approval TEXT NOT NULL, replace INTEGER NOT NULL, failed INTEGER NOT NULL, ended TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE enrolments (
+        token TEXT NOT NULL REFERENCES tokens (id), public_key BLOB NOT NULL, node TEXT NOT NULL,
+        sealing_key BLOB NOT NULL, client_id TEXT NOT NULL, csr BLOB NOT NULL, state TEXT NOT NULL,
+        reason TEXT NOT NULL, message TEXT NOT NULL, certificate TEXT NOT NULL, created REAL NOT NULL,
+        PRIMARY KEY (token, public_key)
+    ) STRICT;
+    CREATE UNIQUE INDEX enrolments_pending ON enrolments (node) WHERE state = 'pending';
+    CREATE TABLE revoked (
+        serial TEXT PRIMARY KEY, name TEXT NOT NULL, client_id TEXT NOT NULL, revoked REAL NOT NULL,
+        enforced INTEGER NOT NULL
+    ) STRICT;
+    """,
 )
 """How the file came to be, step by step: version n of the schema is what the first n steps make."""
 
@@ -67,9 +94,18 @@ class StoredObject:
     body: bytes
 
 
+NodeState = Literal["member", "revoked", "removed"]
+_NODE = "name, uid, created, sealing_key, serial, generation, client_id, public_key, state"
+
+
 @dataclass(frozen=True, slots=True)
 class StoredNode:
-    """A member of the cluster. ``generation`` is the highest that an index was ever made with."""
+    """A node. ``generation`` is the highest that an index was ever made with.
+
+    ``client_id`` is that of its MQTT sessions, ``public_key`` that of its certificate (SPKI in DER); both are
+    empty where the node was added before they were kept. ``state``: only a member is served; one that was
+    revoked keeps its name from others, one that was removed does not.
+    """
 
     name: str
     uid: str
@@ -77,6 +113,9 @@ class StoredNode:
     sealing_key: bytes
     serial: str
     generation: int
+    client_id: str = ""
+    public_key: bytes = b""
+    state: NodeState = "member"
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +216,10 @@ class Store:
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
 
+    def execute(self, statement: str, values: Sequence[object] = ()) -> list[Any]:
+        """The rows of one statement, for the modules with tables of their own. Writes in a transaction."""
+        return self._db.execute(statement, tuple(values)).fetchall()
+
     # Objects
 
     def next_version(self) -> int:
@@ -212,6 +255,9 @@ class Store:
 
     def select(self, kind: str, namespace: str = "", name: str = "") -> list[StoredObject]:
         """All of a kind, sorted; an empty namespace or name stands for every one."""
+        if namespace and name:
+            found = self.find(kind, namespace, name)
+            return [found] if found else []
         return [
             StoredObject(*row)
             for row in self._db.execute(
@@ -257,27 +303,35 @@ class Store:
         """Add a node, or replace its keys and forget what was sealed to them. Inside a transaction."""
         self._db.execute("DELETE FROM sealed WHERE node = ?", (node.name,))
         self._db.execute(
-            "INSERT INTO nodes (name, uid, created, sealing_key, serial, generation)"
-            " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET"
-            " sealing_key = excluded.sealing_key, serial = excluded.serial",
-            (node.name, node.uid, node.created, node.sealing_key, node.serial, node.generation),
-        )
+            f"INSERT INTO nodes ({_NODE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - a constant
+            " ON CONFLICT (name) DO UPDATE SET sealing_key = excluded.sealing_key, serial = excluded.serial,"
+            " client_id = excluded.client_id, public_key = excluded.public_key, state = excluded.state",
+            (
+                node.name, node.uid, node.created, node.sealing_key, node.serial, node.generation,
+                node.client_id, node.public_key, node.state,
+            ),
+        )  # fmt: skip
 
     def node(self, name: str) -> StoredNode | None:
-        """The node of that name, if there is one."""
+        """The member of that name, if there is one."""
+        found = self.any_node(name)
+        return found if found is not None and found.state == "member" else None
+
+    def any_node(self, name: str) -> StoredNode | None:
+        """The node of that name, a member or not."""
         row = self._db.execute(
-            "SELECT name, uid, created, sealing_key, serial, generation FROM nodes WHERE name = ?", (name,)
+            f"SELECT {_NODE} FROM nodes WHERE name = ?",  # noqa: S608 - a constant
+            (name,),
         ).fetchone()
         return StoredNode(*row) if row else None
 
-    def nodes(self) -> list[StoredNode]:
-        """All nodes by name."""
-        return [
-            StoredNode(*row)
-            for row in self._db.execute(
-                "SELECT name, uid, created, sealing_key, serial, generation FROM nodes ORDER BY name"
-            )
-        ]
+    def nodes(self, state: NodeState = "member") -> list[StoredNode]:
+        """All members by name, or all nodes that were revoked or removed."""
+        rows = self._db.execute(
+            f"SELECT {_NODE} FROM nodes WHERE state = ? ORDER BY name",  # noqa: S608 - a constant
+            (state,),
+        )
+        return [StoredNode(*row) for row in rows]
 
     def next_generation(self, name: str, floor: int) -> int:
         """A generation for the node's next index: above ``floor`` and above every one before."""
@@ -289,6 +343,20 @@ class Store:
         if row is None:
             raise PermanentError(f"node {name} is not a member of the cluster", reason="NotFound")
         return int(row[0])
+
+    # What nodes said of pods
+
+    def seen_pods(self) -> list[tuple[str, str, bytes]]:
+        """All that is kept: namespace, name and what was known."""
+        return list(self._db.execute("SELECT namespace, name, body FROM seen_pods"))
+
+    def keep_seen_pods(
+        self, put: Iterable[tuple[str, str, bytes]], forget: Iterable[tuple[str, str]]
+    ) -> None:
+        """Keep what is known of some pods, and forget others, by namespace and name."""
+        with self.transaction():
+            self._db.executemany("DELETE FROM seen_pods WHERE namespace = ? AND name = ?", forget)
+            self._db.executemany("INSERT OR REPLACE INTO seen_pods VALUES (?, ?, ?)", put)
 
     # Sealed secrets
 

@@ -22,7 +22,8 @@ from edgeagent.node.store.outbox import Outbox
 from edgeagent.node.sync.desired import DesiredSync
 from edgeagent.node.sync.fetch import ObjectFetcher
 from edgeagent.node.sync.report import Reporter
-from edgeagent.wire.canonical import canonical_json, digest
+from edgeagent.wire.canonical import canonical_json
+from edgeagent.wire.clientid import client_id
 from edgeagent.wire.join import BrokerAddress
 from edgeagent.wire.reports import PodReport, Presence
 from edgeagent.wire.session import Connection, Message, MqttSession, SessionConfig, Will
@@ -219,7 +220,6 @@ class Uplink:
 
 
 def _client_id(parts: UplinkParts) -> str:
-    """Constant for this enrolment, and not to be guessed: brokers let the newer of two equal ids win."""
+    """Constant for this enrolment."""
     secret = parts.files.sealing_key.read_bytes() if parts.files.sealing_key.exists() else b""
-    node = parts.identity.node
-    return f"{parts.identity.cluster}.{node}.{digest(b'client id' + secret)[:16]}"
+    return client_id(parts.identity.cluster, parts.identity.node, secret)

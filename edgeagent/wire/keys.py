@@ -86,6 +86,11 @@ class SealingKey:
             ) from None
 
 
+def derive_key(secret: bytes, purpose: bytes) -> bytes:
+    """A key of 32 bytes for one ``purpose`` from ``secret``, which must be random (HKDF-SHA256, no salt)."""
+    return HKDF(SHA256(), _KEY_BYTES, salt=None, info=purpose).derive(secret)
+
+
 def seal(public: bytes, data: bytes, context: bytes) -> bytes:
     """Encrypt ``data`` to the X25519 key ``public``, bound to ``context``; 48 bytes longer than ``data``."""
     ephemeral = X25519PrivateKey.generate()

@@ -38,17 +38,29 @@ class Topics:
         """Not retained: Kubernetes Events out of the outbox."""
         return f"{self.prefix}nodes/{node}/events"
 
+    def audit(self, node: str) -> str:
+        """Not retained: rows of the node's audit log out of the outbox."""
+        return f"{self.prefix}nodes/{node}/audit"
+
     def node_rpc(self, node: str, method: str) -> str:
         """A signed request to a node."""
         return f"{self.prefix}nodes/{node}/rpc/{method}"
 
     def hub_rpc(self, user: str, method: str) -> str:
-        """A request to the hub; the broker lets only ``user`` publish here."""
+        """A signed request to the hub; the broker lets only ``user`` publish here."""
         return f"{self.prefix}hub/rpc/{user}/{method}"
 
     def replies(self, user: str, session: str) -> str:
         """Where the answers to one client session go; the broker lets only ``user`` read here."""
         return f"{self.prefix}replies/{user}/{session}"
+
+    def enrolment_request(self, channel: str) -> str:
+        """What a device that is no node yet asks of the hub; ``channel`` is its MQTT client id."""
+        return f"{self.prefix}enrolment/{channel}/request"
+
+    def enrolment_answer(self, channel: str) -> str:
+        """The hub's answer; the broker lets only the client of that id read here."""
+        return f"{self.prefix}enrolment/{channel}/answer"
 
     def levels(self, topic: str) -> list[str]:
         """The levels of ``topic`` below the prefix; empty where it is not of this cluster."""
