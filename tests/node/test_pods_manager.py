@@ -6,6 +6,7 @@ import pytest
 
 from edgeagent.api.clock import parse_rfc3339
 from edgeagent.api.errors import PermanentError, TemporaryError
+from edgeagent.api.objects.pod import HostIP
 from edgeagent.api.runtime import LABEL_CONTAINER, LABEL_POD_NAME
 from tests.node.indexes import NODE
 from tests.node.podkit import make_pod
@@ -32,6 +33,7 @@ def test_a_pod_from_nothing_to_running(tmp_path: Path) -> None:
             ]  # fmt: skip
             status = world.status("a")
             assert (status.phase, status.host_ip, status.pod_ip) == ("Running", HOST_IP, HOST_IP)
+            assert status.host_ips == [HostIP(ip=HOST_IP)]
             assert [c.type for c in status.conditions] == [
                 "Initialized", "Ready", "ContainersReady", "PodScheduled",
             ]  # fmt: skip

@@ -148,6 +148,12 @@ class PodIP(KubernetesStruct, frozen=True):
     ip: str
 
 
+class HostIP(KubernetesStruct, frozen=True):
+    """One address of the pod's node."""
+
+    ip: str
+
+
 class PodStatus(KubernetesStruct, frozen=True):
     """The observed state of a pod, as the node reports it."""
 
@@ -156,6 +162,7 @@ class PodStatus(KubernetesStruct, frozen=True):
     reason: str = ""
     message: str = ""
     host_ip: str = msgspec.field(default="", name="hostIP")
+    host_ips: list[HostIP] = msgspec.field(default_factory=list, name="hostIPs")
     pod_ip: str = msgspec.field(default="", name="podIP")
     pod_ips: list[PodIP] = msgspec.field(default_factory=list, name="podIPs")
     start_time: str = ""
