@@ -49,6 +49,7 @@ server:
   hide-version: yes
   num-threads: 1
   so-reuseport: no
+  so-sndbuf: 0
   msg-cache-size: 1m
   rrset-cache-size: 2m
   key-cache-size: 16k
