@@ -56,7 +56,10 @@ class Signed:
 
 
 class Authority:
-    """Signs certificates with the cluster's CA key (ECDSA P-256)."""
+    """Signs certificates with a CA's key (ECDSA P-256).
+
+    ``certificate`` is what it was made with: its own certificate, and perhaps others to believe, as PEM.
+    """
 
     def __init__(self, certificate: str, key: str, clock: Clock) -> None:
         try:
@@ -66,9 +69,12 @@ class Authority:
             raise PermanentError(f"the CA's certificate or key cannot be read: {error}") from None
         if not isinstance(loaded, ec.EllipticCurvePrivateKey):
             raise PermanentError("the CA's key is no ECDSA key")
+        if loaded.public_key() != self._certificate.public_key():
+            raise PermanentError("the CA's certificate and key do not belong together")
         self._key = loaded
         self._clock = clock
         self.certificate = certificate
+        self.key = key
 
     @classmethod
     def create(cls, cluster: str, clock: Clock, number: int = 1) -> tuple["Authority", Issued]:
@@ -135,6 +141,21 @@ class Authority:
             public, common_name, ExtendedKeyUsageOID.CLIENT_AUTH, _client_names(common_name), days
         )
         return Signed(certificate.public_bytes(Encoding.PEM).decode(), f"{certificate.serial_number:x}")
+
+    def reissue(self, certificate: str) -> Signed:
+        """``certificate`` (PEM) anew, for the same key, name and purpose, valid for ten years from now.
+
+        For the hub's own: with the key as it is, one file changes, and that in one step.
+        """
+        old = x509.load_pem_x509_certificate(certificate.encode())
+        public = old.public_key()
+        common_name = old.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
+        if not isinstance(public, ec.EllipticCurvePublicKey) or not isinstance(common_name, str):
+            raise PermanentError("the certificate is for no ECDSA key, or has no name")
+        names = old.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        purpose = next(iter(old.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value))
+        signed = self._certify(public, common_name, purpose, list(names), VALID_DAYS)
+        return Signed(signed.public_bytes(Encoding.PEM).decode(), f"{signed.serial_number:x}")
 
     def revocation_list(self, serials: Iterable[str]) -> str:
         """A CRL as PEM text (RFC 5280, 5) that names ``serials`` (hex), of this CA's own certificates.

@@ -27,13 +27,28 @@ class HubFiles:
 
     @property
     def ca_certificate(self) -> Path:
-        """The cluster's CA, which everybody trusts."""
+        """The cluster's CAs, which everybody trusts: the one that issues first."""
         return self.root / "ca.crt"
 
     @property
     def ca_key(self) -> Path:
         """Needed only to add nodes and operators."""
         return self.root / "ca.key"
+
+    @property
+    def previous_ca_keys(self) -> Path:
+        """The keys of the CAs that count beside the one that issues, in the order of their certificates."""
+        return self.root / "ca.previous.key"
+
+    @property
+    def ca_chain(self) -> Path:
+        """What each CA signed for the one after it, the newest first."""
+        return self.root / "ca.chain"
+
+    @property
+    def next_ca(self) -> Path:
+        """What a change of the CAs is to lead to, while it is under way."""
+        return self.root / "ca.next"
 
     @property
     def hub_certificate(self) -> Path:
