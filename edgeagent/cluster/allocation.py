@@ -4,9 +4,10 @@ May not keep anything: what is taken is told by whoever asks.
 https://kubernetes.io/docs/concepts/services-networking/cluster-ip-allocation/
 """
 
+import base64
 import hashlib
 import ipaddress
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -74,6 +75,62 @@ def pod_ranges(network: ClusterNetwork, taken: Collection[str]) -> list[str]:
             raise PermanentError(f"no pod range is left in {one} for one more node", reason="RangeFull")
         found.append(free)
     return found
+
+
+def check_node_address(address: str, network: ClusterNetwork) -> None:
+    """InvalidObjectError where no node can be at ``address``, for pods or Services are there."""
+    found = same_address(address)
+    for what, texts in (("pods'", network.pod_cidrs), ("services'", network.service_cidrs)):
+        for one in parse_ranges(texts, ""):
+            require(found not in one, "", f"{address} is in the {what} range {one}")
+
+
+def same_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Equal for two ways to write one address, IPv4 mapped to IPv6 among them (RFC 4291, section 2.5.5.2)."""
+    found = ipaddress.ip_address(text)
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return mapped or found
+
+
+def same_key(text: str) -> bytes:
+    """Equal for two ways to write one public key: the last character of base64 has bits to spare."""
+    return base64.b64decode(text)
+
+
+class Claims:
+    """Things that nodes say are theirs. The first that says so of a thing has it until it takes another."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, Hashable] = {}
+        self._owners: dict[Hashable, str] = {}
+
+    def take(self, claims: Mapping[str, Hashable | None]) -> None:
+        """These have these now, by node; None: nothing. What each had is free, should nobody else take it."""
+        for node in claims:
+            before = self._of.pop(node, None)
+            if self._owners.get(before) == node:
+                del self._owners[before]
+        for node, thing in claims.items():
+            if thing is not None:
+                self._of[node] = thing
+                self._owners.setdefault(thing, node)
+
+    def refused(self, wishes: Mapping[str, Hashable]) -> dict[str, str]:
+        """Which of ``wishes`` cannot be, and who has the thing. Two nodes may change places."""
+        refused: dict[str, str] = {}
+        while True:
+            leaving = wishes.keys() - refused.keys()
+            given: dict[Hashable, str] = {}
+            more: dict[str, str] = {}
+            for node in sorted(leaving):
+                owner = self._owners.get(wishes[node], node)
+                if owner in leaving:
+                    owner = given.setdefault(wishes[node], node)
+                if owner != node:
+                    more[node] = owner
+            if not more:
+                return refused
+            refused |= more
 
 
 class Taken:

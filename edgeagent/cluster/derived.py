@@ -7,14 +7,14 @@ https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/
 import hashlib
 import ipaddress
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
 import msgspec
 
-from edgeagent.api.objects.base import ObjectMeta, ObjectReference
+from edgeagent.api.objects.base import KubernetesStruct, ObjectMeta, ObjectReference
 from edgeagent.api.objects.network import PodAddress, PodAddressSpec
-from edgeagent.api.objects.pod import Pod, PodIP
+from edgeagent.api.objects.pod import Pod
 from edgeagent.api.objects.service import (
     LABEL_SERVICE_NAME,
     Endpoint,
@@ -33,39 +33,51 @@ NAMES = uuid.UUID("6f0a3a52-2f0e-4f3c-9a52-0b1d2f6f7c11")
 Family = Literal["IPv4", "IPv6"]
 
 
-def endpoint_slices(
-    service: Service, pods: Iterable[Pod], gone: Callable[[str], bool]
-) -> Iterator[EndpointSlice]:
-    """The slices of a Service with a selector, of ``pods`` of its namespace. ``gone``: of nodes by name."""
-    found: dict[tuple[Family, tuple[EndpointPort, ...]], list[Endpoint]] = {}
-    selector = service.spec.selector
-    for pod in pods:
-        if not selector.items() <= pod.metadata.labels.items() or pod.status.phase in ("Succeeded", "Failed"):
-            continue
-        ports = tuple(_ports(service.spec.ports, pod))
-        if not ports and service.spec.ports:
-            continue
-        for one in pod.status.pod_ips:
-            endpoint = _endpoint(service, pod, one.ip, gone(pod.spec.node_name))
-            found.setdefault((_family(one.ip), ports), []).append(endpoint)
-    for (family, ports), endpoints in sorted(found.items(), key=lambda item: str(item[0])):
-        endpoints.sort(key=lambda one: one.addresses)
-        for start in range(0, len(endpoints), MAX_ENDPOINTS):
-            key = f"{family}/{ports}/{start}"
-            yield _slice(service, key, family, ports, endpoints[start : start + MAX_ENDPOINTS])
+class PodFacts(KubernetesStruct, frozen=True):
+    """All of a pod that endpoints and addresses are made of: where it is equal, these are.
+
+    ``ips`` are as its node says. ``named_ports`` are by ``name/PROTOCOL``. ``ended``: none of its containers
+    will run again. ``mirror``: it is a static pod, which is known from its node's report alone.
+    """
+
+    namespace: str
+    name: str
+    uid: str
+    labels: dict[str, str] = {}
+    node_name: str = ""
+    host_network: bool = False
+    hostname: str = ""
+    subdomain: str = ""
+    named_ports: dict[str, int] = {}
+    terminating: bool = False
+    ended: bool = False
+    ready: bool = False
+    ips: list[str] = []
+    mirror: bool = False
 
 
-def _ports(ports: Iterable[ServicePort], pod: Pod) -> Iterator[EndpointPort]:
-    named = named_ports(pod)
-    for port in ports:
-        target = port.target_port
-        number = target or port.port if isinstance(target, int) else named.get(f"{target}/{port.protocol}", 0)
-        if number:
-            yield EndpointPort(port=number, name=port.name, protocol=port.protocol)
+def pod_facts(pod: Pod, *, mirror: bool = False) -> PodFacts:
+    """Those of ``pod`` with the status that its node reports."""
+    meta, spec, status = pod.metadata, pod.spec, pod.status
+    return PodFacts(
+        namespace=meta.namespace,
+        name=meta.name,
+        uid=meta.uid,
+        labels=meta.labels,
+        node_name=spec.node_name,
+        host_network=spec.host_network,
+        hostname=spec.hostname,
+        subdomain=spec.subdomain,
+        named_ports=_named_ports(pod),
+        terminating=bool(meta.deletion_timestamp),
+        ended=status.phase in ("Succeeded", "Failed"),
+        ready=any(one.type == "Ready" and one.status == "True" for one in status.conditions),
+        ips=[one.ip for one in status.pod_ips],
+        mirror=mirror,
+    )
 
 
-def named_ports(pod: Pod) -> dict[str, int]:
-    """The ports that the pod's containers name, by ``name/PROTOCOL``."""
+def _named_ports(pod: Pod) -> dict[str, int]:
     containers = (*pod.spec.init_containers, *pod.spec.containers)
     return {
         f"{port.name}/{port.protocol}": port.container_port
@@ -75,22 +87,58 @@ def named_ports(pod: Pod) -> dict[str, int]:
     }
 
 
+def endpoint_slices(
+    service: Service, pods: Iterable[PodFacts], gone: Callable[[str], bool]
+) -> Iterator[EndpointSlice]:
+    """The slices of a Service with a selector, of ``pods`` of its namespace. ``gone``: of nodes by name."""
+    found: dict[tuple[Family, tuple[EndpointPort, ...]], list[Endpoint]] = {}
+    selector = service.spec.selector
+    for pod in pods:
+        if not selector.items() <= pod.labels.items() or pod.ended:
+            continue
+        ports = tuple(_ports(service.spec.ports, pod))
+        if not ports and service.spec.ports:
+            continue
+        for ip in pod.ips:
+            endpoint = _endpoint(service, pod, ip, gone(pod.node_name))
+            found.setdefault((_family(ip), ports), []).append(endpoint)
+    for (family, ports), endpoints in sorted(found.items(), key=lambda item: str(item[0])):
+        endpoints.sort(key=_place)
+        for start in range(0, len(endpoints), MAX_ENDPOINTS):
+            key = f"{family}/{ports}/{start}"
+            yield _slice(service, key, family, ports, endpoints[start : start + MAX_ENDPOINTS])
+
+
+def _place(endpoint: Endpoint) -> tuple[list[str], str]:
+    """In a slice. Pods on the host's network share an address."""
+    return endpoint.addresses, endpoint.target_ref.name if endpoint.target_ref else ""
+
+
+def _ports(ports: Iterable[ServicePort], pod: PodFacts) -> Iterator[EndpointPort]:
+    for port in ports:
+        target = port.target_port
+        if isinstance(target, int):
+            number = target or port.port
+        else:
+            number = pod.named_ports.get(f"{target}/{port.protocol}", 0)
+        if number:
+            yield EndpointPort(port=number, name=port.name, protocol=port.protocol)
+
+
 def _family(ip: str) -> Family:
-    return "IPv6" if ipaddress.ip_address(ip).version == 6 else "IPv4"
+    return "IPv6" if ":" in ip else "IPv4"
 
 
-def _endpoint(service: Service, pod: Pod, ip: str, gone: bool) -> Endpoint:
-    meta, spec = pod.metadata, pod.spec
-    serving = not gone and any(one.type == "Ready" and one.status == "True" for one in pod.status.conditions)
-    terminating = bool(meta.deletion_timestamp)
+def _endpoint(service: Service, pod: PodFacts, ip: str, gone: bool) -> Endpoint:
+    serving = pod.ready and not gone
     return Endpoint(
         addresses=[ip],
         conditions=EndpointConditions(
-            ready=serving and not terminating, serving=serving, terminating=terminating
+            ready=serving and not pod.terminating, serving=serving, terminating=pod.terminating
         ),
-        hostname=spec.hostname if spec.subdomain == service.metadata.name else "",
-        node_name=spec.node_name,
-        target_ref=ObjectReference(kind="Pod", namespace=meta.namespace, name=meta.name, uid=meta.uid),
+        hostname=pod.hostname if pod.subdomain == service.metadata.name else "",
+        node_name=pod.node_name,
+        target_ref=ObjectReference(kind="Pod", namespace=pod.namespace, name=pod.name, uid=pod.uid),
     )
 
 
@@ -113,27 +161,26 @@ def _slice(
     )
 
 
-def with_own_addresses(pod: Pod, ranges: Iterable[str], host: str) -> tuple[Pod, list[str]]:
+def with_own_addresses(pod: PodFacts, ranges: Iterable[str], host: str) -> tuple[PodFacts, list[str]]:
     """The pod with those addresses that it can have, one a family as in Kubernetes, and the others.
 
     ``ranges`` are its node's, empty where they are not known. ``host`` is its node's own address: the only
     one of a pod on the host's network.
     """
     own = [ipaddress.ip_network(text) for text in ranges]
-    kept: dict[int, PodIP] = {}
+    kept: dict[int, str] = {}
     others: list[str] = []
-    for one in pod.status.pod_ips:
-        address = _address(one.ip)
-        if pod.spec.host_network:
+    for ip in pod.ips:
+        address = _address(ip)
+        if pod.host_network:
             fits = address is not None and address == _address(host)
         else:
             fits = address is not None and (not own or any(address in part for part in own))
         if address is None or not fits:
-            others.append(one.ip)
+            others.append(ip)
         else:
-            kept.setdefault(address.version, PodIP(ip=str(address)))
-    status = msgspec.structs.replace(pod.status, pod_ips=list(kept.values()))
-    return msgspec.structs.replace(pod, status=status), others
+            kept.setdefault(address.version, str(address))
+    return msgspec.structs.replace(pod, ips=list(kept.values())), others
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
@@ -147,45 +194,21 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     return None if special or getattr(found, "scope_id", None) else found
 
 
-def pod_address(pod: Pod) -> PodAddress | None:
-    """Where the pod is, for the policies of other nodes; None while it has no address of its own."""
-    meta = pod.metadata
-    if pod.spec.host_network or not pod.status.pod_ips or pod.status.phase in ("Succeeded", "Failed"):
+def pod_address(pod: PodFacts) -> PodAddress | None:
+    """Where the pod is, for the policies of other nodes; None while it has no address of its own.
+
+    The same pod has the same uid, whatever its labels become. A pod of another name never has: a node says
+    the uids of its static pods itself, and two objects of one uid would be one to those who are told.
+    """
+    if pod.host_network or not pod.ips or pod.ended:
         return None
     return PodAddress(
         api_version="edgeagent/v1",
         metadata=ObjectMeta(
-            name=meta.name,
-            namespace=meta.namespace,
-            uid=str(uuid.uuid5(NAMES, f"address/{meta.uid}")),
-            labels=meta.labels,
+            name=pod.name,
+            namespace=pod.namespace,
+            uid=str(uuid.uuid5(NAMES, f"address/{pod.namespace}/{pod.name}/{pod.uid}")),
+            labels=pod.labels,
         ),
-        spec=PodAddressSpec(
-            node_name=pod.spec.node_name,
-            ips=[one.ip for one in pod.status.pod_ips],
-            named_ports=named_ports(pod),
-        ),
+        spec=PodAddressSpec(node_name=pod.node_name, ips=pod.ips, named_ports=pod.named_ports),
     )
-
-
-def network_facts(pod: Pod) -> tuple[object, ...]:
-    """All of the pod that endpoints and addresses are made of: where it is equal, these are."""
-    meta, spec, status = pod.metadata, pod.spec, pod.status
-    return (
-        meta.uid,
-        meta.labels,
-        bool(meta.deletion_timestamp),
-        (spec.node_name, spec.host_network, spec.hostname, spec.subdomain),
-        named_ports(pod),
-        status.phase,
-        status.pod_ips,
-        [one.status for one in status.conditions if one.type == "Ready"],
-    )
-
-
-def by_namespace(pods: Iterable[Pod]) -> Mapping[str, list[Pod]]:
-    """The pods of each namespace."""
-    found: dict[str, list[Pod]] = {}
-    for pod in pods:
-        found.setdefault(pod.metadata.namespace, []).append(pod)
-    return found

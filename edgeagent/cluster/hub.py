@@ -112,7 +112,6 @@ class Hub:
         self._views = Views(self._store, self._observer, self._publisher)
         self._networking = Networking(
             self._store,
-            self._views,
             self._observer,
             settings.network,
             clock=self._clock,
@@ -174,6 +173,7 @@ class Hub:
 
     def reload(self) -> None:
         """Something in the directory was changed by another program: look at every node again."""
+        self._networking.nodes_added()
         if self.ready.is_set():
             self._publisher.wake_all()
 

@@ -1,37 +1,30 @@
 """What all nodes are told of the network: Services, EndpointSlices, policies, namespaces, and each other.
 
-Level-triggered: a change says only "look again". May not publish: whoever does is woken where it differs.
+Level-triggered: a change says only "look at this again". Everything is looked at on a new connection, and
+after a look that failed; what is found is the same either way.
+May not publish: whoever does is woken where it differs.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal
 
-import msgspec
-
 from edgeagent.api.clock import Clock
-from edgeagent.api.errors import EdgeAgentError, InvalidObjectError, PermanentError
-from edgeagent.api.objects.base import ObjectMeta
+from edgeagent.api.errors import EdgeAgentError, InvalidObjectError
 from edgeagent.api.objects.decode import KubernetesObject, decode_json, validate
-from edgeagent.api.objects.network import HostFirewall, NodeNetwork, NodeNetworkSpec
-from edgeagent.api.objects.pod import Pod
+from edgeagent.api.objects.network import HostFirewall
 from edgeagent.api.objects.policy import Namespace, NetworkPolicy
 from edgeagent.api.objects.service import EndpointSlice, Service
-from edgeagent.cluster.allocation import ClusterNetwork, pod_ranges
-from edgeagent.cluster.derived import (
-    by_namespace,
-    endpoint_slices,
-    network_facts,
-    pod_address,
-    with_own_addresses,
-)
-from edgeagent.cluster.desired import Wanted, travelling
+from edgeagent.cluster.allocation import ClusterNetwork
+from edgeagent.cluster.derived import pod_address, with_own_addresses
+from edgeagent.cluster.desired import Wanted
+from edgeagent.cluster.endpointindex import EndpointIndex, Key
 from edgeagent.cluster.observer import Observer
-from edgeagent.cluster.store import Store, StoredObject, new_uid
-from edgeagent.cluster.views import Views
-from edgeagent.wire.canonical import canonical_json
+from edgeagent.cluster.places import NodePlaces
+from edgeagent.cluster.podmemory import PodMemory
+from edgeagent.cluster.store import Store
+from edgeagent.cluster.told import Problems, Source, Told
 
 log = logging.getLogger(__name__)
 
@@ -39,19 +32,12 @@ SETTLE_SECONDS = 0.1
 """Changes within this time are looked at together."""
 GONE_SECONDS = 40.0
 """A node that is offline for this long has no ready endpoints (Kubernetes' node-monitor-grace-period)."""
+UNCONFIRMED_SECONDS = 40.0
+"""A static pod of which its node says nothing for this long, although it speaks of itself, is no more."""
 KINDS: Mapping[str, type[KubernetesObject]] = {
     kind.__name__: kind for kind in (Service, EndpointSlice, NetworkPolicy, Namespace, HostFirewall)
 }
 """The kinds that an operator applies and every node gets."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Shared:
-    """One object that travels, and the one node that it is for, or all but one; empty for every node."""
-
-    wanted: Wanted
-    only: str = ""
-    all_but: str = ""
 
 
 class Networking:
@@ -60,7 +46,6 @@ class Networking:
     def __init__(
         self,
         store: Store,
-        views: Views,
         observer: Observer,
         network: ClusterNetwork | None,
         *,
@@ -69,71 +54,93 @@ class Networking:
     ) -> None:
         """Without ``network`` the cluster's nodes have no ranges from the hub, and no way between them."""
         self._store = store
-        self._views = views
         self._observer = observer
-        self._network = network
         self._clock = clock
         self._wake_all = wake_all
+        self._problems = Problems()
+        self._told = Told()
+        self._index = EndpointIndex()
+        self._memory = PodMemory(store, observer)
+        self._places = NodePlaces(store, network, self._said, self._problems) if network else None
+        self._policies: set[Key] = set()
+        self._heard: dict[str, object] = {}
+        self._where: dict[str, tuple[list[str], str]] = {}
         self._offline: dict[str, float] = {}
+        self._due: float | None = None
+        # What to look at.
+        self._applied: dict[Source, None] = {}
+        self._pods: dict[Key, None] = {}
+        self._nodes: dict[str, None] = {}
+        self._everything = True
+        self._urgent = True
+        self._unwoken = False
         self._news = asyncio.Event()
-        self._shared: list[_Shared] | None = None
-        self._woken_for: list[_Shared] | None = None
-        self._problems: dict[str, str] = {}
-        self._seen: dict[tuple[str, str, str], object] = {}
+
+    # Changes
 
     def changed(self, kind: str, namespace: str, name: str) -> None:
         """That object, or what a node says of it, is another."""
         if kind in KINDS:
+            self._applied[kind, namespace, name] = None
             # Whoever is published to before all are looked at again gets it too: no pod before its policy.
-            self._shared = self._woken_for = None
+            self._urgent = True
             self._news.set()
-        elif kind in ("Pod", "Node"):
-            key = kind, namespace, name
-            seen = self._of_pod(namespace, name) if kind == "Pod" else self._of_node(name)
-            if self._seen.get(key) != seen:
+        elif kind == "Pod":
+            if self._memory.look((namespace, name)):
+                self._pods[namespace, name] = None
                 self._news.set()
-            if seen is None:
-                self._seen.pop(key, None)
-            else:
-                self._seen[key] = seen
+        elif kind == "Node":
+            view = self._observer.view(name)
+            heard = *self._said(name), view.online
+            if self._memory.waits:
+                self._news.set()
+            if self._heard.get(name) != heard:
+                self._heard[name] = heard
+                self._nodes[name] = None
+                self._urgent |= name not in self._where
+                self._news.set()
 
-    def _of_pod(self, namespace: str, name: str) -> object:
-        """What others are told of it depends on this alone; None where there is none."""
-        found = self._views.select("Pod", namespace, name)
-        return network_facts(found[0]) if found and isinstance(found[0], Pod) else None
+    def nodes_added(self) -> None:
+        """There may be members that were not there before."""
+        for node in self._store.nodes():
+            if node.name not in self._where:
+                self._nodes[node.name] = None
+                self._urgent = True
+                self._news.set()
 
-    def _of_node(self, name: str) -> object:
-        return *self._said(name), self._observer.view(name).online
+    def look_again(self) -> None:
+        """At everything."""
+        self._everything = True
+        self._news.set()
 
     def for_node(self, node: str) -> list[Wanted]:
         """What ``node`` is told, beside its own pods."""
-        if self._shared is None:
-            self._shared = self._look()
-        return [one.wanted for one in self._shared if one.only in ("", node) and one.all_but != node]
+        if self._urgent:
+            self._look()
+        return self._told.for_node(node)
 
     async def run(self) -> None:
         """Until cancelled."""
+        self.look_again()
         while True:
             await self._wait()
             await self._clock.sleep(SETTLE_SECONDS)
             self._news.clear()
             try:
-                found = self._look()
+                self._look()
             except (EdgeAgentError, ValueError) as error:
                 log.warning("what nodes are told of the network stays as it is: %s", error)
                 continue
-            self._shared = found
-            if found != self._woken_for:
-                self._woken_for = found
+            if self._unwoken:
+                self._unwoken = False
                 self._wake_all()
+            self._memory.save()
 
     async def _wait(self) -> None:
-        """For a change, or for an offline node to have been so for long enough."""
-        now = self._clock.monotonic()
-        due = [since + GONE_SECONDS - now for since in self._offline.values() if now - since < GONE_SECONDS]
+        """For a change, or for time to have made one."""
         waiters = [asyncio.ensure_future(self._news.wait())]
-        if due:
-            waiters.append(asyncio.ensure_future(self._pause(min(due))))
+        if self._due is not None:
+            waiters.append(asyncio.ensure_future(self._pause(self._due - self._clock.monotonic())))
         try:
             await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -141,116 +148,129 @@ class Networking:
                 waiter.cancel()
 
     async def _pause(self, seconds: float) -> Literal[True]:
-        await self._clock.sleep(seconds)
+        await self._clock.sleep(max(0.0, seconds))
         return True
 
-    def _look(self) -> list[_Shared]:
-        before, self._problems = self._problems, {}
-        applied = {kind: self._applied(kind) for kind in KINDS}
-        services = [one for one in applied["Service"] if isinstance(one, Service)]
-        selecting = [one for one in services if one.spec.selector]
-        policies = applied["NetworkPolicy"]
-        nodes = {one.metadata.name: one for one in self._nodes()}
-        found = [_Shared(travelling(one)) for kind in KINDS for one in applied[kind]]
-        found += [_Shared(travelling(one)) for one in nodes.values()]
-        if selecting or policies:
-            pods = self._pods(nodes)
-            there = by_namespace(pods)
-            for service in selecting:
-                slices = endpoint_slices(service, there.get(service.metadata.namespace, ()), self._gone)
-                found += [_Shared(travelling(one)) for one in slices if self._usable(one)]
-            if policies:
-                found += [
-                    _Shared(travelling(address), all_but=address.spec.node_name)
-                    for pod in pods
-                    if (address := pod_address(pod)) is not None and self._usable(address)
-                ]
-        for about in self._problems.keys() - before.keys():
-            log.warning("%s: %s", about, self._problems[about])
-        return found
+    # The look
+
+    def _look(self) -> None:
+        """Follow what changed. Where that fails, what is told stays as it is, and all is looked at next."""
+        everything, self._everything = self._everything, True
+        self._told.begin(anew=everything)
+        applied, nodes, pods = self._applied, self._nodes, self._pods
+        self._applied, self._nodes, self._pods = {}, {}, {}
+        if everything:
+            self._index = EndpointIndex()
+            self._memory.look_at_all()
+            pods = dict.fromkeys(self._memory)
+            nodes = dict.fromkeys(node.name for node in self._store.nodes())
+        policed = bool(self._policies)
+        for source, found in self._find_all() if everything else self._find(applied):
+            self._take_applied(source, found)
+        if policed != bool(self._policies):
+            pods |= dict.fromkeys(self._memory)
+        pods |= dict.fromkeys(self._look_at_places(nodes, everything=everything))
+        now = self._clock.monotonic()
+        silent, due = self._memory.unconfirmed(now, UNCONFIRMED_SECONDS)
+        self._look_at_presence(nodes)
+        for key in (*pods, *silent):
+            self._look_at_pod(key)
+        away = self._look_at_away(now)
+        self._due = min((now + left for left in (due, away) if left is not None), default=None)
+        for key, slices in self._index.derive().items():
+            usable = [one for one in slices if self._usable(one)]
+            self._told.put(("Endpoints", *key), usable)
+        self._unwoken |= self._told.commit()
+        self._everything = self._urgent = False
+
+    def _find_all(self) -> Iterable[tuple[Source, KubernetesObject | None]]:
+        self._policies.clear()
+        for kind, struct in KINDS.items():
+            for stored in self._store.select(kind):
+                yield (kind, stored.namespace, stored.name), decode_json(stored.body, struct)
+
+    def _find(self, sources: Iterable[Source]) -> Iterable[tuple[Source, KubernetesObject | None]]:
+        for source in sources:
+            stored = self._store.find(*source)
+            yield source, decode_json(stored.body, KINDS[source[0]]) if stored else None
+
+    def _take_applied(self, source: Source, found: KubernetesObject | None) -> None:
+        kind, namespace, name = source
+        self._told.put(source, [found] if found is not None else [])
+        if kind == Service.__name__:
+            self._index.put_service((namespace, name), found if isinstance(found, Service) else None)
+        elif kind == NetworkPolicy.__name__:
+            (self._policies.discard if found is None else self._policies.add)((namespace, name))
+
+    def _look_at_places(self, nodes: Iterable[str], *, everything: bool) -> list[Key]:
+        """Where nodes are now; the pods that can have other addresses by that."""
+        if self._places is not None:
+            nodes = self._places.look_at_all() if everything else self._places.look(nodes)
+        pods: list[Key] = []
+        for name in sorted(nodes):
+            place = self._places.get(name) if self._places is not None else None
+            self._told.put(("NodeNetwork", "", name), [place] if place is not None else [])
+            where = (
+                (place.spec.pod_cidrs, place.spec.address) if place is not None else ([], self._said(name)[0])
+            )
+            if self._where.get(name) != where:
+                self._where[name] = where
+                pods += self._index.pods_on(name)
+        return pods
+
+    def _look_at_presence(self, nodes: Iterable[str]) -> None:
+        for name in nodes:
+            if self._observer.view(name).online:
+                self._offline.pop(name, None)
+                self._index.set_gone(name, False)
+            else:
+                self._offline.setdefault(name, self._clock.monotonic())
+
+    def _look_at_away(self, now: float) -> float | None:
+        """Note the nodes that are offline for too long to be sent anything; the seconds until another is."""
+        next_one: float | None = None
+        for name, since in self._offline.items():
+            left = since + GONE_SECONDS - now
+            self._index.set_gone(name, left <= 0)
+            if left > 0:
+                next_one = left if next_one is None else min(next_one, left)
+        return next_one
+
+    def _look_at_pod(self, key: Key) -> None:
+        """The pod, with those addresses alone that its node can give it."""
+        facts, before = self._memory.get(key), self._index.pod(key)
+        namespace, name = key
+        part = f"{namespace}/{name}"
+        if before is not None and (facts is None or facts.node_name != before.node_name):
+            self._problems.note(f"pods of node {before.node_name}", "", part=part)
+        if facts is not None:
+            node = facts.node_name
+            if node not in self._where:
+                self._look_at_presence([node])
+            ranges, host = self._where.get(node) or ([], self._said(node)[0])
+            facts, others = with_own_addresses(facts, ranges, host)
+            text = (
+                f"it says that pod {part} has the address {others[0][:80]!r}, which it cannot give"
+                if others
+                else ""
+            )
+            self._problems.note(f"pods of node {node}", text, part=part)
+        self._index.put_pod(key, facts)
+        address = pod_address(facts) if facts is not None and self._policies else None
+        told = [address] if address is not None and self._usable(address) else []
+        self._told.put(("PodAddress", *key), told, all_but=facts.node_name if facts is not None else "")
 
     def _usable(self, derived: KubernetesObject) -> bool:
         """Whether nodes take it: with one object that they refuse, they refuse all that they are told."""
+        meta = derived.metadata
+        about = f"{type(derived).__name__} {meta.namespace}/{meta.name}"
         try:
             validate(derived)
         except InvalidObjectError as error:
-            meta = derived.metadata
-            about = f"{type(derived).__name__} {meta.namespace}/{meta.name}"
-            self._problems[about] = f"nodes are not told this: {error}"
+            self._problems.note(about, f"nodes are not told this: {error}")
             return False
+        self._problems.note(about, "")
         return True
-
-    def _pods(self, nodes: Mapping[str, NodeNetwork]) -> list[Pod]:
-        """All pods, with those addresses alone that their nodes can give them."""
-        pods: list[Pod] = []
-        for one in self._views.select("Pod"):
-            if not isinstance(one, Pod):
-                continue
-            node = nodes.get(one.spec.node_name)
-            ranges = node.spec.pod_cidrs if node is not None else ()
-            host = node.spec.address if node is not None else self._said(one.spec.node_name)[0]
-            pod, others = with_own_addresses(one, ranges, host)
-            if others:
-                name = f"{one.metadata.namespace}/{one.metadata.name}"
-                said = f"says that pod {name} has the address {others[0][:80]!r}, which it cannot give"
-                self._problems[f"pods of node {one.spec.node_name}"] = f"it {said}"
-            pods.append(pod)
-        return pods
-
-    def _applied(self, kind: str) -> list[KubernetesObject]:
-        return [decode_json(stored.body, KINDS[kind]) for stored in self._store.select(kind)]
-
-    def _gone(self, node: str) -> bool:
-        """Whether the node has been offline for too long to be sent anything."""
-        if not node or self._observer.view(node).online:
-            self._offline.pop(node, None)
-            return False
-        now = self._clock.monotonic()
-        return now - self._offline.setdefault(node, now) >= GONE_SECONDS
-
-    def _nodes(self) -> list[NodeNetwork]:
-        """Where each node's pods are. A node that is new gets its range here."""
-        if self._network is None:
-            return []
-        known = {
-            stored.name: decode_json(stored.body, NodeNetwork) for stored in self._store.select("NodeNetwork")
-        }
-        taken = {text for one in known.values() for text in one.spec.pod_cidrs}
-        found: list[NodeNetwork] = []
-        for node in self._store.nodes():
-            own = known.get(node.name)
-            if own is None:
-                try:
-                    own = _place(node.name, self._network, taken)
-                except PermanentError as error:
-                    self._problems[f"node {node.name}"] = f"it has no place on the pod network: {error}"
-                    continue
-                taken.update(own.spec.pod_cidrs)
-            found.append(self._with_said(own))
-        if any(one is not known.get(one.metadata.name) for one in found):
-            with self._store.transaction():
-                found = [
-                    one if one is known.get(one.metadata.name) else self._with_version(one) for one in found
-                ]
-        ranges, overlay = self._network.service_cidrs, self._network.overlay
-        return [
-            msgspec.structs.replace(
-                one, spec=msgspec.structs.replace(one.spec, service_cidrs=ranges, overlay=overlay)
-            )
-            for one in found
-        ]
-
-    def _with_said(self, own: NodeNetwork) -> NodeNetwork:
-        """With what the node says of itself; ``own`` where that is nothing new, or nonsense.
-
-        What it said last stands until it says another one: a hub that has not heard of it yet cuts no path.
-        """
-        address, public_key = self._said(own.metadata.name)
-        spec = msgspec.structs.replace(
-            own.spec, address=address or own.spec.address, public_key=public_key or own.spec.public_key
-        )
-        said = msgspec.structs.replace(own, spec=spec)
-        return said if said != own and self._usable(said) else own
 
     def _said(self, node: str) -> tuple[str, str]:
         """The address and the public key that the node says it has; empty for none."""
@@ -259,28 +279,3 @@ class Networking:
             return "", ""
         address = next((one.address for one in status.addresses if one.type == "InternalIP"), "")
         return address, status.public_key
-
-    def _with_version(self, own: NodeNetwork) -> NodeNetwork:
-        """As it is stored from here on. In a transaction."""
-        version = self._store.next_version()
-        meta = msgspec.structs.replace(own.metadata, resource_version=str(version))
-        own = msgspec.structs.replace(own, metadata=meta)
-        self._store.put(
-            StoredObject(
-                kind="NodeNetwork",
-                namespace="",
-                name=meta.name,
-                uid=meta.uid,
-                version=version,
-                node="",
-                deleting="",
-                body=canonical_json(own),
-            )
-        )
-        return own
-
-
-def _place(node: str, network: ClusterNetwork, taken: Collection[str]) -> NodeNetwork:
-    """That of a node that is new; PermanentError where no range is left."""
-    spec = NodeNetworkSpec(pod_cidrs=pod_ranges(network, taken))
-    return NodeNetwork(api_version="edgeagent/v1", metadata=ObjectMeta(name=node, uid=new_uid()), spec=spec)

@@ -15,8 +15,8 @@ from edgeagent.api.objects.node import NodeAddress, NodeStatus
 from edgeagent.api.objects.pod import PodIP, PodStatus
 from edgeagent.api.objects.service import EndpointSlice, Service
 from edgeagent.cluster.allocation import ClusterNetwork
+from edgeagent.cluster.endpointindex import EndpointIndex
 from edgeagent.cluster.networking import GONE_SECONDS
-from edgeagent.cluster.views import Views
 from edgeagent.testing.clock import ManualClock
 from edgeagent.wire.reports import PodReport
 from tests.support.broker import MOSQUITTO
@@ -353,15 +353,14 @@ def test_a_pod_that_is_applied_with_a_policy_is_never_published_without(cluster:
 def test_a_report_that_says_nothing_of_the_network_has_nothing_looked_at(
     cluster: HubDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks: list[str] = []
-    select = Views.select
+    looks: list[EndpointIndex] = []
+    derive = EndpointIndex.derive
 
-    def counted(views: Views, kind: str, namespace: str = "", name: str = "", *more: Any) -> Any:
-        if kind == "Pod" and not name:
-            looks.append(kind)
-        return select(views, kind, namespace, name, *more)
+    def counted(index: EndpointIndex) -> dict[tuple[str, str], list[EndpointSlice]]:
+        looks.append(index)
+        return derive(index)
 
-    monkeypatch.setattr(Views, "select", counted)
+    monkeypatch.setattr(EndpointIndex, "derive", counted)
 
     async def run() -> None:
         async with cluster.hub(), cluster.peer("user:admin") as admin, cluster.peer("gw-1") as one:

@@ -174,8 +174,8 @@ def test_migrations_go_forward_keep_a_copy_and_refuse_a_newer_file(tmp_path: Pat
     store = Store(path, migrations=newer)
     assert [one.uid for one in store.select("Pod")] == ["u1"]
     store.close()
-    assert (tmp_path / "hub.db.schema1").stat().st_mode & 0o777 == 0o600
-    old = sqlite3.connect(tmp_path / "hub.db.schema1")
+    assert (tmp_path / f"hub.db.schema{len(MIGRATIONS)}").stat().st_mode & 0o777 == 0o600
+    old = sqlite3.connect(tmp_path / f"hub.db.schema{len(MIGRATIONS)}")
     assert old.execute("SELECT uid FROM objects").fetchall() == [("u1",)]
     old.close()
     with pytest.raises(PermanentError, match="newer edgehub"):
