@@ -72,6 +72,13 @@ MIGRATIONS: Sequence[str] = (
         enforced INTEGER NOT NULL
     ) STRICT;
     """,
+    """
+    CREATE TABLE certificates (
+        serial TEXT PRIMARY KEY, name TEXT NOT NULL, public_key BLOB NOT NULL, ca TEXT NOT NULL,
+        issued REAL NOT NULL, not_after REAL NOT NULL, state TEXT NOT NULL, certificate TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX certificates_by_name ON certificates (name, state);
+    """,
 )
 """How the file came to be, step by step: version n of the schema is what the first n steps make."""
 

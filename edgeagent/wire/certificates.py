@@ -73,13 +73,19 @@ class PrivateKey:
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """What matters of a certificate. Times are seconds since 1970; ``public_key`` is SPKI in DER."""
+    """What matters of a certificate. Times are seconds since 1970; ``public_key`` is SPKI in DER.
+
+    ``key_id`` names its key and ``issuer_key`` that of its CA (RFC 5280, 4.2.1.1 and 4.2.1.2), in hex; empty
+    where it does not say.
+    """
 
     serial: str
     common_name: str
     not_before: float
     not_after: float
     public_key: bytes
+    key_id: str
+    issuer_key: str
     der: bytes = field(repr=False)
 
     @property
@@ -240,8 +246,24 @@ def _facts(loaded: x509.Certificate) -> Certificate:
         not_before=loaded.not_valid_before_utc.timestamp(),
         not_after=loaded.not_valid_after_utc.timestamp(),
         public_key=_spki(public),
+        key_id=_key_ids(loaded)[0],
+        issuer_key=_key_ids(loaded)[1],
         der=loaded.public_bytes(Encoding.DER),
     )
+
+
+def _key_ids(loaded: x509.Certificate) -> tuple[str, str]:
+    """The key's own id, and that of the CA's key."""
+    own = authority = b""
+    try:
+        for extension in loaded.extensions:
+            if isinstance(extension.value, x509.SubjectKeyIdentifier):
+                own = extension.value.digest
+            elif isinstance(extension.value, x509.AuthorityKeyIdentifier):
+                authority = extension.value.key_identifier or b""
+    except (ValueError, x509.DuplicateExtension) as error:
+        raise PermanentError(f"the certificate cannot be read: {error}", reason=BAD_CERTIFICATE) from None
+    return own.hex(), authority.hex()
 
 
 def _common_name(name: x509.Name) -> str:
