@@ -67,6 +67,12 @@ def decode_envelope(data: bytes, payload_type: str) -> Envelope:
         envelope = msgspec.msgpack.decode(data, type=Envelope)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise InvalidObjectError("", f"not a signed envelope: {error}") from None
+    check_envelope(envelope, payload_type)
+    return envelope
+
+
+def check_envelope(envelope: Envelope, payload_type: str) -> None:
+    """InvalidObjectError unless it is of the type wanted, and within what may be looked at unverified."""
     if envelope.payload_type != payload_type:
         raise InvalidObjectError("payloadType", f"expected {payload_type}")
     if len(envelope.chain) > MAX_CHAIN:
@@ -75,4 +81,3 @@ def decode_envelope(data: bytes, payload_type: str) -> Envelope:
         raise InvalidObjectError("signatures", f"more than {MAX_SIGNATURES} entries")
     if any(link.chain for link in envelope.chain):
         raise InvalidObjectError("chain", "chains within the chain are not allowed")
-    return envelope

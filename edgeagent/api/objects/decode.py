@@ -13,7 +13,9 @@ from edgeagent.api.objects.network import HostFirewall, NodeNetwork, PodAddress
 from edgeagent.api.objects.node import Node
 from edgeagent.api.objects.pod import Pod
 from edgeagent.api.objects.policy import Namespace, NetworkPolicy
+from edgeagent.api.objects.rbac import ClusterRoleBinding, RoleBinding
 from edgeagent.api.objects.service import EndpointSlice, Service
+from edgeagent.api.objects.trust import ClusterTrust
 from edgeagent.api.objects.validate import (
     validate_config_map,
     validate_label,
@@ -27,10 +29,13 @@ from edgeagent.api.objects.validate_network import (
 )
 from edgeagent.api.objects.validate_pod import validate_pod
 from edgeagent.api.objects.validate_policy import validate_namespace, validate_network_policy
+from edgeagent.api.objects.validate_rbac import validate_binding
 from edgeagent.api.objects.validate_service import validate_endpoint_slice, validate_service
+from edgeagent.api.objects.validate_trust import validate_cluster_trust
 
 NetworkObject = Service | EndpointSlice | NetworkPolicy | Namespace | NodeNetwork | HostFirewall | PodAddress
-KubernetesObject = Pod | ConfigMap | Secret | SealedSecret | Node | Event | NetworkObject
+SecurityObject = RoleBinding | ClusterRoleBinding | ClusterTrust
+KubernetesObject = Pod | ConfigMap | Secret | SealedSecret | Node | Event | NetworkObject | SecurityObject
 
 KINDS: Mapping[str, type[KubernetesObject]] = {kind.__name__: kind for kind in get_args(KubernetesObject)}
 """Every kind that can be decoded, by its ``kind``."""
@@ -140,6 +145,10 @@ def validate(candidate: KubernetesObject) -> KubernetesObject:
             validate_host_firewall(candidate)
         case PodAddress():
             validate_pod_address(candidate)
+        case RoleBinding() | ClusterRoleBinding():
+            validate_binding(candidate)
+        case ClusterTrust():
+            validate_cluster_trust(candidate)
         case _:
             pass  # SealedSecret, Node and Event have no more rules
     return candidate

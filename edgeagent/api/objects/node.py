@@ -39,10 +39,19 @@ class NodeAddress(KubernetesStruct, frozen=True):
     address: str
 
 
+class AuditHead(KubernetesStruct, frozen=True):
+    """The newest row of an audit log: the log's name, the row's number (0 before the first) and its hash."""
+
+    chain: str = ""
+    sequence: int = 0
+    hash: str = ""
+
+
 class NodeStatus(KubernetesStruct, frozen=True):
     """``observed_generation`` is the newest index the node has switched to, 0 for none.
 
-    ``public_key`` is the node's own for WireGuard, in base64, empty where it has none.
+    ``public_key`` is the node's own for WireGuard, in base64, empty where it has none. ``audit`` is how far
+    its audit log goes.
     """
 
     observed_generation: int = 0
@@ -53,6 +62,7 @@ class NodeStatus(KubernetesStruct, frozen=True):
     node_info: NodeSystemInfo = NodeSystemInfo()
     plugins: list[PluginStatus] = []
     public_key: str = ""
+    audit: AuditHead = AuditHead()
 
 
 class Node(KubernetesStruct, frozen=True, tag_field="kind", tag="Node"):
