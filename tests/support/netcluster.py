@@ -1,22 +1,21 @@
-"""A whole cluster with the pod network on: a hub, its broker and edgectl on a LAN, and nodes that are hosts on it.
+"""A whole cluster with the pod network on: hub, broker and edgectl on a LAN, and nodes that are hosts on it.
 
 Each node is a real agent in a network namespace of its own, with a Podman of its own.
 """
 
-import contextlib
+import http.client
 import json
 import os
-import subprocess
-import sys
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.support.cluster import AgentProcess, Cluster, containers, running, within
+from edgeagent_network.programs import run_program
+from tests.support.cluster import AgentProcess, Cluster, containers, running
 from tests.support.netlab import NETNS, Host, Lab
 from tests.support.netprobe import in_namespace_thread
 from tests.support.podman import BUSYBOX_TAG, PodmanService
@@ -26,6 +25,8 @@ ASK_SECONDS = 2.0
 """How long an answer may take before it counts as none."""
 WAIT_SECONDS = 60.0
 """How long a change may take on a machine that is busy with other things."""
+POLL_SECONDS = 0.25
+"""Between two looks by edgectl, which costs more than a look."""
 
 
 class NetCluster:
@@ -75,6 +76,21 @@ class NetCluster:
         """The agent of a node."""
         return self.cluster.nodes[name]
 
+    def spaces(self) -> list[str]:
+        """The network namespaces of pods that there are."""
+        prefixes = tuple(host.pod_prefix for host in self.hosts.values())
+        return [name for name in sorted(self.lab.namespaces()) if name.startswith(prefixes)]
+
+    def plug(self, name: str, *, in_: bool) -> None:
+        """Have a node's cable in the LAN's switch, or not."""
+        run_program(["ip", "-n", self.lab.lan, "link", "set", "dev", name, "up" if in_ else "down"])
+
+    def settled(self, name: str) -> bool:
+        """Whether a node is connected, has looked at its network, and found nothing wrong with it."""
+        expected = {"Connected": "True", "NetworkUnavailable": "False"}
+        node = self.node(name)
+        return all(node.condition(type_).get("status") == status for type_, status in expected.items())
+
     def told(self, *words: str) -> Any:
         """The JSON that ``edgectl network`` prints."""
         return json.loads(self.cluster.ctl("network", *words, "-o", "json").stdout)
@@ -91,21 +107,22 @@ class NetCluster:
     def applied(self, *objects: Mapping[str, Any]) -> Iterator[None]:
         """These objects for as long as the block is, and its pods ready."""
         self.cluster.apply(*objects)
-        names = [one["metadata"]["name"] for one in objects if one["kind"] == "Pod"]
+        pods = [one["metadata"]["name"] for one in objects if one["kind"] == "Pod"]
         try:
-            for name in names:
-                self.wait_ready(name)
+            for pod in pods:
+                self.wait_ready(pod)
             yield
         finally:
-            for one in objects:
-                self.cluster.ctl("delete", one["kind"].lower(), one["metadata"]["name"], "--wait=false")
-            wait_for(lambda: not self._left(names), WAIT_SECONDS, f"{names} to be gone")
+            for kind in dict.fromkeys(one["kind"] for one in objects):
+                listed = [one["metadata"]["name"] for one in objects if one["kind"] == kind]
+                self.cluster.ctl("delete", kind.lower(), *listed, "--wait=false")
+            wait_for(lambda: not self._left(pods), WAIT_SECONDS, f"{pods} to be gone", POLL_SECONDS)
 
-    def _left(self, names: Sequence[str]) -> list[str]:
-        """Those pods of which the hub or a Podman still knows."""
+    def _left(self, pods: Sequence[str]) -> list[str]:
+        """Those of which the hub or a Podman still knows."""
         there = {item["metadata"]["name"] for item in (self.cluster.get("pods") or {"items": []})["items"]}
         there |= {seen.pod for podman in self.podmans.values() for seen in containers(podman)}
-        return [name for name in names if name in there]
+        return [pod for pod in pods if pod in there]
 
     def wait_ready(self, name: str) -> None:
         """Until the hub knows the pod as ready."""
@@ -117,7 +134,7 @@ class NetCluster:
             )
 
         try:
-            wait_for(ready, WAIT_SECONDS, f"pod {name} to be ready at the hub")
+            wait_for(ready, WAIT_SECONDS, f"pod {name} to be ready at the hub", POLL_SECONDS)
         except AssertionError as error:
             logs = "\n".join(node.process.tail(15) for node in self.cluster.nodes.values())
             raise AssertionError(f"{error}\n{logs}") from None
@@ -180,16 +197,26 @@ def client(name: str, node: str, **labels: str) -> dict[str, Any]:
 
 
 def ask(namespace: str, host: str, port: int = 8080, *, times: int = 1) -> Counter[str]:
-    """What is answered to so many requests, one after another and each on a connection of its own, from a
-    network namespace: how often each answer came, empty where none did.
+    """What servers answer to so many requests from a network namespace, one after another and each on a
+    connection of its own: how often each answer came. It ends with the first that is not answered, as "".
     """
     bracketed = f"[{host}]" if ":" in host else host
     url = f"http://{bracketed}:{port}/cgi-bin/who"
 
-    def once() -> str:
-        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=ASK_SECONDS) as answer:  # noqa: S310 - http alone
-            found: bytes = answer.read()
-            return found.decode().strip()
-        return ""
+    def run() -> Counter[str]:
+        found: Counter[str] = Counter()
+        try:
+            for _ in range(times):
+                with urllib.request.urlopen(url, timeout=ASK_SECONDS) as answer:
+                    body: bytes = answer.read()
+                found[body.decode().strip()] += 1
+        except (OSError, http.client.HTTPException):
+            found[""] += 1
+        return found
 
-    return in_namespace_thread(namespace, lambda: Counter(once() for _ in range(times)))
+    return in_namespace_thread(namespace, run)
+
+
+def names(answers: Iterable[str]) -> set[str]:
+    """The servers that gave these answers, "" for one that is none."""
+    return {answer.partition(" ")[0] for answer in answers}
