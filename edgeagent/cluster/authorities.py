@@ -48,11 +48,13 @@ class Authorities:
         While there are CAs that count beside the current one, the signatures that lead from them to it
         follow in the PEM text, for a broker that does not believe the current one yet.
         """
-        return self.with_chain(self.current.sign_csr(csr, common_name, days), len(self.previous))
+        signed = self.current.sign_csr(csr, common_name, days)
+        return replace(signed, certificate=signed.certificate + self.links)
 
-    def with_chain(self, signed: Signed, length: int) -> Signed:
-        """``signed`` with the last ``length`` signatures between CAs behind it."""
-        return replace(signed, certificate=signed.certificate + "".join(self.chain[:length]))
+    @property
+    def links(self) -> str:
+        """The signatures that lead from CAs which still count to the current one, as PEM."""
+        return "".join(self.chain[: len(self.previous)])
 
     def revocation_lists(self, serials: list[str]) -> str:
         """A CRL of each CA, as PEM: OpenSSL wants one of whichever CA issued what it checks."""

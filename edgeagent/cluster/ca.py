@@ -76,6 +76,11 @@ class Authority:
         self.certificate = certificate
         self.key = key
 
+    @property
+    def key_id(self) -> str:
+        """The id of its key in hex: what its certificates name as their issuer's (RFC 5280, 4.2.1.1)."""
+        return x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()).digest.hex()
+
     @classmethod
     def create(cls, cluster: str, clock: Clock, number: int = 1) -> tuple["Authority", Issued]:
         """A new authority for ``cluster``, its ``number``th, and its own certificate and key."""

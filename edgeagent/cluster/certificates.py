@@ -21,7 +21,7 @@ _COLUMNS = "serial, name, public_key, ca, issued, not_after, state, certificate"
 
 @dataclass(frozen=True, slots=True)
 class StoredCertificate:
-    """One certificate. ``ca`` is the id of the CA's key in hex; ``public_key`` SPKI in DER; times in seconds."""
+    """One certificate. ``ca`` is the id of its CA's key, ``public_key`` SPKI in DER; times in seconds."""
 
     serial: str
     name: str

@@ -12,13 +12,16 @@ import msgspec
 from edgeagent.api.clock import Clock, rfc3339
 from edgeagent.api.errors import PermanentError
 from edgeagent.api.objects.validate import validate_label
-from edgeagent.cluster.ca import HUB_NAME, Authority
-from edgeagent.cluster.layout import HubFiles, read_file, write_file
+from edgeagent.cluster.authorities import load_authorities
+from edgeagent.cluster.ca import HUB_NAME
+from edgeagent.cluster.certificates import record_certificate
+from edgeagent.cluster.layout import HubFiles, write_file
 from edgeagent.cluster.lock import notify_hub
 from edgeagent.cluster.settings import load_settings
 from edgeagent.cluster.signing import Signing
 from edgeagent.cluster.store import Store, StoredNode, new_uid
 from edgeagent.wire.canonical import canonical_json
+from edgeagent.wire.certificates import read_certificate
 from edgeagent.wire.join import JoinFile
 from edgeagent.wire.keys import SealingKey
 
@@ -46,17 +49,15 @@ def add_node(
                 " or choose another name",
                 reason="AlreadyExists",
             )
-        authority = Authority(
-            read_file(files.ca_certificate).decode(), read_file(files.ca_key).decode(), clock
-        )
-        issued = authority.node(name, settings.node_certificate_days)
+        authorities = load_authorities(files, clock)
+        issued = authorities.current.node(name, settings.node_certificate_days)
         sealing = SealingKey.generate()
         join = JoinFile(
             cluster=settings.cluster,
             node=name,
             brokers=settings.brokers,
-            ca=authority.certificate,
-            certificate=issued.certificate,
+            ca=authorities.bundle,
+            certificate=issued.certificate + authorities.links,
             private_key=issued.key,
             trust=signing.anchor,
             sealing_key=sealing.raw,
@@ -73,8 +74,10 @@ def add_node(
                         sealing_key=sealing.public,
                         serial=issued.serial,
                         generation=known.generation if known else 0,
+                        public_key=read_certificate(issued.certificate).public_key,
                     )
                 )
+                record_certificate(store, name, issued.certificate, now=clock.now(), state="current")
         except BaseException:
             if output is not None:
                 output.unlink(missing_ok=True)
