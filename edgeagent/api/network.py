@@ -10,7 +10,7 @@ from edgeagent.api.objects.policy import NetworkPolicy
 from edgeagent.api.objects.service import Protocol as Transport
 from edgeagent.api.objects.service import Service
 
-Rows = Literal["services", "policies", "peers", "drops"]
+Rows = Literal["services", "policies", "peers", "drops", "firewall"]
 """What ``Network.show`` can list."""
 
 

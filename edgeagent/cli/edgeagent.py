@@ -42,6 +42,7 @@ examples:
   edgeagent network policies                   whom they select, and how much they dropped
   edgeagent network peers                      the ways to other nodes
   edgeagent network drops                      the newest packets that policies dropped
+  edgeagent network firewall                   the host's firewall, and how much it dropped
   edgeagent network trace default/web default/db:5432
   edgeagent network trace --protocol UDP default/web [fd43::a]:53
 """
@@ -122,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
 
     network = commands.add_parser(
         "network",
-        help="show Services, policies, peers and drops, or trace a connection",
+        help="show Services, policies, peers, drops and the firewall, or trace a connection",
         epilog=_NETWORK_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -9,9 +9,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "what",
         nargs="?",
         default="services",
-        choices=("services", "policies", "peers", "drops", "trace"),
+        choices=("services", "policies", "peers", "drops", "firewall", "trace"),
         metavar="WHAT",
-        help="services (the default), policies, peers, drops or trace",
+        help="services (the default), policies, peers, drops, firewall or trace",
     )
     parser.add_argument(
         "ends",

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from edgeagent.api.errors import PermanentError, TemporaryError
-from edgeagent_network.wholefile import write_whole
+from edgeagent_network.wholefile import read_whole, write_whole
 
 Range = IPv4Network | IPv6Network
 MAX_FILE_BYTES = 32_000_000
@@ -36,8 +36,9 @@ class Addresses:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self.set_aside: Path | None = None
-        self._held = self._load()
+        kept = read_whole(file, _File, max_bytes=MAX_FILE_BYTES, check=_check)
+        self.set_aside = kept.set_aside
+        self._held = kept.value or _File()
         self._owners = {ip: uid for uid, ips in self._held.pods.items() for ip in ips}
 
     @property
@@ -153,23 +154,6 @@ class Addresses:
             f"pod range {cidr} has no address left: {max(0, last - first + 1)} for pods, all in use",
             reason="AddressesExhausted",
         )
-
-    def _load(self) -> _File:
-        try:
-            with self._file.open("rb") as opened:
-                data = opened.read(MAX_FILE_BYTES + 1)
-        except FileNotFoundError:
-            return _File()
-        try:
-            if len(data) > MAX_FILE_BYTES:
-                raise ValueError("too large")
-            held = msgspec.json.decode(data, type=_File)
-            _check(held)
-        except (ValueError, msgspec.MsgspecError, RecursionError, PermanentError):
-            self.set_aside = self._file.with_name(f"{self._file.name}.corrupt")
-            self._file.replace(self.set_aside)
-            return _File()
-        return held
 
     def _save(self) -> None:
         write_whole(self._file, msgspec.json.encode(self._held), "pods' addresses cannot be written")

@@ -12,7 +12,7 @@ has no broker has nothing to lose, and there a change counts as accepted at once
 import hashlib
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -26,7 +26,7 @@ from edgeagent.api.objects.validate_network import validate_host_firewall
 from edgeagent_network.config import NetworkConfig
 from edgeagent_network.firewallrules import Overlaid, admitting, firewall_fragment, overlaid
 from edgeagent_network.ruleset import Fragment
-from edgeagent_network.wholefile import write_whole
+from edgeagent_network.wholefile import read_whole, write_whole
 
 MAX_TRIALS = 3
 """How often a version is tried again after the agent ended during its trial, the first time included."""
@@ -41,6 +41,19 @@ class FirewallReport:
     fragments: Mapping[str, Fragment] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
     retry_after: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What was made of the firewall that is ``wanted``: ``firewall`` is what is in force, None where nothing.
+
+    ``trial_seconds`` are left of its trial, 0 where it is on none; ``note`` is what is wrong.
+    """
+
+    wanted: HostFirewall | None = None
+    firewall: HostFirewall | None = None
+    trial_seconds: float = 0.0
+    note: str = ""
 
 
 class _File(msgspec.Struct):
@@ -62,11 +75,13 @@ class Firewall:
         self._config = config
         self._file = file
         self._monotonic = monotonic
-        self._set_aside: Path | None = None
-        self._held = self._load()
+        kept = read_whole(file, _File, max_bytes=MAX_FILE_BYTES, check=_check)
+        self._set_aside = kept.set_aside
+        self._held = kept.value or _File()
         self._unsaved = False
         self._deadline: float | None = None  # of the trial that this process began
         self._in_force: HostFirewall | None = None
+        self._standing = Standing()
         self._made: tuple[HostFirewall, Overlaid, Fragment] | None = None
 
     def reconcile(self, state: NetworkState) -> FirewallReport:
@@ -89,9 +104,17 @@ class Firewall:
             said = f"{self._set_aside} was unreadable: which firewall was accepted before is not known"
             problems.append(_problem(state.firewall, state.node, "FirewallUnreadable", said))
         retry = 0.0 if self._deadline is None else max(0.001, self._deadline - self._monotonic())
+        note = "; ".join(f"{one.reason}: {one.message}" for one in problems)
+        self._standing = Standing(state.firewall, self._in_force, note=note)
         return FirewallReport(
             self._fragments(state), tuple(problems), retry or (RETRY_SECONDS if self._unsaved else 0.0)
         )
+
+    def standing(self) -> Standing:
+        """What the last ``reconcile`` made of it."""
+        if self._deadline is None or self._in_force is None:
+            return self._standing
+        return replace(self._standing, trial_seconds=max(0.001, self._deadline - self._monotonic()))
 
     def admits(self, source: str, port: int, protocol: Transport) -> tuple[bool, str]:
         """Whether a new connection from elsewhere may come in, and by which rule, for a person."""
@@ -189,28 +212,16 @@ class Firewall:
             self._made = (firewall, overlay, made)
         return {f"firewall {firewall.metadata.name}": self._made[2]}
 
-    def _load(self) -> _File:
-        try:
-            with self._file.open("rb") as opened:
-                data = opened.read(MAX_FILE_BYTES + 1)
-        except FileNotFoundError:
-            return _File()
-        try:
-            if len(data) > MAX_FILE_BYTES:
-                raise ValueError("too large")
-            held = msgspec.json.decode(data, type=_File)
-            if held.accepted is not None:
-                validate_name(held.accepted.metadata.name, "metadata.name")
-                validate_host_firewall(held.accepted)
-        except (ValueError, msgspec.MsgspecError, RecursionError, InvalidObjectError):
-            self._set_aside = self._file.with_name(f"{self._file.name}.corrupt")
-            self._file.replace(self._set_aside)
-            return _File()
-        return held
-
     def _save(self) -> None:
         write_whole(self._file, msgspec.json.encode(self._held), "the firewall cannot be kept")
         self._unsaved = False
+
+
+def _check(held: _File) -> None:
+    """InvalidObjectError for what cannot have been written here."""
+    if held.accepted is not None:
+        validate_name(held.accepted.metadata.name, "metadata.name")
+        validate_host_firewall(held.accepted)
 
 
 def _version(firewall: HostFirewall) -> str:

@@ -154,6 +154,8 @@ class KernelNetwork:
         if what == "policies":
             policies = self._part(Policies)
             return sight.policies(policies.compiled, policies.selected)
+        if what == "firewall":
+            return sight.firewall(self._firewall.standing())
         return sight.drops()
 
     def trace(self, source: str, target: str, port: int, protocol: Transport) -> list[str]:

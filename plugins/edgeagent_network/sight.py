@@ -5,12 +5,15 @@ force last.
 """
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from edgeagent.api.errors import TemporaryError
 from edgeagent.api.network import NetworkService, NetworkState
 from edgeagent.api.objects.service import HEADLESS
+from edgeagent_network.firewall import Standing
+from edgeagent_network.firewallrules import COUNTER as FIREWALL_COUNTER
 from edgeagent_network.isolation import DROPPED, DROPPED_SECONDS, Key
 from edgeagent_network.policyrules import CompiledPolicy, chain_name
 from edgeagent_network.programs import Runner
@@ -66,6 +69,26 @@ class Sight:
                 }
             )
         return rows
+
+    def firewall(self, standing: Standing) -> list[Row]:
+        """A row for the host's firewall; none where there is none, nor is to be. ``drops`` are the packets
+        that no rule let in since it came into force; ``note`` says what else is wanted, and why it is not.
+        """
+        firewall = standing.firewall or standing.wanted
+        if firewall is None:
+            return []
+        state = "accepted" if standing.firewall is not None else "not in force"
+        if standing.trial_seconds:
+            state = f"on trial, {math.ceil(standing.trial_seconds)}s left"
+        return [
+            {
+                "name": firewall.metadata.name,
+                "state": state,
+                "allows": ",".join(rule.name for rule in firewall.spec.allow) or NONE,
+                "drops": str(self._counters().get(FIREWALL_COUNTER, 0)),
+                "note": standing.note or NONE,
+            }
+        ]
 
     def drops(self) -> list[Row]:
         """The newest drops, newest first; ``age`` is how long ago the last such packet came."""

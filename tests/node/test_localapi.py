@@ -9,7 +9,7 @@ import stat
 from collections.abc import Awaitable, Callable
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -123,12 +123,15 @@ def test_paths_and_shapes(tmp_path: Path) -> None:
     with_door(tmp_path, scenario)
 
 
+ROWS = get_args(Rows)
+
+
 def test_the_network(tmp_path: Path) -> None:
     async def scenario(door: Door) -> None:
-        for what in ("services", "policies", "peers", "drops"):
+        for what in ROWS:
             found = await door.json(f"/edge/v1/network/{what}")
             assert found == {"columns": ["name", "hits"], "rows": [{"name": "site", "hits": "7"}]}
-        assert [one[0] for one in door.network.asked] == ["services", "policies", "peers", "drops"]
+        assert [one[0] for one in door.network.asked] == list(ROWS)
         way = "/edge/v1/network/trace?from=default/web&to=fd43::1&port=53&protocol=UDP"
         assert (await door.json(way))["lines"] == ["from a", "allowed"]
         assert door.network.asked[-1] == ("default/web", "fd43::1", 53, "UDP")

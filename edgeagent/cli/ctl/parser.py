@@ -61,6 +61,7 @@ examples:
 examples:
   edgectl network gw-7                      its Services, their endpoints, and how often they were used
   edgectl network gw-7 drops                what network policies dropped there lately
+  edgectl network gw-7 firewall             its host's firewall, and how much that dropped
   edgectl network gw-7 trace default/web default/db:5432
   edgectl network gw-7 trace --protocol UDP default/web [fd43::a]:53
 
@@ -169,7 +170,9 @@ def build_parser() -> argparse.ArgumentParser:
     logs.add_argument("-p", "--previous", action="store_true", help="of the run before this one")
     logs.add_argument("--timestamps", action="store_true", help="put its time before each line")
 
-    network = command("network", "show a node's Services, policies, peers and drops, or trace a connection")
+    network = command(
+        "network", "show a node's Services, policies, peers, drops and firewall, or trace a connection"
+    )
     network.add_argument("node", metavar="NODE", help="the node's name")
     add_arguments(network)
 

@@ -170,6 +170,36 @@ def test_a_trace_asks_the_firewall(node: Node) -> None:
     assert node.network.trace(ip, node.host.ip4, 80, "TCP")[-1] == "allowed"
 
 
+def test_what_it_dropped_is_shown(node: Node) -> None:
+    """While it is on trial, accepted, and where another is wanted that is not in force."""
+    wanted = firewall({"ports": [22]}, {"ports": [8100]})
+    assert node.network.reconcile(state(wanted)).problems == []
+    (row,) = node.network.show("firewall")
+    assert row == {
+        "name": "host",
+        "state": "on trial, 60s left",
+        "allows": "r0,r1",
+        "drops": "0",
+        "note": "<none>",
+    }
+    assert reached(node, (80, "TCP"), (22, "TCP")) == [False, False, True, True]
+    node.now = 60
+    node.network.reconcile(state(wanted))
+    (row,) = node.network.show("firewall")
+    assert row["state"] == "accepted"
+    assert int(row["drops"]) >= 2, "a packet of each family"
+    node.network.reconcile(state(firewall({"ports": [80]}), connected=False))
+    (row,) = node.network.show("firewall")
+    assert (row["state"], row["allows"]) == ("accepted", "r0,r1")
+    assert row["note"].startswith("Pending: ")
+    node.network.reconcile(state(None))
+    assert node.network.show("firewall") == []
+    node.network.reconcile(state(wanted, connected=False))
+    (row,) = node.network.show("firewall")
+    assert (row["state"], row["drops"]) == ("not in force", "0")
+    node.network.reconcile(state(None))
+
+
 @pytest.mark.parametrize("overlay", ["vxlan", "wireguard"])
 def test_the_overlay_comes_in(node: Node, overlay: Any) -> None:
     port = 5000
