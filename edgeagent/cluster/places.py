@@ -48,11 +48,7 @@ class NodePlaces:
 
     def get(self, node: str) -> NodeNetwork | None:
         """As nodes are told; None where it is no member, or no range is left for it."""
-        if node not in self._members or (own := self._stored.get(node)) is None:
-            return None
-        ranges, overlay = self._network.service_cidrs, self._network.overlay
-        spec = msgspec.structs.replace(own.spec, service_cidrs=ranges, overlay=overlay)
-        return msgspec.structs.replace(own, spec=spec)
+        return self._stored.get(node) if node in self._members else None
 
     def look_at_all(self) -> set[str]:
         """Read everything anew; the nodes that are members or were."""
@@ -77,7 +73,9 @@ class NodePlaces:
                 self._leave(name)
                 continue
             self._members.add(name)
-            if name not in self._stored and (own := self._placed(name, new.values())) is not None:
+            before = self._stored.get(name)
+            own = before or self._placed(name, new.values())
+            if own is not None and (own := self._of_cluster(own)) != before:
                 new[name] = own
         self._keep(new.values())
         # What one gives up another may have been waiting for.
@@ -103,6 +101,12 @@ class NodePlaces:
         self._problems.note(f"node {name}", "", part="range")
         meta = ObjectMeta(name=name, uid=new_uid())
         return NodeNetwork(api_version="edgeagent/v1", metadata=meta, spec=NodeNetworkSpec(pod_cidrs=ranges))
+
+    def _of_cluster(self, own: NodeNetwork) -> NodeNetwork:
+        """With what is the same for all nodes, as operators see it too."""
+        network = self._network
+        spec = msgspec.structs.replace(own.spec, service_cidrs=network.service_cidrs, overlay=network.overlay)
+        return msgspec.structs.replace(own, spec=spec)
 
     def _moved(self, nodes: Iterable[str]) -> Iterator[tuple[str, NodeNetwork]]:
         """Those of ``nodes`` that say another thing of themselves than is stored, as far as it can be.

@@ -334,6 +334,25 @@ def test_a_node_for_which_no_range_is_left_is_the_only_one_without(
         asyncio.run(run())
 
 
+def test_an_operator_sees_the_overlay_and_the_ranges_that_nodes_are_told(tmp_path: Path) -> None:
+    if shutil.which(MOSQUITTO) is None:
+        pytest.skip("needs Debian's mosquitto: sudo apt-get install mosquitto")
+
+    async def run() -> None:
+        async with other.hub(), other.peer("user:admin") as admin, other.peer("gw-1") as one:
+            await wait_for_async(lambda: _with(one, "NodeNetwork//gw-1"), what="the range")
+            told = (await one.objects())["NodeNetwork//gw-1"]
+            assert isinstance(told, NodeNetwork)
+            assert (told.spec.overlay, told.spec.service_cidrs) == ("wireguard", ["10.99.0.0/16"])
+            shown = (await admin.get("NodeNetwork", "gw-1"))["spec"]
+            assert (shown["overlay"], shown["serviceCidrs"]) == ("wireguard", ["10.99.0.0/16"])
+
+    network = ClusterNetwork(service_cidrs=["10.99.0.0/16"], overlay="wireguard")
+    with HubDirectory(tmp_path, network=network) as other:
+        other.add_node("gw-1")
+        asyncio.run(run())
+
+
 def test_a_pod_that_is_applied_with_a_policy_is_never_published_without(cluster: HubDirectory) -> None:
     async def run() -> None:
         clock = ManualClock()  # stands still: nothing settles
