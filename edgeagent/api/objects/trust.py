@@ -11,11 +11,16 @@ CLUSTER_TRUST_NAME = "cluster"
 class ClusterTrustSpec(KubernetesStruct, frozen=True):
     """``ca_bundle``: the CA certificates in force, each a PEM text; empty where the one from enrolment is.
 
-    ``revoked_operators``: serial numbers, in lower-case hex, of operators' certificates that are refused.
+    The first of it issues. ``revoked_operators``: serial numbers, in lower-case hex, of operators'
+    certificates that are refused. ``enrolment``: where the broker lets in who has no certificate that counts,
+    as ``host:port``. ``renewal_seconds``: within what time nodes whose certificate is of an older CA renew,
+    each at a moment of its own.
     """
 
     ca_bundle: list[str] = []
     revoked_operators: list[str] = []
+    enrolment: list[str] = []
+    renewal_seconds: int = 600
 
 
 class ClusterTrust(KubernetesStruct, frozen=True, tag_field="kind", tag="ClusterTrust"):

@@ -8,6 +8,8 @@ from edgeagent.api.objects.validate import require
 MAX_CAS = 16
 MAX_CA_BYTES = 16_384
 MAX_REVOKED = 10_000
+MAX_ENROLMENT = 16
+MAX_RENEWAL_SECONDS = 7 * 86_400
 
 _SERIAL = re.compile(r"[0-9a-f]{1,40}", re.ASCII)
 
@@ -26,3 +28,11 @@ def validate_cluster_trust(trust: ClusterTrust) -> None:
             f"spec.revokedOperators[{index}]",
             f"{serial[:60]!r} is no serial number in lower-case hex",
         )
+    require(len(spec.enrolment) <= MAX_ENROLMENT, "spec.enrolment", f"more than {MAX_ENROLMENT} addresses")
+    for index, text in enumerate(spec.enrolment):
+        require(0 < len(text) <= 300, f"spec.enrolment[{index}]", "must be HOST:PORT")
+    require(
+        0 <= spec.renewal_seconds <= MAX_RENEWAL_SECONDS,
+        "spec.renewalSeconds",
+        f"must be between 0 and {MAX_RENEWAL_SECONDS}",
+    )
