@@ -5,7 +5,6 @@ May not touch a directory that holds anything.
 
 import contextlib
 import os
-import pwd
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -17,9 +16,9 @@ from edgeagent.api.clock import Clock
 from edgeagent.api.errors import InvalidObjectError, PermanentError
 from edgeagent.api.objects.validate import validate_label
 from edgeagent.cluster.allocation import ClusterNetwork, check_network
+from edgeagent.cluster.brokerfiles import write_config, write_rules
 from edgeagent.cluster.ca import USER_PREFIX, Authority
 from edgeagent.cluster.layout import DIRECTORY, PUBLIC, HubFiles, make_directory, sync_directory, write_file
-from edgeagent.cluster.mosquitto import broker_acl, broker_config
 from edgeagent.cluster.settings import HubSettings
 from edgeagent.cluster.signing import Signing
 from edgeagent.cluster.store import Store
@@ -36,6 +35,7 @@ def init(
     brokers: Sequence[BrokerAddress],
     *,
     listen: BrokerAddress | None = None,
+    enrol_listen: BrokerAddress | None = None,
     operator: str = "admin",
     network: ClusterNetwork | None = None,
     clock: Clock,
@@ -43,7 +43,9 @@ def init(
     """Make a cluster: CA, certificates, signing key, store, broker configuration, one operator's file.
 
     ``listen`` is where the broker beside the hub binds: everywhere, at the first broker's port, if None.
-    ``network``: the ranges of pods and Services, if the hub is to give addresses.
+    ``enrol_listen`` is where it lets devices without a certificate in, to enrol: at the same address and the
+    port after the first broker's if None. ``network``: the ranges of pods and Services, if the hub is to
+    give addresses.
     """
     validate_label(cluster, "cluster")
     validate_label(operator, "operator")
@@ -52,6 +54,11 @@ def init(
     directory = Path(os.path.abspath(directory))
     _check_path(directory)
     listen = listen or BrokerAddress(host="0.0.0.0", port=brokers[0].port)  # noqa: S104 - nodes come from outside
+    enrol_listen = enrol_listen or BrokerAddress(host=listen.host, port=brokers[0].port + 1)
+    if not 0 < enrol_listen.port < 65536 or enrol_listen.port == listen.port:
+        raise InvalidObjectError(
+            "enrolListen", f"port {enrol_listen.port} cannot be it: name another with --enrol-listen"
+        )
     if network is not None:
         check_network(network)
     settings = HubSettings(
@@ -60,6 +67,8 @@ def init(
         listen_address=listen.host,
         listen_port=listen.port,
         network=network,
+        enrol_address=enrol_listen.host,
+        enrol_port=enrol_listen.port,
     )
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
@@ -113,10 +122,8 @@ def _fill(files: HubFiles, final: HubFiles, settings: HubSettings, operator: str
     write_file(files.settings, msgspec.json.format(canonical_json(settings)) + b"\n", PUBLIC)
     make_directory(files.mosquitto)
     make_directory(files.mosquitto_data)
-    config = broker_config(final, address=settings.listen_address, port=settings.listen_port, user=_owner())
-    write_file(files.mosquitto_config, config, PUBLIC)
-    # Mosquitto wants nobody else to be able to change or read it.
-    write_file(files.mosquitto_acl, broker_acl(settings.cluster))
+    write_config(files, settings, final=final)
+    write_rules(files, settings, revoked=authority.revocation_list([]))
     operator_file = OperatorFile(
         cluster=settings.cluster,
         user=USER_PREFIX + operator,
@@ -128,11 +135,3 @@ def _fill(files: HubFiles, final: HubFiles, settings: HubSettings, operator: str
     )
     write_file(files.operator, msgspec.json.format(canonical_json(operator_file)) + b"\n")
     Store(files.database, create=True).close()
-
-
-def _owner() -> str:
-    """Mosquitto, started as root, becomes the user to whom its key belongs: the one who runs this."""
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return str(os.geteuid())

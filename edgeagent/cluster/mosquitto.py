@@ -4,27 +4,37 @@ May not write files or know what the topics carry. Mosquitto gives each connecti
 certificate as user name, and puts it for ``%u`` in the patterns; it can only stand for whole levels.
 """
 
+from collections.abc import Iterable
+
 from edgeagent.cluster.ca import HUB_NAME
 from edgeagent.cluster.layout import HubFiles
+from edgeagent.cluster.settings import HubSettings
 from edgeagent.wire.pahosocket import MAX_PACKET_BYTES
 from edgeagent.wire.topics import Topics
 
 MAX_QUEUED_BYTES = 128 * 1024 * 1024
+MAX_ENROLLING = 100
+"""How many connections there may be at a time to the listener that anybody may connect to."""
 
 
-def broker_config(files: HubFiles, *, address: str, port: int, user: str) -> str:
+def broker_config(files: HubFiles, settings: HubSettings, *, user: str) -> str:
     """The text of ``mosquitto.conf``. ``user`` is whom Mosquitto becomes where it is started as root."""
     return f"""\
-# Written by `edgehub init`. Start the broker with: mosquitto -c {files.mosquitto_config}
+# Written by `edgehub`. Start the broker with: mosquitto -c {files.mosquitto_config}
 # Started as root, Mosquitto becomes this user, who owns its key and its data.
 user {user}
-
-listener {port} {address}
+# So that `edgehub node revoke` can have the broker read the list of revoked certificates.
+pid_file {files.mosquitto_pid}
+# Each listener has rules of its own.
+per_listener_settings true
+{_enrolment_listener(files, settings)}
+listener {settings.listen_port} {settings.listen_address}
 cafile {files.ca_certificate}
 certfile {files.broker_certificate}
 keyfile {files.broker_key}
 tls_version tlsv1.2
 require_certificate true
+crlfile {files.revocation_list}
 # The certificate's common name is the user name that the ACL is about.
 use_identity_as_username true
 allow_anonymous false
@@ -54,8 +64,29 @@ log_type notice
 """
 
 
-def broker_acl(cluster: str) -> str:
-    """The text of the ACL file: whatever is not allowed here is forbidden."""
+def _enrolment_listener(files: HubFiles, settings: HubSettings) -> str:
+    if not settings.enrol_port:
+        return ""
+    return f"""
+# Here a device without a certificate asks to become a node (`edgeagent enroll --token`). Anybody may connect,
+# under any user name: the ACL gives names no rights, and each client its own two topics alone.
+listener {settings.enrol_port} {settings.enrol_address}
+certfile {files.broker_certificate}
+keyfile {files.broker_key}
+tls_version tlsv1.2
+require_certificate false
+allow_anonymous true
+max_connections {MAX_ENROLLING}
+acl_file {files.enrolment_acl}
+"""
+
+
+def broker_acl(cluster: str, refused: Iterable[str] = ()) -> str:
+    """The text of the ACL file: whatever is not allowed here is forbidden.
+
+    ``refused`` are names of revoked certificates. The broker lets these in no more; a session that they have
+    can do nothing from the moment on that the file is read.
+    """
     topics = Topics(cluster)
     rules = [
         ("read", topics.desired("%u")),
@@ -65,6 +96,7 @@ def broker_acl(cluster: str) -> str:
         ("write", topics.online("%u")),
         ("write", topics.pod("%u", "+", "+")),
         ("write", topics.events("%u")),
+        ("write", topics.audit("%u")),
         ("write", f"{topics.prefix}nodes/%u/metrics"),
         ("write", f"{topics.prefix}nodes/%u/logs"),
         ("write", topics.hub_rpc("%u", "+")),
@@ -73,12 +105,23 @@ def broker_acl(cluster: str) -> str:
         ("write", topics.replies("+", "+")),
     ]
     patterns = "\n".join(f"pattern {access} {topic}" for access, topic in rules)
+    denied = "".join(f"user {name}\ntopic deny #\n" for name in sorted(set(refused)))
     return f"""\
-# Written by `edgehub init`. Whatever is not allowed here is forbidden.
+# Written by `edgehub`. Whatever is not allowed here is forbidden.
 user {HUB_NAME}
 topic readwrite {topics.prefix}#
-
+{denied}
 # For everybody, %u being the own name: a node's, or user:NAME for an operator. Calls to the hub from
 # a name without that prefix are refused by the hub itself.
 {patterns}
+"""
+
+
+def enrolment_acl(cluster: str) -> str:
+    """The text of the ACL of the listener for enrolment: two topics for each client id, whoever it is."""
+    topics = Topics(cluster)
+    return f"""\
+# Written by `edgehub`. No name has any right here: anybody may give any.
+pattern write {topics.enrolment_request("%c")}
+pattern read {topics.enrolment_answer("%c")}
 """

@@ -20,7 +20,9 @@ class HubSettings(KubernetesStruct, frozen=True):
     """``brokers`` is what nodes and operators are told, ``listen`` where the broker beside the hub is.
 
     ``network``: the ranges that pods and Services get their addresses of; without it the hub gives none.
-    ``node_certificate_days``: how long a node's certificate is valid; it renews at two thirds of that.
+    ``enrol_address`` and ``enrol_port``: where that broker lets devices without a certificate in, to enrol;
+    port 0 for nowhere. ``node_certificate_days``: how long a node's certificate is valid; it renews at two
+    thirds of that.
     """
 
     cluster: str
@@ -29,12 +31,19 @@ class HubSettings(KubernetesStruct, frozen=True):
     listen_port: int
     network: ClusterNetwork | None = None
     node_certificate_days: int = NODE_DAYS
+    enrol_address: str = ""
+    enrol_port: int = 0
 
     def hub_addresses(self) -> list[BrokerAddress]:
         """What the hub itself tries: the broker beside it first, then what everybody uses."""
         beside = "127.0.0.1" if self.listen_address == ANYWHERE else self.listen_address
         beside = "::1" if beside == "::" else beside
         return list(dict.fromkeys([BrokerAddress(host=beside, port=self.listen_port), *self.brokers]))
+
+    @property
+    def enrol_broker(self) -> BrokerAddress | None:
+        """Where devices reach the listener that they enrol at; None where there is none."""
+        return BrokerAddress(host=self.brokers[0].host, port=self.enrol_port) if self.enrol_port else None
 
 
 def load_settings(path: Path) -> HubSettings:

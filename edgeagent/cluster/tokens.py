@@ -184,7 +184,18 @@ def _check(rules: TokenRules) -> None:
 
 
 def _token(row: Sequence[Any]) -> Token:
-    name, request_key, answer_key, *numbers, names, approval, replace, failed, ended = row
+    name, request_key, answer_key, created, expires, uses, used, names, approval, replace, failed, ended = row
     return Token(
-        name, MacKey(request_key), MacKey(answer_key), *numbers, names, approval, bool(replace), failed, ended
+        id=name,
+        request_key=MacKey(request_key),
+        answer_key=MacKey(answer_key),
+        created=created,
+        expires=expires,
+        uses=uses,
+        used=used,
+        names=names,
+        approval=approval,
+        replace=bool(replace),
+        failed=failed,
+        ended=ended,
     )

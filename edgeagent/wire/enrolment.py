@@ -127,6 +127,12 @@ def is_channel(text: str) -> bool:
     return _CHANNEL.fullmatch(text) is not None
 
 
+def fingerprint(public_key: bytes) -> str:
+    """What people compare: 128 bits of a public key's SHA-256 (SPKI in DER), in groups of four hex digits."""
+    text = digest(public_key)[:32]
+    return " ".join(text[start : start + 4] for start in range(0, len(text), 4))
+
+
 class EnrolmentRequest(KubernetesStruct, frozen=True):
     """``token`` is its id; ``channel`` the enrolment's MQTT client id, ``client_id`` that of later sessions.
 

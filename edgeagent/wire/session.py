@@ -14,7 +14,7 @@ import socket
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
@@ -331,22 +331,26 @@ class MqttSession:
         reasons = await self._acknowledged(link, info.mid, info.rc)
         _check(reasons[0], topic)
 
-    async def subscribe(self, filters: Sequence[str]) -> None:
-        """Subscribe with QoS 1; retained messages follow.
+    async def subscribe(
+        self, filters: Sequence[str], *, qos: Literal[0, 1] = 1, as_published: bool = False
+    ) -> None:
+        """Subscribe; retained messages follow. The broker keeps none of QoS 0 for a session that is away.
 
-        Errors as in ``publish``, naming the filter refused.
+        ``as_published``: messages say that they are retained even where they have just been published, if the
+        broker can tell. Errors as in ``publish``, naming the filter refused.
         """
         link = self._connected_link()
+        options = SubscribeOptions(qos=qos, retainAsPublished=as_published)
         for part in self._parts(filters):
-            await self._subscribe(link, part)
+            await self._subscribe(link, part, options)
 
-    async def _subscribe(self, link: _Link, filters: Sequence[str]) -> None:
+    async def _subscribe(self, link: _Link, filters: Sequence[str], options: SubscribeOptions) -> None:
         if link.client.protocol == MQTTProtocolVersion.MQTTv5:
             wanted: list[tuple[str, SubscribeOptions]] | list[tuple[str, int]] = [
-                (name, SubscribeOptions(qos=1)) for name in filters
+                (name, options) for name in filters
             ]
         else:
-            wanted = [(name, 1) for name in filters]
+            wanted = [(name, options.QoS) for name in filters]
         rc, mid = link.client.subscribe(wanted)
         reasons = await self._acknowledged(link, mid, rc)
         for name, reason in zip(filters, reasons, strict=False):

@@ -121,13 +121,15 @@ class Cluster:
     host: str = "127.0.0.1"
     namespace: str = ""
     init: Sequence[str] = ()
+    enrol_port: int = field(default_factory=free_port)
 
     def __post_init__(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
         self.directory.chmod(0o711)
         self.hub_dir = self.directory / "hub"
         address = f"{self.host}:{self.port}"
-        made = ["--cluster", CLUSTER, "--broker", address, "--listen", address, *self.init]
+        made = ["--cluster", CLUSTER, "--broker", address, "--listen", address]
+        made += ["--enrol-listen", f"{self.host}:{self.enrol_port}", *self.init]
         _run(program("edgehub", "init", "--dir", self.hub_dir, *made))
         config = self.hub_dir / "mosquitto" / "mosquitto.conf"
         broker = within(self.namespace, [MOSQUITTO, "-c", str(config)])
@@ -169,14 +171,18 @@ class Cluster:
         env: Mapping[str, str] | None = None,
         podman: PodmanService | None = None,
         namespace: str = "",
+        pod_security: str = "privileged",
     ) -> AgentProcess:
         """Make ``name`` a member and give it a configuration; it is not started yet.
 
         ``extra`` is TOML, of the Podman plugin's section first. The plugin of this machine's own network is
         off, unless ``extra`` has its section. ``podman``: the node's own one, if it is not the cluster's.
         ``namespace``: the network namespace that is the node's host, empty for the machine's own.
+        ``pod_security``: the level that is enforced where a namespace names none. edgeagent's own default is
+        ``baseline``, which most pods of tests break: they use the host's network.
         """
         podman = podman or self.podman
+        security = f'[plugins.security]\ndefault_level = "{pod_security}"\n'
         kernel = "" if "[plugins.network]" in extra else "[plugins.network]\nenabled = false\n"
         directory = self.directory / name
         directory.mkdir()
@@ -186,7 +192,7 @@ class Cluster:
         config.write_text(
             f'[agent]\nstate_dir = "{directory}/state"\nrun_dir = "{podman.directory}/run-{name}"\n'
             f'reserve_size = "0"\nlog_level = "debug"\n[pods]\nstatic_pod_path = ""\n'
-            f"[mqtt]\nreconnect_ceiling_seconds = 1.0\n{kernel}"
+            f"[mqtt]\nreconnect_ceiling_seconds = 1.0\n{kernel}{security}"
             f'[plugins.podman]\nsocket = "{podman.socket}"\n{extra}'
         )
         _run(program("edgeagent", "--config", config, "enroll", "--join-file", join))
@@ -220,9 +226,11 @@ class Cluster:
         pod = self.get("pod", name, "-n", namespace)
         return str(pod.get("status", {}).get("phase", "")) if pod else ""
 
-    def wait_phase(self, name: str, phase: str, timeout: float = 30.0) -> None:
+    def wait_phase(self, name: str, phase: str, timeout: float = 30.0, *, namespace: str = "default") -> None:
         """Wait until the hub knows the pod in ``phase``."""
-        wait_for(lambda: self.pod_phase(name) == phase, timeout, f"pod {name} to be {phase} at the hub")
+        wait_for(
+            lambda: self.pod_phase(name, namespace) == phase, timeout, f"pod {name} to be {phase} at the hub"
+        )
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = True) -> None:
         """Publish as whoever owns the broker can: anything, on any topic below ``edge/v1/<cluster>/``."""

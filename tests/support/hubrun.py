@@ -41,11 +41,13 @@ class HubDirectory:
     def __init__(self, directory: Path, *, network: ClusterNetwork | None = None) -> None:
         self.port = free_port()
         self.address = BrokerAddress(host="127.0.0.1", port=self.port)
+        self.enrol_address = BrokerAddress(host="127.0.0.1", port=free_port())
         self.files: HubFiles = init(
             directory / "hub",
             CLUSTER,
             [self.address],
             listen=self.address,
+            enrol_listen=self.enrol_address,
             network=network,
             clock=SystemClock(),
         )

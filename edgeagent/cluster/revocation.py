@@ -1,0 +1,199 @@
+"""Revoked certificates: kept in the store, listed for the broker, and their live sessions ended.
+
+The hub serves no node that is not a member, from the moment on that the store says so. The broker is told
+in three ways: the list of revoked certificates keeps them from connecting, the ACL gives the names that
+nobody has any more no right, and a session that is still open is taken over under its client id. Mosquitto
+reads the first two when it gets SIGHUP. Whether it did is not believed but tried, with a certificate that was
+made to be revoked.
+
+May not decide what is revoked.
+"""
+
+import asyncio
+import logging
+import random
+import secrets
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeagent.api.clock import Clock
+from edgeagent.api.errors import PermanentError
+from edgeagent.cluster.authorities import load_authorities
+from edgeagent.cluster.brokerfiles import notify_broker, write_rules
+from edgeagent.cluster.certificates import serials_of
+from edgeagent.cluster.layout import HubFiles, write_file
+from edgeagent.cluster.settings import HubSettings
+from edgeagent.cluster.store import Store, StoredNode
+from edgeagent.wire.certificates import PrivateKey
+from edgeagent.wire.join import BrokerAddress
+from edgeagent.wire.session import MqttSession, SessionConfig
+from edgeagent.wire.tls import client_context
+
+log = logging.getLogger(__name__)
+
+TRIED_AS = "check:revocation"
+"""The common name of the certificate that is tried; with its colon it is no node's and no operator's."""
+PATIENCE_SECONDS = 5.0
+PAUSE_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Enforcement:
+    """Whether the broker refuses revoked certificates. ``problem``: what is left to do, empty for nothing."""
+
+    refuses: bool
+    problem: str = ""
+
+
+class Revocations:
+    """The revoked certificates of one hub."""
+
+    def __init__(
+        self, files: HubFiles, settings: HubSettings, store: Store, clock: Clock, rng: random.Random
+    ) -> None:
+        self._files = files
+        self._settings = settings
+        self._store = store
+        self._clock = clock
+        self._rng = rng
+
+    def add(self, serial: str, name: str, client_id: str = "") -> None:
+        """Revoke a certificate (serial number in hex, common name). Inside a transaction.
+
+        ``enforce`` is to follow. ``client_id`` is that of the MQTT sessions that it was used for, where it is
+        known.
+        """
+        self._store.execute(
+            "INSERT INTO revoked (serial, name, client_id, revoked, enforced) VALUES (?, ?, ?, ?, 0)"
+            " ON CONFLICT (serial) DO UPDATE SET enforced = 0",
+            (serial, name, client_id, self._clock.now()),
+        )
+
+    def add_node(self, node: StoredNode) -> None:
+        """Revoke whatever certificates a node has. Inside a transaction, before it gets new ones."""
+        for serial in {node.serial, *serials_of(self._store, node.name, self._clock.now())}:
+            self.add(serial, node.name, node.client_id)
+
+    def serials(self) -> list[str]:
+        """All that were ever revoked."""
+        return [row[0] for row in self._store.execute("SELECT serial FROM revoked ORDER BY serial")]
+
+    @property
+    def outstanding(self) -> bool:
+        """Whether the broker is still to be told of some."""
+        return bool(self._store.execute("SELECT 1 FROM revoked WHERE enforced = 0 LIMIT 1"))
+
+    async def enforce(self) -> Enforcement:
+        """Have the broker follow. The hub tries again at its next connection what it does not follow now."""
+        with tempfile.TemporaryDirectory(prefix=".revoke.", dir=self._files.root) as folder:
+            tried = self._write(Path(folder))
+            notify_broker(self._files)
+            address, reason = await self._reach()
+            if address is None:
+                return Enforcement(
+                    False,
+                    f"the broker cannot be reached ({reason}): it refuses the certificate as soon as it runs,"
+                    " if it uses the configuration of the hub's directory",
+                )
+            if not await self._is_refused(address, tried):
+                return Enforcement(
+                    False,
+                    f"the broker still lets revoked certificates in: have it read"
+                    f" {self._files.revocation_list} by sending it SIGHUP (`systemctl reload mosquitto`), or"
+                    f" start it again with {self._files.mosquitto_config}",
+                )
+        return await self._end_sessions(address)
+
+    def _write(self, folder: Path) -> SessionConfig:
+        """Write the lists, with a new certificate on them that is to be tried: how to connect with it."""
+        authorities = load_authorities(self._files, self._clock)
+        key = PrivateKey.generate()
+        signed = authorities.sign(key.request(TRIED_AS), TRIED_AS, 1)
+        # In a transaction, so that of two that write at a time neither leaves the other's out.
+        with self._store.transaction():
+            revoked = authorities.revocation_lists([*self.serials(), signed.serial])
+            former = [*self._store.nodes("revoked"), *self._store.nodes("removed")]
+            write_rules(
+                self._files, self._settings, revoked=revoked, refused=(n.name for n in former), replace=True
+            )
+        write_file(folder / "crt", signed.certificate)
+        write_file(folder / "key", key.pem)
+        return SessionConfig(
+            addresses=[],
+            client_id=f"{TRIED_AS}.{secrets.token_hex(8)}",
+            tls=client_context(self._files.ca_certificate, folder / "crt", folder / "key"),
+        )
+
+    async def _reach(self) -> tuple[BrokerAddress | None, str]:
+        """The first address under which the broker lets the hub itself in, or why there is none."""
+        reason = ""
+        for address in self._settings.hub_addresses():
+            reason = await self._connect(address, self._own(f"hub.{secrets.token_hex(8)}"))
+            if not reason:
+                return address, ""
+        return None, reason
+
+    async def _is_refused(self, address: BrokerAddress, tried: SessionConfig) -> bool:
+        began = self._clock.monotonic()
+        while not await self._connect(address, tried):
+            if self._clock.monotonic() - began > PATIENCE_SECONDS:
+                return False
+            await self._clock.sleep(PAUSE_SECONDS)
+        return True
+
+    async def _end_sessions(self, address: BrokerAddress) -> Enforcement:
+        rows = self._store.execute("SELECT serial, client_id FROM revoked WHERE enforced = 0")
+        clients = sorted({client_id for _, client_id in rows if client_id})
+        for client_id in clients:
+            if reason := await self._connect(address, self._own(client_id)):
+                return Enforcement(True, f"a live session could not be ended: {reason}")
+        with self._store.transaction():
+            for serial, _ in rows:
+                self._store.execute("UPDATE revoked SET enforced = 1 WHERE serial = ?", (serial,))
+        return Enforcement(True)
+
+    def _own(self, client_id: str) -> SessionConfig:
+        """How to connect as the hub under some client id: the broker then ends whatever session has it."""
+        files = self._files
+        context = client_context(files.ca_certificate, files.hub_certificate, files.hub_key)
+        return SessionConfig(addresses=[], client_id=client_id, tls=context)
+
+    async def _connect(self, address: BrokerAddress, config: SessionConfig) -> str:
+        """Connect once and leave; why the broker did not let this client in, empty if it did."""
+        outcome: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+        def settle(reason: str) -> None:
+            if not outcome.done():
+                outcome.set_result(reason)
+
+        session = MqttSession(
+            SessionConfig(addresses=[address], client_id=config.client_id, tls=config.tls),
+            clock=self._clock,
+            rng=self._rng,
+            on_message=lambda _: None,
+            on_connect=lambda _: settle(""),
+            on_disconnect=settle,
+        )
+        task = asyncio.create_task(session.run())
+        try:
+            return await outcome
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+
+def end_membership(store: Store, revocations: Revocations, name: str, *, remove: bool) -> None:
+    """From now on ``name`` is no member, and its certificates are revoked. PermanentError for none.
+
+    A revoked node keeps its name from others; a removed one does not.
+    """
+    with store.transaction():
+        node = store.any_node(name)
+        if node is None or (node.state == "removed" and not remove):
+            raise PermanentError(
+                f"there is no node {name[:80]!r}: `edgehub node list` shows them", reason="NotFound"
+            )
+        store.execute("UPDATE nodes SET state = ? WHERE name = ?", ("removed" if remove else "revoked", name))
+        store.execute("DELETE FROM sealed WHERE node = ?", (name,))
+        revocations.add_node(node)
