@@ -96,7 +96,7 @@ def main() -> int:
         with working("edgehub init, mosquitto, edgehub run"):
             cluster = stack.enter_context(Cluster(directory, podman))
         with working("edgehub node add node1, edgeagent enroll, edgeagent run"):
-            node = cluster.add_node("node1")
+            node = cluster.add_node("node1", pod_security="baseline")
             node.start()
         wait_for(
             lambda: "Ready" in cluster.ctl("get", "nodes", check=False).stdout, 30, "the node to be Ready"
@@ -114,11 +114,11 @@ def demonstrate(cluster: Cluster, node: AgentProcess, podman: PodmanService, dir
     say("edgectl apply -f examples/hello.yaml")
     show(cluster.ctl("apply", "-f", manifest).stdout)
     with working("waiting for the pod to be Running at the hub"):
-        cluster.wait_phase("hello", "Running")
-    show("$ edgectl get pods\n" + cluster.ctl("get", "pods").stdout)
+        cluster.wait_phase("hello", "Running", namespace="hello")
+    show("$ edgectl get pods -n hello\n" + cluster.ctl("get", "pods", "-n", "hello").stdout)
     wait_for(lambda: port_answers(port), 20, "the pod to listen")
     good(f"it answers over HTTP: {fetch(port)!r}")
-    show("$ edgectl logs hello\n" + cluster.ctl("logs", "hello").stdout)
+    show("$ edgectl logs hello -n hello\n" + cluster.ctl("logs", "hello", "-n", "hello").stdout)
 
     say("The broker goes away")
     cluster.broker.terminate()
@@ -133,7 +133,7 @@ def demonstrate(cluster: Cluster, node: AgentProcess, podman: PodmanService, dir
         wait_for(lambda: restarts(node) == before + 1 and running(node), 30, "the container to be back")
         wait_for(lambda: port_answers(port), 20, "the pod to listen")
     good(f"a new container answers: {fetch(port)!r}")
-    show("$ edgeagent get pods\n" + node.run("get", "pods").stdout)
+    show("$ edgeagent get pods -A\n" + node.run("get", "pods", "-A").stdout)
 
     say("The agent is restarted while the broker is away")
     identity, started = container_of(podman)
@@ -150,7 +150,7 @@ def demonstrate(cluster: Cluster, node: AgentProcess, podman: PodmanService, dir
     with working("waiting for the hub to know of the restart"):
 
         def known() -> bool:
-            pod = cluster.get("pod", "hello")
+            pod = cluster.get("pod", "hello", "-n", "hello")
             statuses = (pod or {}).get("status", {}).get("containerStatuses", [])
             return bool(statuses) and statuses[0]["restartCount"] == before + 1
 
@@ -161,10 +161,10 @@ def demonstrate(cluster: Cluster, node: AgentProcess, podman: PodmanService, dir
         )
         return 1
     good("the hub caught up, and no container was touched")
-    show("$ edgectl get events\n" + cluster.ctl("get", "events").stdout)
+    show("$ edgectl get events -n hello\n" + cluster.ctl("get", "events", "-n", "hello").stdout)
 
-    say("edgectl delete pod hello")
-    show(cluster.ctl("delete", "pod", "hello").stdout)
+    say("edgectl delete pod hello -n hello")
+    show(cluster.ctl("delete", "pod", "hello", "-n", "hello").stdout)
     if podman.run("ps", "-aq").stdout.strip():
         print("   a container was left behind", file=sys.stderr)
         return 1

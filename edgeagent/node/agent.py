@@ -138,7 +138,7 @@ class Agent:
             clock=self._world.clock,
             runtime=runtime,
             network=self._network,
-            admissions=self._plugins.admissions(),
+            admissions=self._plugins.admissions(self._config.pods.required_admission),
             unsealer=self._plugins.unsealer(),
             desired=self._desired,
             records=self._records,

@@ -68,9 +68,10 @@ class MqttSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class PodsSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[pods]``. The names are kubelet's: ``podPidsLimit`` (-1: no limit), ``maxPods``,
-    ``allowedUnsafeSysctls`` (what pods may set beside the safe ones; ``net.*`` or ``kernel.msg*`` for all
-    that begin so), ``staticPodPath`` (empty: none).
+    """``[pods]``. ``required_admission``: plugins without whose word no new pod is run, where they are
+    installed and cannot be loaded. The other names are kubelet's: ``podPidsLimit`` (-1: no limit),
+    ``maxPods``, ``allowedUnsafeSysctls`` (what pods may set beside the safe ones; ``net.*`` or
+    ``kernel.msg*`` for all that begin so), ``staticPodPath`` (empty: none).
     https://kubernetes.io/docs/tasks/administer-cluster/sysctl-cluster/#enabling-unsafe-sysctls
     """
 
@@ -78,6 +79,7 @@ class PodsSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     max_pods: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 110
     allowed_unsafe_sysctls: list[Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9_.-]+\*?$")]] = []
     static_pod_path: Annotated[str, msgspec.Meta(pattern=r"^(/|$)")] = "/etc/edgeagent/manifests"
+    required_admission: tuple[str, ...] = ("security",)
 
     def __post_init__(self) -> None:
         """InvalidObjectError where ``pids_limit`` would let no process start."""

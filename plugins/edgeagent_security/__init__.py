@@ -1,5 +1,6 @@
-"""First-party plugin: opens Secrets that were sealed to this node.
+"""First-party plugin: Pod Security Standards, rules for images, and Secrets that were sealed to this node.
 
-Holds no policy of its own yet and starts nothing. May import ``edgeagent.api`` and ``edgeagent.wire``,
-never the agent.
+``admission`` judges pods: ``podsecurity`` has the standards, ``imagepolicy`` the rules for images. ``unseal``
+opens Secrets. Starts nothing, keeps nothing. May import ``edgeagent.api`` and ``edgeagent.wire``, never the
+agent.
 """

@@ -1,6 +1,7 @@
 """The hooks. Cryptography is imported when the first Secret is opened, in a child that ends when idle."""
 
 from edgeagent import __version__
+from edgeagent.api.admission import Admission
 from edgeagent.api.hookspecs import hookimpl
 from edgeagent.api.plugin import LaneSpec, PluginConfig, PluginContext, PluginInfo
 from edgeagent.api.secrets import Unsealer
@@ -13,7 +14,7 @@ def edgeagent_plugin_info() -> PluginInfo:
     return PluginInfo(
         name="security",
         version=__version__,
-        summary="Opens sealed Secrets with the node's own key",
+        summary="Pod Security Standards, rules for images, and sealed Secrets",
         lane=LaneSpec(isolation="process", workers=1, idle_seconds=10.0),
     )
 
@@ -22,6 +23,15 @@ def edgeagent_plugin_info() -> PluginInfo:
 def edgeagent_config_schema() -> type[PluginConfig]:
     """``[plugins.security]``."""
     return SecurityConfig
+
+
+@hookimpl
+def edgeagent_admission(ctx: PluginContext) -> Admission:
+    """The judge of pods, by this node's settings."""
+    from edgeagent_security.admission import PodSecurity
+
+    assert isinstance(ctx.config, SecurityConfig)
+    return PodSecurity(ctx.config)
 
 
 @hookimpl

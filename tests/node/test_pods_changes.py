@@ -45,7 +45,8 @@ def test_admission_that_fails_is_asked_again(tmp_path: Path) -> None:
         admission.failures = [TemporaryError("busy", delay=0.001)] * 1000
         async with PodWorld(tmp_path, admission=admission) as world:
             await world.apply(pod("a"))
-            assert world.status("a").message == "busy"
+            assert world.status("a").reason == "AdmissionUnavailable"
+            assert world.status("a").message == "pods wait for admission plugin fake: busy"
             await world.advance(3600)
             assert 1000 - len(admission.failures) <= 400
             admission.failures.clear()

@@ -6,7 +6,8 @@ should allow, for running into it costs the plugin its thread or process.
 
 from typing import cast
 
-from edgeagent.api.admission import Violation
+from edgeagent.api.admission import AdmissionRequest, Review
+from edgeagent.api.errors import TemporaryError
 from edgeagent.api.facts import Facts
 from edgeagent.api.network import Attachment, NetworkReport, NetworkState, PodSandbox, Rows
 from edgeagent.api.objects.config import SealedSecret, Secret
@@ -162,13 +163,30 @@ class AdmissionFacade(Facade):
 
     hook = ADMISSION
 
-    async def mutate(self, pod: Pod) -> Pod:
+    async def mutate(self, pod: Pod, request: AdmissionRequest) -> Pod:
         """The pod as it should run."""
-        return cast(Pod, await self._ask("mutate", pod))
+        return cast(Pod, await self._ask("mutate", pod, request))
 
-    async def review(self, pod: Pod) -> list[Violation]:
+    async def review(self, pod: Pod, request: AdmissionRequest) -> Review:
         """What forbids the pod to run."""
-        return cast(list[Violation], await self._ask("review", pod))
+        return cast(Review, await self._ask("review", pod, request))
+
+
+class MissingAdmission(AdmissionFacade):
+    """In place of an admission plugin that must be asked and could not be loaded; ``reason``: why not."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        self._name = name
+        self._reason = reason
+
+    @property
+    def plugin(self) -> str:
+        """The plugin's name."""
+        return self._name
+
+    async def _ask(self, method: str, *args: object, deadline: float = ANSWER_SECONDS) -> object:
+        del method, args, deadline
+        raise TemporaryError(f"it is not used: {self._reason}", reason="PluginFailed")
 
 
 class UnsealerFacade(Facade):

@@ -1,7 +1,7 @@
 """PluginHost: all plugins of an agent, from discovery to stop. The core talks to plugins through it alone."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from random import Random
@@ -13,6 +13,7 @@ from edgeagent.node.plugins.discovery import Discovered, discover
 from edgeagent.node.plugins.facades import (
     AdmissionFacade,
     Facade,
+    MissingAdmission,
     NetworkFacade,
     NodeFactsFacade,
     RuntimeFacade,
@@ -147,9 +148,17 @@ class PluginHost:
         """The first unsealer in call order."""
         return self._first(UnsealerFacade)
 
-    def admissions(self) -> list[AdmissionFacade]:
-        """All admission plugins in call order."""
-        return self._all(AdmissionFacade)
+    def admissions(self, required: Collection[str] = ()) -> list[AdmissionFacade]:
+        """All admission plugins in call order.
+
+        One of those ``required`` that could not be loaded, and is not disabled, answers no question.
+        """
+        missing = [
+            MissingAdmission(one.name, one.reason)
+            for one in self._listed
+            if isinstance(one, PluginStatus) and one.state == "Failed" and one.name in required
+        ]
+        return [*self._all(AdmissionFacade), *missing]
 
     def node_facts(self) -> list[NodeFactsFacade]:
         """All sources of node facts in call order."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from edgeagent.api.clock import Clock
-from edgeagent.api.errors import EdgeAgentError, PermanentError, TemporaryError
+from edgeagent.api.errors import EdgeAgentError, TemporaryError
 from edgeagent.api.network import PodSandbox
 from edgeagent.api.objects.decode import KubernetesObject
 from edgeagent.api.objects.pod import Pod, PodStatus
@@ -24,12 +24,12 @@ from edgeagent.api.runtime import (
 from edgeagent.node.events import EventRecorder
 from edgeagent.node.network.localpods import Remembered
 from edgeagent.node.plugins.facades import AdmissionFacade, RuntimeFacade, UnsealerFacade
+from edgeagent.node.pods.admission import Admissions
 from edgeagent.node.pods.ending import sandbox_of
 from edgeagent.node.pods.exits import Exits
 from edgeagent.node.pods.lookup import lookup_for
 from edgeagent.node.pods.means import Limits, Means, NodeFacts, PodNetwork
 from edgeagent.node.pods.sandbox import Sandboxes
-from edgeagent.node.pods.security import pod_sysctls
 from edgeagent.node.pods.volumes import Volumes
 from edgeagent.node.pods.wanted import WantedObjects, refers_to
 from edgeagent.node.pods.worker import PodWorker
@@ -87,7 +87,6 @@ class PodManager:
     ) -> None:
         self._runtime = runtime
         self._clock = clock
-        self._admissions = admissions
         self._desired = WantedObjects(desired)
         self._volumes = volumes
         self._records = records
@@ -98,7 +97,6 @@ class PodManager:
         self._containers: dict[str, dict[str, ContainerRecord]] = {}
         self._workers: dict[str, PodWorker] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._admitted: dict[str, tuple[str, Pod]] = {}
         self._listed = False
         self._trouble = asyncio.Event()
         self._ending = False
@@ -106,6 +104,14 @@ class PodManager:
         self._ended: dict[str, set[str]] = {}
         self._awaited: dict[str, asyncio.Event] = {}
         self.problem: tuple[str, str] | None = None
+        self._admissions = Admissions(
+            admissions,
+            wanted=self._desired,
+            kept=records.admitted,
+            events=events,
+            containers=self.containers_of,
+            unsafe_sysctls=node.unsafe_sysctls,
+        )
         self._means = Means(
             clock=clock,
             rng=rng,
@@ -127,7 +133,7 @@ class PodManager:
             ),
             wanted=self._desired.pod,
             static=self._desired.is_static,
-            admit=self._admit,
+            admissions=self._admissions,
             lookup=lambda pod: lookup_for(pod, self._desired, unsealer),
             containers=self.containers_of,
             observed=self._observe,
@@ -239,16 +245,11 @@ class PodManager:
 
     def changed(self, change: Change) -> None:
         """Desired state has a new generation."""
-        for uid in change.changed | change.removed:
-            self._admitted.pop(uid, None)
         self._follow(change)
 
     def static_changed(self, objects: Mapping[str, KubernetesObject]) -> None:
         """The node's own folder holds just these objects, by uid; pods missing from them are taken down."""
-        change = self._desired.set_static(objects)
-        for uid in change.changed | change.removed:
-            self._admitted.pop(uid, None)
-        self._follow(change)
+        self._follow(self._desired.set_static(objects))
 
     def _follow(self, change: Change) -> None:
         self._desired.index()
@@ -322,8 +323,8 @@ class PodManager:
 
     def admitted(self, uid: str) -> Pod | None:
         """A desired pod as the admission plugins let it run, once they have been asked."""
-        cached = self._admitted.get(uid)
-        return cached[1] if cached is not None else None
+        pod = self.wanted(uid)
+        return self._admissions.known(pod) if pod is not None else None
 
     def is_static(self, uid: str) -> bool:
         """Whether the pod comes from the node's own folder."""
@@ -402,23 +403,6 @@ class PodManager:
         if (awaited := self._awaited.pop(container_id, None)) is not None:
             awaited.set()
 
-    async def _admit(self, pod: Pod) -> Pod:
-        """The pod as the node and its admission plugins let it run. PermanentError names rules and fields."""
-        digest = self._desired.digest(pod.metadata.uid)
-        cached = self._admitted.get(pod.metadata.uid)
-        if cached is not None and cached[0] == digest:
-            return cached[1]
-        admitted = pod
-        for admission in self._admissions:
-            admitted = await admission.mutate(admitted)
-        violations = [v for admission in self._admissions for v in await admission.review(admitted)]
-        if violations:
-            text = "; ".join(f"{violation.field}: {violation.message}" for violation in violations)
-            raise PermanentError(text, reason="AdmissionRefused")
-        pod_sysctls(admitted, allowed_unsafe=self._means.node.unsafe_sysctls)
-        self._admitted[pod.metadata.uid] = (digest, admitted)
-        return admitted
-
     def _keep(self, record: PodRecord) -> None:
         try:
             self._records.put(record)
@@ -433,7 +417,7 @@ class PodManager:
 
     def _gone(self, uid: str) -> None:
         record = self._records.by_uid.get(uid)
-        self._admitted.pop(uid, None)
+        self._admissions.forget(uid)
         if record is not None:
             record = msgspec.structs.replace(record, gone=True)
             self._keep(record)

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -14,6 +14,7 @@ from edgeagent.api.objects.pod import Pod, PodStatus
 from edgeagent.api.runtime import ContainerRecord
 from edgeagent.node.events import EventRecorder
 from edgeagent.node.plugins.facades import RuntimeFacade
+from edgeagent.node.pods.admission import Admissions
 from edgeagent.node.pods.lookup import Lookup
 from edgeagent.node.pods.sandbox import Sandboxes
 from edgeagent.node.pods.volumes import Volumes
@@ -88,7 +89,7 @@ class Means:
     wanted: Callable[[str], Pod | None]
     static: Callable[[str], bool]
     """Whether the pod comes from the node's own folder."""
-    admit: Callable[[Pod], Awaitable[Pod]]
+    admissions: Admissions
     lookup: Callable[[Pod], Lookup]
     containers: Callable[[str], list[ContainerRecord]]
     observed: Callable[[ContainerRecord], None]

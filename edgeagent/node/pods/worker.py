@@ -17,8 +17,9 @@ from edgeagent.api.objects.pod import Pod, PodStatus
 from edgeagent.api.objects.unsupported import unsupported
 from edgeagent.api.runtime import LABEL_CONTAINER
 from edgeagent.node.pods import containers as decisions
+from edgeagent.node.pods.attaching import attach, lacks_network, recall
 from edgeagent.node.pods.config import record_of
-from edgeagent.node.pods.ending import STRAY, Ending, leaving, needs_spec_to_stop, sandbox_of
+from edgeagent.node.pods.ending import STRAY, Ending, leaving, needs_spec_to_stop
 from edgeagent.node.pods.eviction import Eviction
 from edgeagent.node.pods.hosts import missing_cluster_dns
 from edgeagent.node.pods.means import Means
@@ -159,13 +160,12 @@ class PodWorker:
         if wrong := unsupported(pod):
             raise PermanentError("; ".join(str(one) for one in wrong), reason="FieldNotSupported")
         state = self._state
-        async with self._means.limits.asks:
-            pod = state.pod = await self._means.admit(pod)
+        pod = state.pod = await self._means.admissions.admit(pod)
         self._note_admitted(pod)
         if not state.record(pod).phase:
             if self._eviction.held_back(pod):
                 return None
-            await self._attach(pod)
+            await attach(state, pod)
         state.refused = None
         return pod
 
@@ -174,9 +174,11 @@ class PodWorker:
     ) -> float | None:
         """Say why the pod may not run as it is desired now; what runs of it goes on as it was admitted last.
 
-        Where no pod was admitted since the agent started, only its end is seen to.
+        Where it is not known what was admitted, only its end is seen to.
         """
-        state, before = self._state, self._ending.as_before(pod)
+        state = self._state
+        await recall(state, pod)
+        before = self._ending.as_before(pod)
         later = self._later(error) if isinstance(error, TemporaryError) else None
         if not state.record(pod).phase:
             state.refuse(before, error.reason or ("Refused" if later is None else "Waiting"), str(error))
@@ -250,7 +252,7 @@ class PodWorker:
     async def _prepare(self, pod: Pod) -> float | None:
         """Volumes, files and namespaces around the containers; seconds until it is tried again."""
         state = self._state
-        if state.refused is not None and self._lacks_network(pod):
+        if state.refused is not None and lacks_network(state, pod):
             state.unprepared = state.refused
             return None
         if not self._stale and (left := state.left_to_wait("")) > 0:
@@ -417,19 +419,6 @@ class PodWorker:
             spec=spec if needs_spec_to_stop(spec) else None,
             leaving=leaving(self._state.record(pod), spec, self._means.containers(self.uid)),
         )
-
-    def _lacks_network(self, pod: Pod) -> bool:
-        return not pod.spec.host_network and self._state.attachment is None
-
-    async def _attach(self, pod: Pod) -> None:
-        """The seam for pod networks: a pod that does not use the host's network gets one from the plugin."""
-        if not self._lacks_network(pod):
-            return
-        if self._means.network is None:
-            raise PermanentError(
-                "no network plugin is loaded, so spec.hostNetwork must be true", reason="NetworkUnavailable"
-            )
-        self._state.attachment = await self._means.network.attach(sandbox_of(self._state.record(pod)))
 
     async def _finish(self, pod: Pod, places: list[Slot]) -> None:
         """A pod that is over: stop what still runs of it, and give back what it needs no longer."""

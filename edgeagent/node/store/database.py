@@ -30,6 +30,7 @@ MIGRATIONS: Sequence[Sequence[str]] = (
         """CREATE TABLE outbox (sequence INTEGER PRIMARY KEY AUTOINCREMENT, class TEXT NOT NULL,
            size INTEGER NOT NULL, body BLOB NOT NULL)""",
     ),
+    ("CREATE TABLE admitted (uid TEXT PRIMARY KEY, body BLOB NOT NULL)",),
 )
 """Statements that lead from schema version n to n+1. Entries are only ever added."""
 

@@ -10,6 +10,7 @@ from edgeagent.api.objects.base import KubernetesStruct
 from edgeagent.api.objects.container import Container
 from edgeagent.api.objects.decode import decode_json
 from edgeagent.api.objects.pod import ContainerStateTerminated, PodSpec
+from edgeagent.node.store.admitted import AdmittedPods
 from edgeagent.node.store.database import Database
 from edgeagent.wire.canonical import canonical_json
 
@@ -87,10 +88,11 @@ class PodRecord(KubernetesStruct, frozen=True):
 
 
 class PodRecords:
-    """The records of all pods, in memory as on disk."""
+    """The records of all pods, in memory as on disk; ``admitted``: what was admitted of each."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.admitted = AdmittedPods(database)
         self.by_uid: dict[str, PodRecord] = {}
         for uid, body in database.rows("SELECT uid, body FROM pod_record"):
             try:
