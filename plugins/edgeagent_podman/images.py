@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from edgeagent_podman.client import PodmanClient
 
 _BAD_REFERENCE = "invalid reference format"
+_REJECTED = "Source image rejected: "
+"""Before what policy.json has against an image, in the words of containers/image."""
 
 
 class _Use(msgspec.Struct, frozen=True):
@@ -134,4 +136,8 @@ def _bad_reference(reference: str) -> PermanentError:
 def _pull_error(reference: str, message: str) -> Exception:
     if message.endswith(_BAD_REFERENCE):
         return _bad_reference(reference)
+    if _REJECTED in message:
+        why = message.rpartition(_REJECTED)[2]
+        problem = f"{reference} is refused by the node's policy.json: {why}"
+        return PermanentError(problem, reason="SignatureValidationFailed")
     return TemporaryError(f"could not pull {reference}: {message}", reason="ErrImagePull")

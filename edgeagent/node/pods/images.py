@@ -27,6 +27,9 @@ MAX_DOCKER_CONFIG = 1024 * 1024
 MAX_CREDENTIALS = 16
 """How many credentials are tried for one image."""
 
+SIGNATURE_REFUSED = "SignatureValidationFailed"
+"""kubelet's reason for an image that lacks a signature it must have, or comes from a forbidden place."""
+
 _DEFAULT_REGISTRY = "docker.io"
 _DEFAULT_REGISTRY_KEY = "index.docker.io"
 
@@ -57,7 +60,8 @@ async def pull(
     """Fetch the image, with each of the credentials until one will do, then without.
 
     Without means with what the runtime itself is configured with: a node-wide ``auth.json`` is Podman's.
-    TemporaryError with reason ``ErrImagePull`` where the registry does not give it.
+    TemporaryError with reason ``ErrImagePull`` where the registry does not give it, PermanentError with
+    reason ``SignatureValidationFailed`` where the node's own policy refuses what it gave.
     """
     problems: list[str] = []
     for each in (*credentials, None):
@@ -68,7 +72,7 @@ async def pull(
                 raise
             problems.append(str(error))
         except PermanentError as error:
-            if each is None and not problems:
+            if error.reason == SIGNATURE_REFUSED or (each is None and not problems):
                 raise
             problems.append(str(error))
         else:

@@ -22,6 +22,7 @@ from edgeagent.node.pods.config import record_of
 from edgeagent.node.pods.ending import STRAY, Ending, leaving, needs_spec_to_stop
 from edgeagent.node.pods.eviction import Eviction
 from edgeagent.node.pods.hosts import missing_cluster_dns
+from edgeagent.node.pods.images import SIGNATURE_REFUSED
 from edgeagent.node.pods.means import Means
 from edgeagent.node.pods.plan import Plan, Seen, Slot, make_plan, slots
 from edgeagent.node.pods.podstate import PAUSE, RETRY_CEILING_SECONDS, PodState
@@ -32,7 +33,7 @@ from edgeagent.node.pods.termination import message_limit, read_message, termina
 
 log = logging.getLogger(__name__)
 
-PULL_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff"})
+PULL_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", SIGNATURE_REFUSED})
 GONE = -1.0
 
 
