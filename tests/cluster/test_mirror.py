@@ -239,8 +239,9 @@ def test_two_nodes_that_make_the_same_name_do_not_disturb_each_other(cluster: Hu
 
 def test_of_nodes_that_make_the_same_name_members_alone_count(tmp_path: Path) -> None:
     """Who is no member any more may have left its reports at the broker."""
+    store = Store(tmp_path / "hub.db", create=True)
     observer = Observer(
-        Store(tmp_path / "hub.db", create=True),
+        store,
         SystemClock(),
         on_change=lambda *_: None,
         on_gone=lambda *_: None,
@@ -252,6 +253,7 @@ def test_of_nodes_that_make_the_same_name_members_alone_count(tmp_path: Path) ->
     assert found.pod is not None
     assert found.pod.spec.node_name == "gw-2"
     assert observer.mirrors("", "", lambda _: False) == []
+    store.close()
 
 
 def test_a_mirror_outlives_the_hub_and_is_never_sent_back_to_the_node(cluster: HubDirectory) -> None:
