@@ -1,14 +1,15 @@
 """The node's DNS server: unbound, run beside the agent. It answers the cluster's names and asks for others.
 
-The cluster's names are a zone file that it reads anew when told; what it remembers of other names stays. All
-it needs to start is in its folder, so that it can be started again at any time, with nobody's help.
+The cluster's names are a zone file that it reads anew when told; what it remembers of other names stays. The
+names of the cluster's addresses are told one by one, for those around them are for others to answer. All it
+needs to start is in its folder, so that it can be started again at any time, with nobody's help.
 docs/adr/0013-dns-server.md says why unbound.
 """
 
 import os
 import pwd
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
@@ -17,7 +18,7 @@ from edgeagent.api.errors import PermanentError, TemporaryError
 from edgeagent.api.network import NetworkState, Problem
 from edgeagent_network.config import NetworkConfig
 from edgeagent_network.daemon import Daemon
-from edgeagent_network.names import Names
+from edgeagent_network.names import Names, Record
 from edgeagent_network.programs import Runner, Starter, run_program, start_program
 from edgeagent_network.upstreams import Upstreams
 
@@ -29,6 +30,7 @@ GIVEN_UP = 3
 """Ended so often without having served for a while, pods are no more told to ask it."""
 STALE_SECONDS = 7 * 86400
 """For how long after its end an answer is still given while nobody can be asked (RFC 8767)."""
+_REVERSE_ZONES = ("in-addr.arpa.", "ip6.arpa.")
 _APPARMOR = "sys/module/apparmor/parameters/enabled"
 
 _CONFIGURATION = """\
@@ -71,7 +73,8 @@ server:
   insecure-lan-zones: yes
   local-zone: "home.arpa." nodefault
   local-zone: "{domain}" transparent
-{refusal}
+{zones}
+{pointers}
 remote-control:
   control-enable: yes
   control-use-cert: no
@@ -125,6 +128,8 @@ class DnsServer:
         self._daemon: Daemon | None = None
         self._zone = ""
         self._forwards: tuple[str, ...] = ()
+        self._pointers: Mapping[str, tuple[Record, ...]] = {}
+        self._moved: set[str] = set()  # the names of addresses that the running server must be told anew
         self._connected = False
         self._stale: list[tuple[str, ...]] = []  # what the running server must still be told
         self._served = False
@@ -172,44 +177,67 @@ class DnsServer:
         if self._daemon is None:
             self._check_programs()
             self._prepare_folder()
-        self._write(names.domain, zone, forwards)
+        self._write(names, zone, forwards)
         if state.connected and not self._connected:
             self._stale.append(("flush_infra", "all"))  # servers that did not answer may do so now
         self._connected = state.connected
         if self._daemon is None:
             self._add_address()
             self._stale.clear()
+            self._moved.clear()
             self._daemon = Daemon(self._argv(), self._folder, READY, self._start)
             self._daemon.wait_ready(START_SECONDS)
-        elif self._stale and self._daemon.serving:
+        elif (self._stale or self._moved) and self._daemon.serving:
             self._tell()
         return problems
 
-    def _write(self, domain: str, zone: str, forwards: tuple[str, ...]) -> None:
+    def _write(self, names: Names, zone: str, forwards: tuple[str, ...]) -> None:
+        pointers, before = names.pointers, self._pointers
         if zone is not self._zone or self._daemon is None:
             _replace(self._folder / "zone", zone)
             self._zone = zone
-            self._stale += [("auth_zone_reload", domain), ("flush_zone", domain)]
-        if forwards != self._forwards or self._daemon is None:
-            _replace(self._folder / "unbound.conf", self._configuration(domain, forwards))
+            self._stale += [("auth_zone_reload", names.domain), ("flush_zone", names.domain)]
+        if forwards != self._forwards or pointers is not before or self._daemon is None:
+            _replace(self._folder / "unbound.conf", self._configuration(names.domain, forwards, pointers))
+        if forwards != self._forwards:
             self._stale += [("forward_add", ".", *forwards), ("local_zone_remove", ".")]
+            self._stale += [("local_zone", zone, "transparent") for zone in _REVERSE_ZONES]
             self._forwards = forwards
+        if pointers is not before:
+            names_of_both = before.keys() | pointers.keys()
+            self._moved |= {name for name in names_of_both if before.get(name) != pointers.get(name)}
+            self._pointers = pointers
 
     def _tell(self) -> None:
         """Tell the running server what changed; what it did not take stays to be told."""
-        files = ["-c", str(self._folder / "unbound.conf"), "-s", str(self._folder / "control" / "socket")]
         for command in dict.fromkeys(self._stale):
-            self._run(["unbound-control", "-q", *files, *command])
+            self._control(*command)
         self._stale.clear()
+        if self._moved:
+            moved = sorted(self._moved)
+            added = [record.line() for name in moved for record in self._pointers.get(name, ())]
+            self._control("local_datas_remove", stdin="".join(f"{name}\n" for name in moved))
+            self._control("local_datas", stdin="".join(added))
+            self._moved.clear()
 
-    def _configuration(self, domain: str, forwards: tuple[str, ...]) -> str:
+    def _control(self, *command: str, stdin: str = "") -> None:
+        files = ["-c", str(self._folder / "unbound.conf"), "-s", str(self._folder / "control" / "socket")]
+        self._run(["unbound-control", "-q", *files, *command], stdin)
+
+    def _configuration(
+        self, domain: str, forwards: tuple[str, ...], pointers: Mapping[str, tuple[Record, ...]]
+    ) -> str:
+        # With nobody to ask it would go and ask the root servers.
+        kind = "transparent" if forwards else "refuse"
+        zones = _REVERSE_ZONES if forwards else (".", *_REVERSE_ZONES)
+        records = (record for several in pointers.values() for record in several)
         lines = ["forward-zone:", '  name: "."', *(f"  forward-addr: {server}" for server in forwards)]
         return _CONFIGURATION.format(
             address=ip_address(self._config.dns_address),
             stale=STALE_SECONDS,
             domain=domain,
-            # With nobody to ask it would go and ask the root servers.
-            refusal="" if forwards else '  local-zone: "." refuse',
+            zones="\n".join(f'  local-zone: "{zone}" {kind}' for zone in zones),
+            pointers="\n".join(f'  local-data: "{record.line().strip()}"' for record in records),
             forward="\n".join(lines) if forwards else "",
         )
 

@@ -1,10 +1,10 @@
-"""The cluster's names as a zone file: what a NetworkState says, in DNS records. Pure.
+"""The cluster's names as a zone file, and the names of its addresses: a NetworkState in DNS records. Pure.
 
-https://github.com/kubernetes/dns/blob/master/docs/specification.md (1.1.0), without its PTR records.
+https://github.com/kubernetes/dns/blob/master/docs/specification.md (1.1.0)
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple
 
@@ -50,10 +50,23 @@ def domain_name(text: str) -> str:
     return f"{name}."
 
 
+class _Service(NamedTuple):
+    """What is made of one Service."""
+
+    told: NetworkService
+    text: str
+    pointers: tuple[Record, ...] = ()
+    problem: Problem | None = None
+
+
 class Names:
     """The zone of one cluster domain. Of an object that is the very same as before, nothing is worked out.
 
     ``server`` is where the zone's own server is. PermanentError for a bad ``domain``.
+
+    ``pointers`` are the PTR records of the last ``zone`` by their names, the very same mapping if none of
+    them changed: of cluster IPs, and of headless Services' endpoints. They are in no zone of ours, for the
+    names around them are others'.
     """
 
     def __init__(self, domain: str, server: str) -> None:
@@ -67,9 +80,10 @@ class Names:
             Record(f"dns-version.{self.domain}", "TXT", '"1.1.0"'),
         ]
         self._head = "".join(record.line() for record in head)
-        self._services: dict[tuple[str, str], tuple[NetworkService, str, Problem | None]] = {}
+        self._services: dict[tuple[str, str], _Service] = {}
         self._pods: dict[str, tuple[NetworkPod, str]] = {}
         self._text = ""
+        self.pointers: Mapping[str, tuple[Record, ...]] = {}
 
     def zone(self, state: NetworkState) -> tuple[str, list[Problem]]:
         """The whole zone file, the very same text if nothing changed, and what has no name and why."""
@@ -77,32 +91,36 @@ class Names:
         for told in state.services:
             meta = told.service.metadata
             old = self._services.get((meta.namespace, meta.name))
-            same = old is not None and old[0] is told
+            same = old is not None and old.told is told
             services[meta.namespace, meta.name] = old if same and old is not None else self._service(told)
         pods = {}
         for pod in (*state.pods, *state.remote_pods):
             known = self._pods.get(pod.uid)
             same = known is not None and known[0] is pod
             pods[pod.uid] = known if same and known is not None else (pod, _text(self._of_pod(pod)))
-        if not _unchanged(self._services.values(), services.values()) or not _unchanged(
-            self._pods.values(), pods.values()
-        ):
-            lines = [*(one[1] for one in services.values()), *(one[1] for one in pods.values())]
+        same_services = _unchanged(self._services.values(), services.values())
+        if not same_services:
+            pointers = _by_name(services.values())
+            self.pointers = self.pointers if pointers == self.pointers else pointers
+        if not same_services or not _unchanged(self._pods.values(), pods.values()):
+            lines = [*(one.text for one in services.values()), *(one[1] for one in pods.values())]
             text = self._head + "".join(dict.fromkeys("".join(lines).splitlines(keepends=True)))
             self._text = self._text if text == self._text else text
         self._services, self._pods = services, pods
-        return self._text or self._head, [one[2] for one in services.values() if one[2] is not None]
+        return self._text or self._head, [one.problem for one in services.values() if one.problem is not None]
 
-    def _service(self, told: NetworkService) -> tuple[NetworkService, str, Problem | None]:
+    def _service(self, told: NetworkService) -> _Service:
         try:
-            return told, _text(self._of_service(told)), None
+            records = dict.fromkeys(self._of_service(told))
+            pointers = tuple(record for record in records if record.kind == "PTR")
+            return _Service(told, _text(record for record in records if record.kind != "PTR"), pointers)
         except PermanentError as error:
             meta = told.service.metadata
             problem = Problem(
                 kind="Service", namespace=meta.namespace, name=meta.name, reason=error.reason,
                 message=f"it has no name in DNS: {error}",
             )  # fmt: skip
-            return told, "", problem
+            return _Service(told, "", problem=problem)
 
     def _of_service(self, told: NetworkService) -> Iterator[Record]:
         meta, spec = told.service.metadata, told.service.spec
@@ -119,6 +137,7 @@ class Names:
             addresses = list(_addresses(spec.cluster_ips or [spec.cluster_ip]))
             for address in addresses:
                 yield _address(name, address)
+                yield _pointer(address, name)
             for port in spec.ports if addresses else ():
                 if is_label(port.name):
                     yield Record(_service_name(port, name), "SRV", f"0 {_WEIGHTS} {port.port} {name}")
@@ -140,6 +159,7 @@ def _headless(name: str, port: ServicePort, told: NetworkService) -> Iterator[Re
             own = f"{_hostname(backend, address)}.{name}"
             yield _address(name, address)
             yield _address(own, address)
+            yield _pointer(address, own)
             targets[own, backend.port] = None
     if is_label(port.name):
         weight = max(1, _WEIGHTS // max(1, len(targets)))
@@ -164,6 +184,18 @@ def _service_name(port: ServicePort, name: str) -> str:
 
 def _address(name: str, address: Address) -> Record:
     return Record(name, "A" if address.version == 4 else "AAAA", str(address))
+
+
+def _pointer(address: Address, name: str) -> Record:
+    return Record(f"{address.reverse_pointer}.", "PTR", name)
+
+
+def _by_name(services: Iterable[_Service]) -> dict[str, tuple[Record, ...]]:
+    found: dict[str, dict[Record, None]] = {}
+    for service in services:
+        for record in service.pointers:
+            found.setdefault(record.name, {})[record] = None
+    return {name: tuple(records) for name, records in found.items()}
 
 
 def _addresses(ips: Iterable[str]) -> Iterator[Address]:

@@ -11,8 +11,17 @@ from typing import Literal
 
 from tests.support.netprobe import family_of, in_namespace_thread, socket_of
 
-Kind = Literal["A", "AAAA", "SRV", "CNAME", "TXT", "SOA", "NS"]
-NUMBERS: dict[Kind, int] = {"A": 1, "NS": 2, "CNAME": 5, "SOA": 6, "TXT": 16, "AAAA": 28, "SRV": 33}
+Kind = Literal["A", "AAAA", "SRV", "CNAME", "TXT", "SOA", "NS", "PTR"]
+NUMBERS: dict[Kind, int] = {
+    "A": 1,
+    "NS": 2,
+    "CNAME": 5,
+    "SOA": 6,
+    "PTR": 12,
+    "TXT": 16,
+    "AAAA": 28,
+    "SRV": 33,
+}
 _KINDS = {number: kind for kind, number in NUMBERS.items()}
 CODES = {0: "NOERROR", 2: "SERVFAIL", 3: "NXDOMAIN", 5: "REFUSED"}
 

@@ -5,20 +5,21 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from edgeagent.api.network import NetworkPod, NetworkService, NetworkState, PodSandbox
+from edgeagent.api.network import Backend, NetworkPod, NetworkService, NetworkState, PodSandbox
 from edgeagent.api.objects.service import ServicePort
 from edgeagent_network.config import NetworkConfig
 from edgeagent_network.dnsserver import DnsServer, Served
 from edgeagent_network.generation import generation_of, netlink_socket
 from edgeagent_network.nameguard import NameGuard
 from edgeagent_network.network import KernelNetwork
-from edgeagent_network.programs import started_in_namespace
+from edgeagent_network.programs import Runner, started_in_namespace
 from edgeagent_network.script import whole
 from tests.plugins.network.servicemaking import backend, service, state
 from tests.support.dnsclient import Kind, Reply, Upstream, ask
@@ -52,12 +53,12 @@ class World:
         self.pod = lab.pod("client", "10.42.0.7", "fd42::7")
         self.servers: list[DnsServer] = []
 
-    def server(self, *, root: Path = Path("/"), **config: Any) -> DnsServer:
+    def server(self, *, root: Path = Path("/"), run: Runner | None = None, **config: Any) -> DnsServer:
         """A server of this node, with the LAN's peer as its upstream if nothing else is said."""
         settings = NetworkConfig(**({"upstreams": [self.lab.lan4]} | config))
         host = self.lab.host
         made = DnsServer(
-            settings, self.folder, run=host.run, start=started_in_namespace(host.name), root=root
+            settings, self.folder, run=run or host.run, start=started_in_namespace(host.name), root=root
         )
         self.servers.append(made)
         return made
@@ -84,6 +85,11 @@ def serves(told: Served) -> None:
     assert told == Served(addresses=[SERVER])
 
 
+def reverse(ip: str) -> str:
+    """The name of the address's name."""
+    return ip_address(ip).reverse_pointer
+
+
 ANSWERS: list[tuple[str, Kind, str, list[str]]] = [
     (f"web.{D}", "A", "NOERROR", ["A 10.43.0.1"]),
     (f"WEB.{D}", "AAAA", "NOERROR", ["AAAA fd43::1"]),
@@ -104,6 +110,13 @@ ANSWERS: list[tuple[str, Kind, str, list[str]]] = [
     ("10-42-0-2.shop.pod.cluster.local", "A", "NOERROR", ["A 10.42.0.2"]),
     ("fd42--2.shop.pod.cluster.local", "AAAA", "NOERROR", ["AAAA fd42::2"]),
     ("dns-version.cluster.local", "TXT", "NOERROR", ["TXT 1.1.0"]),
+    ("1.0.43.10.in-addr.arpa", "PTR", "NOERROR", [f"PTR web.{D}."]),
+    (reverse("fd43::1"), "PTR", "NOERROR", [f"PTR web.{D}."]),
+    ("2.0.42.10.in-addr.arpa", "PTR", "NOERROR", [f"PTR db-0.db.{D}."]),
+    (reverse("fd42::2"), "PTR", "NOERROR", [f"PTR db-0.db.{D}."]),
+    ("3.0.42.10.in-addr.arpa", "PTR", "NOERROR", [f"PTR 10-42-0-3.db.{D}."]),
+    ("9.0.42.10.in-addr.arpa", "PTR", "NOERROR", [f"PTR e-0.early.{D}."]),
+    ("1.0.43.10.in-addr.arpa", "TXT", "NOERROR", []),
     (D, "A", "NOERROR", []),
     (f"nobody.{D}", "A", "NXDOMAIN", []),
     ("nowhere.cluster.local", "AAAA", "NXDOMAIN", []),
@@ -142,6 +155,52 @@ def test_services_come_and_go_without_a_restart_and_what_it_remembers_stays(worl
     assert server.pid == pid
     assert world.ask("files.example.org").code == "NOERROR"
     assert upstream.asked == ["files.example.org."]
+    upstream.close()
+
+
+def test_names_of_addresses_follow_and_all_others_are_for_others_to_answer(world: World) -> None:
+    upstream = Upstream(world.lab.lan, world.lab.lan4)
+    control: list[tuple[str, ...]] = []
+    run = world.lab.host.run
+
+    def noting(argv: Sequence[str], stdin: str = "", *, check: bool = True) -> str:
+        if argv[0] == "unbound-control":
+            control.append((*argv[6:], *stdin.splitlines()))
+        return run(argv, stdin, check=check)
+
+    server = world.server(run=noting)
+    others = [service(f"s{number}", f"10.43.7.{number}") for number in range(1, 200)]
+
+    def point(*backends: Backend) -> None:
+        control.clear()
+        serves(server.reconcile(state(WEB, service("db", "None", list(backends)), *others)))
+
+    def name(last: int) -> list[str]:
+        return world.ask(f"{last}.0.42.10.in-addr.arpa", "PTR").records
+
+    point(backend("10.42.0.2"), backend("10.42.0.3"))
+    assert (name(2), name(3)) == ([f"PTR 10-42-0-2.db.{D}."], [f"PTR 10-42-0-3.db.{D}."])
+    pid = server.pid
+    point(backend("10.42.0.2", hostname="db-0"), backend("10.42.0.3"))
+    assert (name(2), name(3)) == ([f"PTR db-0.db.{D}."], [f"PTR 10-42-0-3.db.{D}."])
+    assert control[-2:] == [
+        ("local_datas_remove", "2.0.42.10.in-addr.arpa."),
+        ("local_datas", f"2.0.42.10.in-addr.arpa. 5 IN PTR db-0.db.{D}."),
+    ]
+    assert upstream.asked == []
+    point(backend("10.42.0.2", hostname="db-0"), backend("10.42.0.3", ready=False))
+    assert (name(2), name(3)) == ([f"PTR db-0.db.{D}."], [])
+    assert world.ask("200.7.43.10.in-addr.arpa", "PTR").code == "NOERROR"
+    assert world.ask(reverse("2001:db8::7"), "PTR").code == "NOERROR"
+    assert set(upstream.asked) == {
+        "3.0.42.10.in-addr.arpa.", "200.7.43.10.in-addr.arpa.", f"{reverse('2001:db8::7')}.",
+    }  # fmt: skip
+    assert server.pid == pid
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: server.pid not in (0, pid), what="another one")
+    wait_for(lambda: server.reconcile(state(WEB)) == Served(addresses=[SERVER]), what="it to serve")
+    assert world.ask(reverse("fd43::1"), "PTR").records == [f"PTR web.{D}."]
+    assert name(2) == []
     upstream.close()
 
 
@@ -282,12 +341,18 @@ def test_without_an_upstream_the_cluster_has_names_until_there_is_one(world: Wor
     assert [one.reason for one in told.problems] == ["UpstreamInvalid"]
     pid = server.pid
     assert world.ask(f"web.{D}").records == ["A 10.43.0.1"]
+    assert world.ask(reverse("10.43.0.1"), "PTR").records == [f"PTR web.{D}."]
     assert world.ask("files.example.org").code == "REFUSED"
+    assert world.ask(reverse("10.43.0.2"), "PTR").code == "REFUSED"
+    assert world.ask(reverse("fd43::2"), "PTR").code == "REFUSED"
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/resolv.conf").write_text(f"nameserver {world.lab.lan4}\n")
     upstream = Upstream(world.lab.lan, world.lab.lan4)
     serves(server.reconcile(state(WEB)))
     assert world.ask("files.example.org").records == ["A 198.51.100.7"]
+    assert world.ask(reverse("10.43.0.1"), "PTR").records == [f"PTR web.{D}."]
+    assert world.ask(reverse("10.43.0.2"), "PTR").code == "NOERROR"
+    assert world.ask(reverse("fd43::2"), "PTR").code == "NOERROR"
     assert world.ask(f"nobody.{D}").code == "NXDOMAIN"
     assert server.pid == pid
     upstream.close()

@@ -60,6 +60,21 @@ def test_a_backend_of_two_ports_is_said_once() -> None:
     ]  # fmt: skip
 
 
+def test_addresses_have_the_names_of_cluster_ips_and_of_headless_endpoints() -> None:
+    names = Names("cluster.local", "169.254.20.10")
+    headless = [backend("10.42.0.1", hostname="x"), backend("10.42.0.2"), backend("fd42::3", ready=False)]
+    both = [backend("10.42.0.1")]
+    told = [service("a", ["10.43.0.1", "fd43::1"], both), service("b", "None", headless)]
+    names.zone(state(*told, service("c", "None", both)))
+    end = "default.svc.cluster.local."
+    assert {name: [one.data for one in records] for name, records in names.pointers.items()} == {
+        "1.0.43.10.in-addr.arpa.": [f"a.{end}"],
+        "1." + "0." * 27 + "3.4.d.f.ip6.arpa.": [f"a.{end}"],
+        "1.0.42.10.in-addr.arpa.": [f"x.b.{end}", f"10-42-0-1.c.{end}"],
+        "2.0.42.10.in-addr.arpa.": [f"10-42-0-2.b.{end}"],
+    }
+
+
 def test_what_did_not_change_is_the_very_same_text() -> None:
     names = Names("cluster.local", "169.254.20.10")
     one, two = service("a", "10.43.0.1"), service("b", "10.43.0.2")
@@ -70,6 +85,9 @@ def test_what_did_not_change_is_the_very_same_text() -> None:
     assert counted is first  # a backend behind a cluster IP is no name
     fewer, _ = names.zone(state(two))
     assert "10.43.0.1" not in fewer
+    pointers = names.pointers
+    names.zone(state(two, service("c", "", ports=())))
+    assert names.pointers is pointers
     none, _ = names.zone(state())
     assert len(none.splitlines()) == HEAD
     assert names.zone(state())[0] is none
@@ -134,13 +152,18 @@ _LINES = re.compile(
     rf"(?:A (?P<a>\S+)|AAAA (?P<aaaa>\S+)|CNAME {_NAME}|SRV 0 \d+ \d+ {_NAME})"
 )
 
+_POINTER = re.compile(rf"[0-9a-f.]+\.(in-addr|ip6)\.arpa\. 5 IN PTR {_NAME}\n")
+
 
 @given(st.lists(_services(), max_size=4), st.lists(_PODS, max_size=2))
 def test_nothing_can_be_smuggled_into_the_zone(
     services: list[NetworkService], pods: list[NetworkPod]
 ) -> None:
     told = NetworkState(node="here", services=services, pods=pods)
-    text, problems = Names("cluster.local", "169.254.20.10").zone(told)
+    names = Names("cluster.local", "169.254.20.10")
+    text, problems = names.zone(told)
+    for name, pointers in names.pointers.items():
+        assert all(_POINTER.fullmatch(pointer.line()) and pointer.name == name for pointer in pointers)
     assert {problem.kind for problem in problems} <= {"Service"}
     lines = text.split("\n")
     assert lines.pop() == ""
