@@ -13,7 +13,7 @@ import random
 import socket
 import ssl
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 import paho.mqtt.client as paho
@@ -138,21 +138,41 @@ class MqttSession:
         self._will = will
         self._backoff = Backoff(rng, first=config.reconnect_first, ceiling=config.reconnect_ceiling)
         self._link: _Link | None = None
+        self._hurry = asyncio.Event()
         self.connection: Connection | None = None
 
     async def run(self) -> None:
         """Connect, and connect again, until cancelled; then say goodbye to the broker."""
         try:
             while True:
+                self._hurry.clear()
                 for address in self._config.addresses:
                     began = self._clock.monotonic()
                     if await self._one_connection(address):
                         if self._clock.monotonic() - began >= STABLE_SECONDS:
                             self._backoff.reset()
                         break
-                await self._clock.sleep(self._backoff.next())
+                await self._pause(self._backoff.next())
         finally:
             self._goodbye()
+
+    def use_tls(self, tls: ssl.SSLContext) -> None:
+        """Connect with this from now on, and at once where there is no connection; one that is up stays."""
+        self._config = replace(self._config, tls=tls)
+        if self.connection is None:
+            self._backoff.reset()
+            self._hurry.set()
+
+    async def _pause(self, seconds: float) -> None:
+        tasks = [
+            asyncio.ensure_future(self._clock.sleep(seconds)),
+            asyncio.ensure_future(self._hurry.wait()),
+        ]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
 
     async def _one_connection(self, address: BrokerAddress) -> bool:
         """One connection from its beginning to its end; whether the broker accepted it."""
