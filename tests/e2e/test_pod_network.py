@@ -6,6 +6,7 @@ https://kubernetes.io/docs/concepts/services-networking/
 
 import json
 import os
+import signal
 import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from edgeagent.cli.edgeagent import main as edgeagent
-from tests.support.lone import LoneAgent, static_pod
+from tests.support.lone import LoneAgent, is_running, static_pod
 from tests.support.netlab import NETNS, Lab
 from tests.support.netprobe import in_namespace_thread
 from tests.support.podman import PodmanService
@@ -179,6 +180,48 @@ def test_a_restarted_agent_leaves_networks_as_they_are(lone: LoneAgent) -> None:
         after = lone.wait_status("kept", lambda status: status.get("podIP") == address)
         assert after["status"]["podIPs"] == before["status"]["podIPs"]
         assert namespace_of(lone, "kept") == namespace
+
+
+def test_a_deleted_pod_stays_isolated_though_the_agent_is_restarted(lone: LoneAgent) -> None:
+    """Policies apply to a pod until it is gone; its endpoint serves, terminating, where there is no other."""
+    deny = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "deny"},
+        "spec": {"podSelector": {"matchLabels": LABELS}, "policyTypes": ["Egress"]},
+    }
+    stays = "trap '' TERM; echo stays > /index.html; httpd -p 8080 -h /; while :; do sleep 1; done"
+    leaving = pod("leaving", "sh", "-c", stays, terminationGracePeriodSeconds=300)
+    leaving["metadata"]["labels"] = LABELS
+
+    def isolated() -> bool:
+        (row,) = lone.read("/edge/v1/network/policies")["rows"]
+        return lone.full_name("leaving") in row["pods"]
+
+    with (
+        lone.running(pod("target", "sh", "-c", "echo target > /index.html; httpd -f -p 8080 -h /")) as target,
+        lone.running(pod("client", "sleep", "3600"), service("web", "10.43.0.10"), deny),
+    ):
+        url = f"http://{target['status']['podIP']}:8080/"
+        until(lambda: fetch(namespace_of(lone, "client"), url) == "target")
+        lone.write("leaving", leaving)
+        lone.wait_status("leaving", is_running)
+        until(lambda: fetch(namespace_of(lone, "client"), "http://10.43.0.10/") == "stays")
+        pid = lone.inspect("leaving")["State"]["Pid"]
+        namespace = namespace_of(lone, "leaving")
+        assert fetch(namespace, url) == ""
+        lone.remove("leaving")
+        wait_for(lambda: any(one["reason"] == "Killing" for one in lone.events("leaving")), what="its end")
+        lone.restart(kill=True)
+        try:
+            wait_for(lambda: unavailable(lone) == "False", what="the network")
+            assert isolated()
+            assert fetch(namespace, url) == ""
+            assert fetch(namespace_of(lone, "client"), "http://10.43.0.10/") == "stays"
+        finally:
+            os.kill(pid, signal.SIGKILL)
+        lone.wait_gone("leaving")
+        wait_for(lambda: not isolated(), what="the policy without its pod")
 
 
 def test_the_program_on_the_node_shows_and_traces(
