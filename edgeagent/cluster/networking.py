@@ -15,7 +15,9 @@ from edgeagent.api.errors import EdgeAgentError, InvalidObjectError
 from edgeagent.api.objects.decode import KubernetesObject, decode_json, validate
 from edgeagent.api.objects.network import HostFirewall
 from edgeagent.api.objects.policy import Namespace, NetworkPolicy
+from edgeagent.api.objects.rbac import ClusterRoleBinding, RoleBinding
 from edgeagent.api.objects.service import EndpointSlice, Service
+from edgeagent.api.objects.trust import ClusterTrust
 from edgeagent.cluster.allocation import ClusterNetwork
 from edgeagent.cluster.derived import pod_address, with_own_addresses
 from edgeagent.cluster.desired import Wanted
@@ -35,9 +37,13 @@ GONE_SECONDS = 40.0
 UNCONFIRMED_SECONDS = 40.0
 """A static pod of which its node says nothing for this long, although it speaks of itself, is no more."""
 KINDS: Mapping[str, type[KubernetesObject]] = {
-    kind.__name__: kind for kind in (Service, EndpointSlice, NetworkPolicy, Namespace, HostFirewall)
-}
-"""The kinds that an operator applies and every node gets."""
+    kind.__name__: kind
+    for kind in (
+        Service, EndpointSlice, NetworkPolicy, Namespace, HostFirewall, RoleBinding, ClusterRoleBinding,
+        ClusterTrust,
+    )
+}  # fmt: skip
+"""The kinds that every node gets as they are in the store."""
 
 
 class Networking:
@@ -116,7 +122,7 @@ class Networking:
     def for_node(self, node: str) -> list[Wanted]:
         """What ``node`` is told, beside its own pods."""
         if self._urgent:
-            self._look()
+            self.look()
         return self._told.for_node(node)
 
     async def run(self) -> None:
@@ -127,7 +133,7 @@ class Networking:
             await self._clock.sleep(SETTLE_SECONDS)
             self._news.clear()
             try:
-                self._look()
+                self.look()
             except (EdgeAgentError, ValueError) as error:
                 log.warning("what nodes are told of the network stays as it is: %s", error)
                 continue
@@ -153,7 +159,7 @@ class Networking:
 
     # The look
 
-    def _look(self) -> None:
+    def look(self) -> None:
         """Follow what changed. Where that fails, what is told stays as it is, and all is looked at next."""
         everything, self._everything = self._everything, True
         self._told.begin(anew=everything)

@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 from edgeagent.api.errors import InvalidObjectError, PermanentError
 from edgeagent.api.objects.base import ObjectMeta
 from edgeagent.api.objects.service import Service, ServicePort, ServiceSpec
-from edgeagent.cluster.allocation import ClusterNetwork, Taken, check_network, complete, pod_ranges
+from edgeagent.cluster.allocation import (
+    Claims,
+    ClusterNetwork,
+    Taken,
+    check_network,
+    check_node_address,
+    complete,
+    pod_ranges,
+    same_address,
+    same_key,
+)
 
 NETWORK = ClusterNetwork()
 DUAL = ClusterNetwork(pod_cidrs=["10.42.0.0/16", "fd42::/48"], service_cidrs=["10.43.0.0/16", "fd43::/112"])
@@ -162,3 +172,61 @@ def test_ranges_that_cannot_be(network: ClusterNetwork, words: str) -> None:
 def test_the_usual_ranges_can_be() -> None:
     check_network(NETWORK)
     check_network(DUAL)
+
+
+def test_the_first_that_claims_a_thing_has_it_until_it_takes_another() -> None:
+    claims = Claims()
+    claims.take({"a": 1, "b": 2})
+    assert claims.refused({"c": 1, "d": 3}) == {"c": "a"}
+    # One moves, and another takes its place.
+    assert claims.refused({"a": 3, "c": 1}) == {}
+    # Where it cannot move its place is not free.
+    assert claims.refused({"a": 2, "c": 1}) == {"a": "b", "c": "a"}
+    # Two change places, and three.
+    claims.take({"e": 3})
+    assert claims.refused({"a": 2, "b": 1}) == {}
+    assert claims.refused({"a": 2, "b": 3, "e": 1}) == {}
+    # Two want the same: one of them gets it.
+    assert claims.refused({"x": 9, "w": 9}) == {"x": "w"}
+    claims.take({"a": None})
+    assert claims.refused({"c": 1}) == {}
+
+
+@given(st.lists(st.dictionaries(st.sampled_from("abcd"), st.integers(0, 3), max_size=4), max_size=12))
+def test_no_two_ever_have_the_same(rounds: list[dict[str, int]]) -> None:
+    claims = Claims()
+    have: dict[str, int] = {}
+    for asked in rounds:
+        wishes = {node: thing for node, thing in asked.items() if have.get(node) != thing}
+        refused = claims.refused(wishes)
+        given_ = {node: thing for node, thing in wishes.items() if node not in refused}
+        claims.take(given_)
+        have |= given_
+        assert len(set(have.values())) == len(have)
+        for node, thing in wishes.items():
+            if thing not in have.values():
+                raise AssertionError(f"{node} is refused what nobody has")
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("10.42.7.1", "10.42.7.1 is in the pods' range 10.42.0.0/16"),
+        ("::ffff:10.43.0.1", "is in the services' range 10.43.0.0/16"),
+        ("fd42::1", "is in the pods' range fd42::/48"),
+    ],
+)
+def test_no_node_is_where_pods_and_services_are(address: str, words: str) -> None:
+    with pytest.raises(InvalidObjectError, match=words):
+        check_node_address(address, DUAL)
+
+
+def test_a_node_may_be_anywhere_else() -> None:
+    check_node_address("192.0.2.1", DUAL)
+    check_node_address("2001:db8::1", DUAL)
+
+
+def test_two_ways_to_write_one_thing() -> None:
+    assert same_address("2001:DB8:0::1") == same_address("2001:db8::1")
+    assert same_address("::ffff:192.0.2.1") == same_address("192.0.2.1")
+    assert same_key("a" * 42 + "Y=") == same_key("a" * 42 + "Z=")
