@@ -84,12 +84,14 @@ class Renewals:
         """The bytes of the answer to a request; None where there is nobody to whom one is owed.
 
         ``name`` is the node whose own topic it came in on, empty at the door that is open to all. Only who
-        has the key of a node is answered: anybody else's request is said in the log.
+        has the key of a node is answered. What others ask is said in the log where it came through a session
+        with a certificate; strangers must not fill it.
         """
+        level = logging.WARNING if name else logging.DEBUG
         try:
             received = decode_renewal(data, cluster=self._settings.cluster)
         except EdgeAgentError as error:
-            log.warning("a request to renew a certificate is passed over: %s", error)
+            log.log(level, "a request to renew a certificate is passed over: %s", error)
             return None
         request = received.request
         if name not in ("", request.node):
@@ -97,7 +99,8 @@ class Renewals:
             return None
         node = self._store.any_node(request.node)
         if node is None or (used := self._key_used(node, received)) is None:
-            log.warning(
+            log.log(
+                level,
                 "a request to renew the certificate of %s is not signed with its key, and is passed over",
                 request.node,
             )
