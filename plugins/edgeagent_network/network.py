@@ -28,7 +28,8 @@ from edgeagent_network.serviceplan import given_ranges
 from edgeagent_network.services import Services
 from edgeagent_network.sight import Sight
 from edgeagent_network.table import Table
-from edgeagent_network.trace import Flow, Tracer
+from edgeagent_network.trace import Tracer
+from edgeagent_network.traceflow import Flow
 from edgeagent_network.view import RulesetView
 
 P = TypeVar("P")

@@ -1,62 +1,30 @@
 """The way of a new connection through this node, told from the ruleset in force: ``edgeagent network trace``.
 
 Nothing is decided here that the kernel does not decide: maps and sets are the fragments' own elements, and a
-policy's rules are the statements that were put in force. (The statements of ``policyrules`` are the only
-ones that are read; another is a bug, and raises ValueError.)
+policy's rules are the statements that were put in force.
 """
 
 import ipaddress
 import json
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from edgeagent.api.errors import PermanentError
 from edgeagent.api.network import NetworkPod, NetworkState
 from edgeagent.api.objects.service import Protocol as Transport
-from edgeagent_network.endpoints import MAX_PORT, Target, choose, parse_address
+from edgeagent_network.endpoints import MAX_PORT, parse_address
 from edgeagent_network.isolation import Key
-from edgeagent_network.policyrules import DIRECTIONS, CompiledPolicy, Direction, chain_name
+from edgeagent_network.policyrules import CompiledPolicy, Direction
 from edgeagent_network.programs import Runner
 from edgeagent_network.ruleset import Ruleset
-from edgeagent_network.serviceplan import PlannedPort, ServicePlan
+from edgeagent_network.serviceplan import ServicePlan
+from edgeagent_network.traceflow import ALLOWED, DROPPED, MAX_BACKENDS_TOLD, Flow
+from edgeagent_network.tracepolicies import PolicyReader
+from edgeagent_network.tracetranslation import Translator
 from edgeagent_network.view import RulesetView, canonical
 
-MAX_BACKENDS_TOLD = 10
-ALLOWED, DROPPED, REFUSED = "allowed", "dropped", "refused"
 _MAX_LISTING_CHARACTERS = 4_000_000
-_VERSION_OF = {"ip": 4, "ip6": 6}
-_STATEMENT = re.compile(
-    r"(?:(?P<peer>ip6? [sd]addr @\S+) )?"
-    r"(?:(?P<named>ip6? daddr) \. meta l4proto \. th dport @(?P<ports>\S+) )?"
-    r"(?:meta l4proto (?P<whole>\S+) )?"
-    r"(?:(?P<protocol>\S+) dport (?:\{ (?P<several>[^}]+) \}|(?P<one>[\d-]+)) )?accept"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Flow:
-    """A packet that begins a connection."""
-
-    source: str
-    target: str
-    port: int
-    protocol: Transport
-
-    @property
-    def version(self) -> int:
-        """4 or 6."""
-        return ipaddress.ip_address(self.target).version
-
-    @property
-    def service(self) -> str:
-        """``80/TCP``."""
-        return f"{self.port}/{self.protocol}"
-
-    def to(self, target: Target) -> "Flow":
-        """The same to another target."""
-        return Flow(self.source, target.address.text, target.port, self.protocol)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +33,6 @@ class _End:
 
     name: str
     addresses: Mapping[int, str]
-
-
-@dataclass(slots=True)
-class _Translated:
-    """Where a packet goes instead; ``targets`` empty: nowhere, and ``verdict`` says why."""
-
-    lines: list[str] = field(default_factory=list)
-    targets: Sequence[Target] = ()
-    masquerade: bool = False
-    verdict: str = ""
 
 
 class Tracer:
@@ -99,11 +57,7 @@ class Tracer:
         self._run = run
         self._plan = plan
         self._host_firewall = host_firewall
-        self._chains = {
-            chain_name(*key, direction): (key, policy)
-            for key, policy in policies.items()
-            for direction in DIRECTIONS
-        }
+        self._policies = PolicyReader(self._view, policies, self._name)
         self._pods: dict[str, NetworkPod] = {}
         for pod in (*state.remote_pods, *state.pods):
             if not pod.host_network:
@@ -127,7 +81,7 @@ class Tracer:
         self._host = self._host_addresses()
         flow = Flow(start.addresses[version], end.addresses[version], port, protocol)
         lines = [f"from {self._name(flow.source)} to {self._name(flow.target)}, port {flow.service}"]
-        translated = self._translate(flow)
+        translated = Translator(self._view, self._plan, self._host, self._name).translate(flow)
         if translated is None:
             verdict = self._carry(flow, masquerade=False, lines=lines)
             return [*lines, verdict]
@@ -184,64 +138,6 @@ class Tracer:
             return f"pod {pod.namespace}/{pod.name} ({address}){where}"
         return f"{address} (this node)" if address in self._host else address
 
-    # Translation
-
-    def _translate(self, flow: Flow) -> _Translated | None:
-        """What Services and host ports make of the target; None where it stays as it is."""
-        if ipaddress.ip_address(flow.target).is_loopback:
-            return None
-        view, version = self._view, flow.version
-        short = f"{flow.protocol.lower()} . {flow.port}"
-        key = f"{flow.target} . {short}"
-        if (found := view.find(f"service_ips{version}", key)) is not None:
-            owner, plan, port = self._planned(found.fragment, flow, node_port=False)
-            internal = plan.source.service.spec.internal_traffic_policy == "Local"
-            pools = choose(port.backends, plan.source.service.spec, version)
-            targets = pools.local if internal else pools.cluster
-            outside = not view.holds(f"cluster{version}", flow.source)
-            return _spread(f"Service {owner}", flow, targets, outside, plan)
-        if (found := view.find(f"no_endpoints{version}", key)) is not None:
-            return _nowhere(found.fragment.partition(" ")[2], found.value)
-        if flow.target not in self._host:
-            return None
-        if (node := self._node_port(flow, short)) is not None:
-            return node
-        for name, one in ((f"host_ip_ports{version}", key), (f"host_ports{version}", short)):
-            if (found := view.find(name, one)) is not None:
-                address, _, number = found.value.rpartition(" . ")
-                target = _target(address, int(number))
-                line = f"host port {flow.service} leads to {self._name(address)}, port {number}"
-                return _Translated([line], (target,))
-        return None
-
-    def _node_port(self, flow: Flow, short: str) -> _Translated | None:
-        view, version = self._view, flow.version
-        found = view.find(f"node_ports{version}", short)
-        none = view.find(f"no_endpoint_node_ports{version}", short)
-        if found is not None:
-            owner, plan, port = self._planned(found.fragment, flow, node_port=True)
-            spec = plan.source.service.spec
-            pools = choose(port.backends, spec, version)
-            local = spec.external_traffic_policy == "Local"
-            own_pod = view.holds(f"local_pods{version}", flow.source)
-            inside = own_pod or flow.source in self._host
-            targets = pools.local if local and not inside else pools.cluster
-            if targets:
-                masquerade = not own_pod if local and inside else not local
-                return _spread(f"node port {flow.port} of Service {owner}", flow, targets, masquerade, plan)
-        if none is not None:
-            return _nowhere(none.fragment.partition(" ")[2], none.value)
-        return None
-
-    def _planned(self, key: str, flow: Flow, *, node_port: bool) -> tuple[str, ServicePlan, PlannedPort]:
-        owner = key.partition(" ")[2]
-        plan = self._plan(owner)
-        for port in plan.ports if plan is not None else ():
-            number = port.node_port if node_port else port.port
-            if plan is not None and (number, port.protocol) == (flow.port, flow.protocol):
-                return owner, plan, port
-        raise ValueError(f"{key} is in force without a plan for {flow.service}")
-
     # Policies, and where it leaves
 
     def _carry(self, flow: Flow, *, masquerade: bool, lines: list[str]) -> str:
@@ -271,49 +167,11 @@ class Tracer:
 
     def _ask(self, direction: Direction, address: str, flow: Flow, lines: list[str]) -> str | None:
         """Whether policies drop it, and why."""
-        name = self._name(address)
         pod = self._pods.get(address)
         if pod is not None and pod.uid not in self._here:
-            lines.append(f"{direction} policies of {name} are asked there")
+            lines.append(f"{direction} policies of {self._name(address)} are asked there")
             return None
-        found = self._view.find(f"{direction}{flow.version}", address)
-        if found is None:
-            lines.append(f"no policy isolates {name} for {direction}")
-            return None
-        chain = found.value.removeprefix("goto ")
-        asked = [rule.removeprefix("jump ") for rule in self._view.rules(chain) if rule.startswith("jump ")]
-        names = ", ".join("/".join(self._chains[one][0]) for one in asked)
-        lines.append(f"{name} is isolated for {direction} by {names}")
-        for one in asked:
-            key, policy = self._chains[one]
-            paths = policy.paths.get(one, ())
-            for rule, path in zip(self._view.rules(one), paths, strict=False):
-                if self._meets(rule, flow):
-                    lines.append(f"NetworkPolicy {'/'.join(key)} allows it by {path}")
-                    return None
-        return f"{DROPPED}: no {direction} rule of NetworkPolicy {names} allows it"
-
-    def _meets(self, rule: str, flow: Flow) -> bool:
-        found = _STATEMENT.fullmatch(rule)
-        if found is None:
-            raise ValueError(f"no statement of a policy: {rule}")
-        if peer := found["peer"]:
-            family, side, name = peer.split()
-            address = flow.source if side == "saddr" else flow.target
-            if _VERSION_OF[family] != flow.version or not self._view.holds(name[1:], address):
-                return False
-        protocol = flow.protocol.lower()
-        if named := found["named"]:
-            element = f"{flow.target} . {protocol} . {flow.port}"
-            same = _VERSION_OF[named.split()[0]] == flow.version
-            if not same or self._view.find(found["ports"], element) is None:
-                return False
-        if found["whole"] is not None and found["whole"] != protocol:
-            return False
-        if found["protocol"] is None:
-            return True
-        spans = (found["several"] or found["one"]).split(", ")
-        return found["protocol"] == protocol and any(_has(span, flow.port) for span in spans)
+        return self._policies.ask(direction, address, flow, lines)
 
     def _leaves(self, flow: Flow) -> bool:
         """Whether a pod's packet goes to what is no part of the cluster."""
@@ -348,27 +206,6 @@ class Tracer:
         return routes[0]
 
 
-def _spread(
-    what: str, flow: Flow, targets: Sequence[Target], masquerade: bool, plan: ServicePlan
-) -> _Translated:
-    shown = ", ".join(target.statement for target in targets[:MAX_BACKENDS_TOLD])
-    more = len(targets) - MAX_BACKENDS_TOLD
-    sticky = f"; a client keeps its own for {plan.affinity_seconds} s" if plan.affinity_seconds else ""
-    line = (
-        f"{what} maps {flow.target} port {flow.service} to one of {len(targets)}: {shown}"
-        f"{f' and {more} more' if more > 0 else ''}{sticky}"
-    )
-    return _Translated([line], targets, masquerade)
-
-
-def _nowhere(owner: str, verdict: str) -> _Translated:
-    if verdict == "drop":
-        line = f"Service {owner} has endpoints, but none that its traffic policy Local allows here"
-        return _Translated([line], verdict=f"{DROPPED}: no local endpoint of Service {owner}")
-    line = f"Service {owner} has no endpoint that is ready"
-    return _Translated([line], verdict=f"{REFUSED}: Service {owner} has no endpoint")
-
-
 def _together(verdicts: Sequence[str]) -> str:
     """One verdict on all backends."""
     if len(set(verdicts)) == 1:
@@ -381,21 +218,12 @@ def _together(verdicts: Sequence[str]) -> str:
     return f"{ALLOWED} to {good} of {len(verdicts)} backends, dropped to the others"
 
 
-def _target(address: str, port: int) -> Target:
-    return Target(parse_address(address), port)
-
-
 def _first(texts: Iterable[str]) -> dict[int, str]:
     """The first address of each IP version."""
     found: dict[int, str] = {}
     for text in texts:
         found.setdefault(6 if ":" in text else 4, text)
     return found
-
-
-def _has(span: str, port: int) -> bool:
-    first, _, last = span.partition("-")
-    return int(first) <= port <= int(last or first)
 
 
 def _bad(message: str) -> PermanentError:
