@@ -235,9 +235,10 @@ class PodState:
 
     def report(self, pod: Pod) -> None:
         """Compute the pod's status, and tell it where it has changed."""
+        record = self.record(pod)
         observation = Observation(
             pod=pod,
-            record=self.record(pod),
+            record=record,
             containers=self.means.containers(self.uid),
             started=self.started,
             ready=self.ready,
@@ -249,7 +250,8 @@ class PodState:
             pod_ips=self.ips(pod),
         )
         status = pod_status(observation, self.status, self.means.clock.now())
-        self.update(pod, network=pod_on_network(pod, status))
+        if (network := pod_on_network(pod, status)) != record.network:
+            self.means.keep(msgspec.structs.replace(record, network=network))
         if status != self.status:
             self.status = status
             self.means.report(pod, status)
