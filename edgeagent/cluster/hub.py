@@ -173,7 +173,7 @@ class Hub:
 
     def reload(self) -> None:
         """Something in the directory was changed by another program: look at every node again."""
-        self._networking.nodes_added()
+        self._networking.members_changed()
         if self.ready.is_set():
             self._publisher.wake_all()
 

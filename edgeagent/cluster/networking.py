@@ -70,6 +70,7 @@ class Networking:
         self._places = NodePlaces(store, network, self._said, self._problems) if network else None
         self._policies: set[Key] = set()
         self._heard: dict[str, object] = {}
+        self._members: set[str] = set()
         self._where: dict[str, tuple[list[str], str]] = {}
         self._offline: dict[str, float] = {}
         self._due: float | None = None
@@ -103,16 +104,23 @@ class Networking:
             if self._heard.get(name) != heard:
                 self._heard[name] = heard
                 self._nodes[name] = None
-                self._urgent |= name not in self._where
                 self._news.set()
+            if self._is_member(name) != (name in self._members):
+                self._look_at_members([name])
 
-    def nodes_added(self) -> None:
-        """There may be members that were not there before."""
-        for node in self._store.nodes():
-            if node.name not in self._where:
-                self._nodes[node.name] = None
-                self._urgent = True
-                self._news.set()
+    def members_changed(self) -> None:
+        """There may be members that were not there before, or some no more."""
+        self._look_at_members({node.name for node in self._store.nodes()} ^ self._members)
+
+    def _look_at_members(self, nodes: Iterable[str]) -> None:
+        """These are members now, or are none: whoever is published to before the next look is told of it."""
+        for name in nodes:
+            self._nodes[name] = None
+            self._urgent = True
+            self._news.set()
+
+    def _is_member(self, node: str) -> bool:
+        return self._store.node(node) is not None
 
     def look_again(self) -> None:
         """At everything."""
@@ -140,7 +148,6 @@ class Networking:
             if self._unwoken:
                 self._unwoken = False
                 self._wake_all()
-            self._memory.save()
 
     async def _wait(self) -> None:
         """For a change, or for time to have made one."""
@@ -169,12 +176,13 @@ class Networking:
             self._index = EndpointIndex()
             self._memory.look_at_all()
             pods = dict.fromkeys(self._memory)
-            nodes = dict.fromkeys(node.name for node in self._store.nodes())
+            nodes = dict.fromkeys((*self._members, *(node.name for node in self._store.nodes())))
         policed = bool(self._policies)
         for source, found in self._find_all() if everything else self._find(applied):
             self._take_applied(source, found)
         if policed != bool(self._policies):
             pods |= dict.fromkeys(self._memory)
+        pods |= dict.fromkeys(self._look_at_membership(nodes))
         pods |= dict.fromkeys(self._look_at_places(nodes, everything=everything))
         now = self._clock.monotonic()
         silent, due = self._memory.unconfirmed(now, UNCONFIRMED_SECONDS)
@@ -188,6 +196,7 @@ class Networking:
             self._told.put(("Endpoints", *key), usable)
         self._unwoken |= self._told.commit()
         self._everything = self._urgent = False
+        self._memory.save()
 
     def _find_all(self) -> Iterable[tuple[Source, KubernetesObject | None]]:
         self._policies.clear()
@@ -207,6 +216,17 @@ class Networking:
             self._index.put_service((namespace, name), found if isinstance(found, Service) else None)
         elif kind == NetworkPolicy.__name__:
             (self._policies.discard if found is None else self._policies.add)((namespace, name))
+
+    def _look_at_membership(self, nodes: Iterable[str]) -> list[Key]:
+        """Who is a member now; the pods that there are, or are no more, by that."""
+        pods: list[Key] = []
+        for name in nodes:
+            member = self._is_member(name)
+            if member != (name in self._members):
+                (self._members.add if member else self._members.discard)(name)
+                theirs = {*self._index.pods_on(name), *self._observer.view(name).pods}
+                pods += [key for key in theirs if self._memory.look(key)]
+        return pods
 
     def _look_at_places(self, nodes: Iterable[str], *, everything: bool) -> list[Key]:
         """Where nodes are now; the pods that can have other addresses by that."""

@@ -96,9 +96,9 @@ class NodePlaces:
         try:
             ranges = pod_ranges(self._network, taken)
         except PermanentError as error:
-            self._problems.note(f"node {name}", f"it has no place on the pod network: {error}", part="range")
+            self._problems.note(f"node {name}", f"it has no place on the pod network: {error}")
             return None
-        self._problems.note(f"node {name}", "", part="range")
+        self._problems.note(f"node {name}", "")
         meta = ObjectMeta(name=name, uid=new_uid())
         return NodeNetwork(api_version="edgeagent/v1", metadata=meta, spec=NodeNetworkSpec(pod_cidrs=ranges))
 
@@ -145,10 +145,8 @@ class NodePlaces:
                 yield name, msgspec.structs.replace(own, spec=spec)
 
     def _refuse(self, name: str, what: str, thing: str, owner: str) -> None:
-        problem = (
-            f"it says that its {what} is {thing[:80]}, which is that of node {owner}: give it another one"
-        )
-        self._problems.note(f"node {name}", problem if owner else "", part=what)
+        problem = f"it says that this is {thing[:80]}, which is that of node {owner}: give it another one"
+        self._problems.note(f"{what} of node {name}", problem if owner else "")
 
     def _usable(self, own: NodeNetwork) -> tuple[str, str]:
         """The address and the key that the node says it has; those that it had where that is nonsense."""

@@ -51,7 +51,7 @@ class World:
         if self.store.node(name) is None:
             with self.store.transaction():
                 self.store.put_node(StoredNode(name, f"uid-{name}", "", b"k", "1", 0))
-        self.networking.nodes_added()
+        self.networking.members_changed()
 
     def put(self, manifest: dict[str, Any], *, recreate: bool = False) -> None:
         """Applied."""

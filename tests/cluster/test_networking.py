@@ -8,17 +8,19 @@ from typing import Any
 
 import pytest
 
-from edgeagent.api.objects.base import Condition
+from edgeagent.api.clock import SystemClock
+from edgeagent.api.objects.base import Condition, ObjectMeta
+from edgeagent.api.objects.container import Container
 from edgeagent.api.objects.decode import KubernetesObject
 from edgeagent.api.objects.network import NodeNetwork, PodAddress
 from edgeagent.api.objects.node import NodeAddress, NodeStatus
-from edgeagent.api.objects.pod import PodIP, PodStatus
+from edgeagent.api.objects.pod import Pod, PodIP, PodSpec, PodStatus
 from edgeagent.api.objects.service import EndpointSlice, Service
 from edgeagent.cluster.allocation import ClusterNetwork
 from edgeagent.cluster.endpointindex import EndpointIndex
-from edgeagent.cluster.networking import GONE_SECONDS
+from edgeagent.cluster.networking import GONE_SECONDS, UNCONFIRMED_SECONDS
 from edgeagent.testing.clock import ManualClock
-from edgeagent.wire.reports import PodReport
+from edgeagent.wire.reports import ANNOTATION_MIRROR, PodReport
 from tests.support.broker import MOSQUITTO
 from tests.support.hubrun import HubDirectory, Peer, config_map, pod
 from tests.support.waiting import wait_for_async
@@ -125,7 +127,7 @@ async def _without(node: Peer, key: str) -> bool:
 
 def test_the_endpoints_of_a_node_that_is_gone_drop_out(cluster: HubDirectory) -> None:
     async def run() -> None:
-        clock = ManualClock()
+        clock = ManualClock(SystemClock().now())
         running = asyncio.Event()
 
         async def pass_time() -> None:
@@ -355,7 +357,7 @@ def test_an_operator_sees_the_overlay_and_the_ranges_that_nodes_are_told(tmp_pat
 
 def test_a_pod_that_is_applied_with_a_policy_is_never_published_without(cluster: HubDirectory) -> None:
     async def run() -> None:
-        clock = ManualClock()  # stands still: nothing settles
+        clock = ManualClock(SystemClock().now())  # stands still: nothing settles
         async with (
             cluster.hub(clock=clock),
             cluster.peer("user:admin") as admin,
@@ -440,5 +442,205 @@ def test_what_a_node_said_last_stands_until_it_says_another(cluster: HubDirector
                 return await told(two) == ("192.0.2.7", key)
 
             await wait_for_async(moved, what="the node's new address")
+
+    asyncio.run(run())
+
+
+async def address_of(node: Peer, name: str) -> tuple[list[str], dict[str, str]] | None:
+    """Where another node's pod is, and its labels, as ``node`` is told; None where it is not."""
+    found = (await node.objects()).get(f"PodAddress/default/{name}")
+    return (found.spec.ips, found.metadata.labels) if isinstance(found, PodAddress) else None
+
+
+async def until_address(node: Peer, name: str, expected: tuple[list[str], dict[str, str]] | None) -> None:
+    """Until this is told of that pod."""
+
+    async def told() -> bool:
+        return await address_of(node, name) == expected
+
+    await wait_for_async(told, what=f"the address of {name}: {expected}")
+
+
+def static_pod(node: str, labels: dict[str, str]) -> Pod:
+    """What a node says of a static pod of its own."""
+    meta = ObjectMeta(
+        name=f"s-{node}",
+        namespace="default",
+        uid="static",
+        labels=labels,
+        annotations={ANNOTATION_MIRROR: "static"},
+    )
+    spec = PodSpec(containers=[Container(name="main", image="localhost/busybox:1")], node_name=node)
+    return Pod(api_version="v1", metadata=meta, spec=spec)
+
+
+def test_addresses_and_endpoints_outlive_a_broker_that_lost_its_memory(cluster: HubDirectory) -> None:
+    running = PodStatus(
+        phase="Running",
+        conditions=[Condition(type="Ready", status="True")],
+        pod_ips=[PodIP(ip="10.42.0.3")],
+    )
+    said = PodReport(uid="static", generation=1, status=running, pod=static_pod("gw-1", {"app": "web"}))
+
+    async def run() -> None:
+        async with (
+            cluster.hub(),
+            cluster.peer("user:admin") as admin,
+            cluster.peer("gw-1") as one,
+            cluster.peer("gw-2") as two,
+        ):
+            await one.online()
+            await admin.apply(service(), policy(), web("a", "gw-1"), web("b", "gw-1"))
+            await report(one, admin, "a", "10.42.0.2")
+            await one.pod("s-gw-1", said)
+            await until_told(two, {"10.42.0.2": True, "10.42.0.3": True})
+            await until_address(two, "a", (["10.42.0.2"], {"app": "web"}))
+        cluster.lose_retained()
+        # Nobody has spoken, and the hub is another process.
+        clock = ManualClock(SystemClock().now())
+        async with (
+            cluster.hub(clock=clock),
+            cluster.peer("user:admin") as admin,
+            cluster.peer("gw-1") as one,
+            cluster.peer("gw-2") as two,
+        ):
+            await until_told(two, {"10.42.0.2": True, "10.42.0.3": True})
+            await until_address(two, "a", (["10.42.0.2"], {"app": "web"}))
+            await until_address(two, "s-gw-1", (["10.42.0.3"], {"app": "web"}))
+            assert await address_of(two, "b") is None
+            # The node speaks of itself, and of one of its pods; the static one is there no more.
+            await one.online()
+            await one.report(one.topics.status("gw-1"), NodeStatus())
+            await report(one, admin, "a", "10.42.0.7")
+            await admin.get("Node", "gw-1")  # the hub has heard of it by now
+            await clock.advance(1)
+            await until_address(two, "a", (["10.42.0.7"], {"app": "web"}))
+            assert await address_of(two, "s-gw-1") is not None
+            # What is deleted is gone, spoken of or not.
+            gone = {"kind": "Pod", "namespace": "default", "name": "a", "force": True}
+            await admin.call("delete", gone)
+            await clock.advance(1)
+            await until_address(two, "a", None)
+            await clock.advance(UNCONFIRMED_SECONDS + 1)
+            await clock.advance(1)
+            await until_address(two, "s-gw-1", None)
+
+    asyncio.run(run())
+
+
+def test_a_pod_that_was_made_anew_elsewhere_is_where_it_is_now(cluster: HubDirectory) -> None:
+    async def run() -> None:
+        async with (
+            cluster.hub(),
+            cluster.peer("user:admin") as admin,
+            cluster.peer("gw-1") as one,
+            cluster.peer("gw-2") as two,
+        ):
+            await one.online()
+            await two.online()
+            await admin.apply(policy(), web("a", "gw-1"))
+            await report(one, admin, "a", "10.42.0.2")
+            await until_address(two, "a", (["10.42.0.2"], {"app": "web"}))
+            first = (await two.objects())["PodAddress/default/a"].metadata.uid
+            changed = web("a", "gw-1")
+            changed["metadata"]["labels"] = {"app": "db"}
+            await admin.apply(changed)
+            await until_address(two, "a", (["10.42.0.2"], {"app": "db"}))
+            assert (await two.objects())["PodAddress/default/a"].metadata.uid == first
+            await admin.call("delete", {"kind": "Pod", "namespace": "default", "name": "a", "force": True})
+            await admin.apply(web("a", "gw-1"))
+            # The one before was not this one: nothing is known of it yet.
+            await until_address(two, "a", None)
+            await report(one, admin, "a", "10.42.0.2")
+            await until_address(two, "a", (["10.42.0.2"], {"app": "web"}))
+            assert (await two.objects())["PodAddress/default/a"].metadata.uid != first
+            await admin.call("delete", {"kind": "Pod", "namespace": "default", "name": "a", "force": True})
+            await admin.apply(web("a", "gw-2"))
+            await report(two, admin, "a", "10.42.1.2")
+            await until_address(one, "a", (["10.42.1.2"], {"app": "web"}))
+            await until_address(two, "a", None)
+
+    asyncio.run(run())
+
+
+async def place(node: Peer, of: str) -> tuple[str, str]:
+    """The address and the key of a node, as ``node`` is told."""
+    found = (await node.objects())[f"NodeNetwork//{of}"]
+    assert isinstance(found, NodeNetwork)
+    return found.spec.address, found.spec.public_key
+
+
+async def says(node: Peer, address: str, key: str = "") -> None:
+    """Where the node says that it is."""
+    said = [NodeAddress(type="InternalIP", address=address)] if address else []
+    await node.report(node.topics.status(node.name), NodeStatus(addresses=said, public_key=key))
+
+
+async def until_place(node: Peer, of: str, address: str, key: str = "") -> None:
+    """Until that is told of a node."""
+
+    async def told() -> bool:
+        return await place(node, of) == (address, key)
+
+    await wait_for_async(told, what=f"{of} at {address}")
+
+
+def test_a_node_cannot_claim_what_another_has(
+    cluster: HubDirectory, caplog: pytest.LogCaptureFixture
+) -> None:
+    mine, other = "a" * 42 + "Y=", "a" * 42 + "Z="  # one key, written in two ways
+
+    async def run() -> None:
+        async with cluster.hub(), cluster.peer("gw-1") as one, cluster.peer("gw-2") as two:
+            await says(one, "192.0.2.1", mine)
+            await until_place(two, "gw-1", "192.0.2.1", mine)
+            await says(two, "::ffff:192.0.2.1", other)
+            await wait_for_async(
+                lambda: (
+                    "address of node gw-2: it says that this is ::ffff:192.0.2.1, which is that of node gw-1"
+                    in caplog.text
+                ),
+                what="the warning",
+            )
+            assert "public key of node gw-2: it says" in caplog.text
+            assert await place(one, "gw-2") == ("", "")
+            assert await place(two, "gw-1") == ("192.0.2.1", mine)
+        # The first claim stands although that node is not heard of.
+        cluster.lose_retained()
+        async with cluster.hub(), cluster.peer("gw-1") as one, cluster.peer("gw-2") as two:
+            await says(two, "192.0.2.1", "b" * 42 + "Y=")
+            await until_place(one, "gw-2", "", "b" * 42 + "Y=")
+            # It gives the address up, and whoever waits for it gets it.
+            await says(one, "192.0.2.2", mine)
+            await until_place(two, "gw-1", "192.0.2.2", mine)
+            await until_place(one, "gw-2", "192.0.2.1", "b" * 42 + "Y=")
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("address", ["10.42.1.1", "10.43.0.10"])
+def test_a_node_cannot_claim_an_address_of_pods_or_services(
+    cluster: HubDirectory, address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def run() -> None:
+        async with cluster.hub(), cluster.peer("gw-1") as one, cluster.peer("gw-2") as two:
+            await says(one, address)
+            await wait_for_async(lambda: f"{address} is in the" in caplog.text, what="the warning")
+            assert "NodeNetwork /gw-1" in caplog.text
+            assert await place(two, "gw-1") == ("", "")
+
+    asyncio.run(run())
+
+
+def test_a_node_that_is_added_has_its_place_at_once(cluster: HubDirectory) -> None:
+    async def run() -> None:
+        clock = ManualClock(SystemClock().now())  # stands still: nothing settles
+        async with cluster.hub(clock=clock) as hub, cluster.peer("gw-1") as one:
+            cluster.add_node("gw-3")
+            hub.reload()
+            await wait_for_async(lambda: _with(one, "NodeNetwork//gw-3"), what="the place of the new node")
+            async with cluster.peer("gw-3") as three:
+                await wait_for_async(lambda: _with(three, "NodeNetwork//gw-3"), what="its own place")
+                assert (await three.index()).generation == 1
 
     asyncio.run(run())
