@@ -75,7 +75,8 @@ def test_the_places_of_a_violation_are_bounded() -> None:
 def test_the_level_that_is_enforced(
     made: Pod, settings: dict[str, Any], modes: dict[str, str], refused: bool
 ) -> None:
-    assert bool(review(made, settings=settings, **modes).violations) is refused
+    request = AdmissionRequest(namespace_labels=labels(**modes))
+    assert bool(judge(**settings).review(made, request).violations) is refused
 
 
 def test_a_version_changes_nothing() -> None:

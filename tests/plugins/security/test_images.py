@@ -44,7 +44,8 @@ def test_names(text: str, expected: tuple[str, str, str, str]) -> None:
 @pytest.mark.parametrize(
     "text",
     ["", "docker://registry.example.com/app", "registry.example.com/App", "oci:/path", "a//b", "app:",
-     "app@sha256:1", "registry.example.com./app", "app\n", " app", "-app", "registry.example.com/app:" + "t" * 129,
+     "app@sha256:1", "registry.example.com./app", "app\n", " app", "-app",
+     "registry.example.com/app:" + "t" * 129,
      "a" * (MAX_LENGTH + 1), "registry.example.com/../app"],
 )  # fmt: skip
 def test_what_is_no_name(text: str) -> None:

@@ -1,0 +1,140 @@
+"""The plugin in its lane, as the agent loads and asks it: a child process, by entry point and settings."""
+
+import asyncio
+import json
+import os
+import random
+import signal
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from edgeagent.api.admission import AdmissionRequest
+from edgeagent.api.errors import TemporaryError
+from edgeagent.node.plugins.facades import AdmissionFacade, MissingAdmission
+from edgeagent.node.plugins.host import PluginHost
+from tests.node.plugin_kit import VirtualClock, child_pid
+from tests.plugins.security.pods import own, pod
+from tests.support.waiting import wait_for_async
+
+Section = Mapping[str, object]
+NEW = AdmissionRequest()
+
+
+def host_with(folder: Path, section: Section) -> PluginHost:
+    """A host with the security plugin alone."""
+    host = PluginHost(
+        {"network": {"enabled": False}, "podman": {"enabled": False}, "security": section},
+        node_name="n1",
+        cluster="c1",
+        state_dir=folder / "state",
+        run_dir=folder / "run",
+        identity_dir=folder / "identity",
+        clock=VirtualClock(),
+        random=random.Random(7),
+        on_change=lambda: None,
+    )
+    host.load()
+    return host
+
+
+def with_plugin(
+    folder: Path, section: Section, body: Callable[[PluginHost, AdmissionFacade], Awaitable[None]]
+) -> None:
+    """Run ``body`` with the plugin, and stop it after that."""
+
+    async def main() -> None:
+        host = host_with(folder, section)
+        try:
+            [ours] = host.admissions(["security"])
+            await body(host, ours)
+        finally:
+            await host.stop()
+
+    asyncio.run(main())
+
+
+def test_it_judges_in_its_child(tmp_path: Path) -> None:
+    file = tmp_path / "policy.json"
+    file.write_text(json.dumps({"default": [{"type": "insecureAcceptAnything"}]}))
+    section = {
+        "exempt_namespaces": ["other"],
+        "images": {"require_signatures": ["registry.example.com"], "policy_file": str(file)},
+    }
+
+    async def body(host: PluginHost, ours: AdmissionFacade) -> None:
+        assert child_pid(host, "security") == 0, "nothing is started for pods that were admitted"
+        mutated = await ours.mutate(pod(), NEW)
+        context = mutated.spec.containers[0].security_context
+        assert context is not None
+        assert context.seccomp_profile is not None
+        assert child_pid(host, "security") not in (0, os.getpid())
+        found = await ours.review(pod(own(privileged=True)), NEW)
+        assert [one.field for one in found.violations] == [
+            "spec.containers[0].securityContext.privileged",
+            "spec.containers[0].image",
+        ]
+        labels = {
+            "pod-security.kubernetes.io/warn": "restricted",
+            "pod-security.kubernetes.io/audit": "baseline",
+        }
+        file.write_text(json.dumps({"default": [{"type": "signedBy"}]}))
+        admitted = await ours.review(pod(), AdmissionRequest(namespace_labels=labels))
+        assert (admitted.violations, admitted.audit) == ([], [])
+        assert [one.reason for one in admitted.warnings] == ["PodSecurityWarning"]
+
+    with_plugin(tmp_path, section, body)
+
+
+def _maps(pid: int) -> str:
+    """The files that a process has mapped."""
+    return Path(f"/proc/{pid}/maps").read_text()
+
+
+def test_cryptography_is_not_loaded_to_judge_pods(tmp_path: Path) -> None:
+    async def body(host: PluginHost, ours: AdmissionFacade) -> None:
+        await ours.review(pod(), NEW)
+        assert "cryptography" not in _maps(child_pid(host, "security"))
+
+    with_plugin(tmp_path, {}, body)
+
+
+def test_a_child_that_is_killed_or_hangs_answers_later(tmp_path: Path) -> None:
+    async def body(host: PluginHost, ours: AdmissionFacade) -> None:
+        await ours.review(pod(), NEW)
+        pid = child_pid(host, "security")
+        os.kill(pid, signal.SIGSTOP)
+        with pytest.raises(TemporaryError):
+            await host._hosted["security"].call(ours.hook, "review", (pod(), NEW), deadline=0.5)
+        await wait_for_async(lambda: not Path(f"/proc/{pid}").exists(), what="the end of the child")
+        assert (await ours.review(pod(hostPID=True), NEW)).violations
+        os.kill(child_pid(host, "security"), signal.SIGKILL)
+        await wait_for_async(lambda: child_pid(host, "security") == 0, what="the end of the child")
+        assert (await ours.review(pod(hostPID=True), NEW)).violations
+
+    with_plugin(tmp_path, {}, body)
+
+
+@pytest.mark.parametrize(
+    ("section", "why"),
+    [
+        ({"default_level": "strict"}, "plugins.security.default_level: "),
+        ({"images": {"allow": []}}, "plugins.security.images"),
+        ({"enabled": "no"}, "plugins.security.enabled: "),
+    ],
+)
+def test_settings_that_are_wrong_let_no_new_pod_in(tmp_path: Path, section: Section, why: str) -> None:
+    async def body(host: PluginHost, ours: AdmissionFacade) -> None:
+        assert isinstance(ours, MissingAdmission)
+        assert host.admissions() == []
+        for question in (ours.mutate(pod(), NEW), ours.review(pod(), NEW)):
+            with pytest.raises(TemporaryError, match=why):
+                await question
+
+    with_plugin(tmp_path, section, body)
+
+
+def test_a_plugin_that_is_disabled_is_not_asked(tmp_path: Path) -> None:
+    host = host_with(tmp_path, {"enabled": False})
+    assert host.admissions(["security"]) == []
