@@ -6,13 +6,17 @@ tells it to look again.
 
 import random
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgeagent.api.clock import Clock
 from edgeagent.api.errors import PermanentError
+from edgeagent.api.objects.decode import decode_json
+from edgeagent.api.objects.trust import CLUSTER_TRUST_NAME, ClusterTrust
 from edgeagent.cluster.authorities import load_authorities, retire_previous, rotate_authority
 from edgeagent.cluster.brokerfiles import notify_broker
+from edgeagent.cluster.ca import USER_PREFIX, Authority
 from edgeagent.cluster.certificates import current
 from edgeagent.cluster.layout import HubFiles, write_file
 from edgeagent.cluster.lock import notify_hub
@@ -30,13 +34,17 @@ PAUSE_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class CaStatus:
-    """One CA that counts. ``nodes`` are those whose certificate in use is of it; times since 1970."""
+    """One CA that counts; times in seconds since 1970.
+
+    ``nodes`` and ``operators`` are those whose newest certificate is of it, as far as it counts.
+    """
 
     name: str
     issues: bool
     not_before: float
     not_after: float
     nodes: list[str]
+    operators: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +65,7 @@ def ca_status(files: HubFiles, clock: Clock) -> list[CaStatus]:
         notify_hub(files.lock)
     store = Store(files.database)
     try:
-        used = current(store)
-        of = {node.name: used[node.name].ca if node.name in used else "" for node in store.nodes()}
+        nodes, operators = _users(store, clock.now())
     finally:
         store.close()
     every = (authorities.current, *authorities.previous)
@@ -66,14 +73,32 @@ def ca_status(files: HubFiles, clock: Clock) -> list[CaStatus]:
     found = []
     for one in every:
         own = read_certificate(one.certificate)
-        # A node whose certificate was not kept has it since before any rotation: it is the oldest CA's.
-        nodes = [n for n, ca in of.items() if ca == one.key_id or (ca not in ids and one is every[-1])]
-        found.append(
-            CaStatus(
-                own.common_name, one is authorities.current, own.not_before, own.not_after, sorted(nodes)
+
+        def mine(of: Mapping[str, str], ca: Authority = one) -> list[str]:
+            # A certificate that was not kept was made before any rotation: it is the oldest CA's.
+            return sorted(
+                name for name, used in of.items() if (used if used in ids else ids[-1]) == ca.key_id
             )
+
+        issues = one is authorities.current
+        found.append(
+            CaStatus(own.common_name, issues, own.not_before, own.not_after, mine(nodes), mine(operators))
         )
     return found
+
+
+def _users(store: Store, now: float) -> tuple[dict[str, str], dict[str, str]]:
+    """The id of the CA's key by name, of nodes and of operators; empty where it is not known."""
+    used = current(store)
+    nodes = {node.name: used[node.name].ca if node.name in used else "" for node in store.nodes()}
+    trust = store.find("ClusterTrust", "", CLUSTER_TRUST_NAME)
+    revoked = decode_json(trust.body, ClusterTrust).spec.revoked_operators if trust is not None else ()
+    operators = {
+        name.removeprefix(USER_PREFIX): one.ca
+        for name, one in used.items()
+        if name.startswith(USER_PREFIX) and one.serial not in revoked and one.not_after > now
+    }
+    return nodes, operators
 
 
 async def rotate_ca(files: HubFiles, clock: Clock, rng: random.Random) -> Outcome:
@@ -95,11 +120,13 @@ async def finish_rotation(files: HubFiles, clock: Clock, rng: random.Random, *, 
     if not previous:
         raise PermanentError("there is no older CA to retire: `edgehub ca rotate` makes a new one first")
     late = sorted(name for one in previous for name in one.nodes)
+    late += sorted(f"operator {name}" for one in previous for name in one.operators)
     if late and not force:
         names = ", ".join(late[:10]) + (", …" if len(late) > 10 else "")
         raise PermanentError(
-            f"{len(late)} nodes have not renewed yet: {names}. Wait for them,"
-            " or add --force: they then come back through the enrolment listener",
+            f"not all have a certificate of the new CA: {names}. Nodes renew by themselves, operators need a"
+            " new file (`edgehub operator add`). With --force they are cut off: nodes then come back through the"
+            " enrolment listener",
             reason="Conflict",
         )
     authorities = load_authorities(files, clock)

@@ -6,7 +6,6 @@ certificate. What is asked and answered must stand for itself.
 
 import asyncio
 import random
-import ssl
 from collections.abc import Sequence
 
 from edgeagent.api.clock import Clock
@@ -14,6 +13,7 @@ from edgeagent.api.errors import EdgeAgentError, TemporaryError
 from edgeagent.wire.enrolment import new_channel
 from edgeagent.wire.join import BrokerAddress
 from edgeagent.wire.session import Connection, Message, MqttSession, SessionConfig
+from edgeagent.wire.tls import unverified_context
 from edgeagent.wire.topics import Topics
 
 ANSWER_SECONDS = 45.0
@@ -54,7 +54,7 @@ async def ask_at_door(
         SessionConfig(
             addresses=addresses,
             client_id=channel,
-            tls=_unverified() if any(one.tls for one in addresses) else None,
+            tls=unverified_context() if any(one.tls for one in addresses) else None,
             reconnect_first=RETRY_FIRST_SECONDS,
             reconnect_ceiling=RETRY_CEILING_SECONDS,
         ),
@@ -86,11 +86,3 @@ async def ask_at_door(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _unverified() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
