@@ -15,7 +15,7 @@ from edgeagent.api.errors import PermanentError
 from edgeagent.cluster.authorities import Authorities
 from edgeagent.cluster.ca import HUB_NAME
 from edgeagent.cluster.certificates import record_certificate
-from edgeagent.cluster.revocation import Revocations
+from edgeagent.cluster.revocation import revoke_node
 from edgeagent.cluster.settings import HubSettings
 from edgeagent.cluster.signing import Signing
 from edgeagent.cluster.store import Store, StoredNode, new_uid
@@ -95,14 +95,12 @@ class Enrolments:
         self,
         settings: HubSettings,
         store: Store,
-        revocations: Revocations,
         authorities: Callable[[], Authorities],
         signing: Callable[[], Signing],
         clock: Clock,
     ) -> None:
         self._settings = settings
         self._store = store
-        self._revocations = revocations
         self._authorities = authorities
         self._signing = signing
         self._clock = clock
@@ -214,10 +212,11 @@ class Enrolments:
         """Issue the certificate, and make the node a member. Inside a transaction."""
         node = enrolment.node
         known = self._store.any_node(node)
-        if known is not None and known.state == "member":
-            self._revocations.add_node(known)
-        signed = self._authorities().sign(enrolment.csr, node, self._settings.node_certificate_days)
         now = self._clock.now()
+        if known is not None:
+            # Also where it was revoked before: the broker is to give the name its rights back.
+            revoke_node(self._store, known, now=now)
+        signed = self._authorities().sign(enrolment.csr, node, self._settings.node_certificate_days)
         self._store.put_node(
             StoredNode(
                 name=node,

@@ -6,13 +6,13 @@ hub that is away. What strangers retain there is cleared.
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
 from edgeagent.api.clock import Clock
 from edgeagent.api.errors import EdgeAgentError
-from edgeagent.cluster.enrolment import Enrolments
+from edgeagent.cluster.enrolment import Enrolments, Verdict
 from edgeagent.wire.enrolment import MAX_REQUEST_BYTES, Received, decode_request, encode_answer, is_channel
 from edgeagent.wire.session import Message, MqttSession
 from edgeagent.wire.topics import Topics
@@ -49,7 +49,8 @@ class Allowance:
 
 
 class EnrolmentDesk:
-    """Takes the messages under ``enrolment/``. ``on_admitted`` is told the name of each new member.
+    """Takes the messages under ``enrolment/``. ``on_admitted`` is told the name of each new member,
+    and waited for before the member is.
 
     ``others`` answers requests of other kinds that come in at this door: bytes in, bytes out, None for none.
     """
@@ -61,7 +62,7 @@ class EnrolmentDesk:
         session: MqttSession,
         clock: Clock,
         *,
-        on_admitted: Callable[[str], None],
+        on_admitted: Callable[[str], Awaitable[None]],
         others: Callable[[bytes], bytes | None] = lambda _: None,
     ) -> None:
         self._cluster = cluster
@@ -94,12 +95,13 @@ class EnrolmentDesk:
             self._pass_over("it can be none")
             return
         try:
-            answer = self._judge(channel, message.payload)
+            answer = self._others(message.payload)
+            if answer is not None:
+                self._spawn(self._publish(self._topics.enrolment_answer(channel), answer))
+            else:
+                self._judge(channel, message.payload)
         except EdgeAgentError as error:
             self._pass_over(str(error))
-            return
-        if answer is not None:
-            self._spawn(self._publish(self._topics.enrolment_answer(channel), answer))
 
     def look_again(self) -> None:
         """Something may have been decided: tell the devices that wait for it."""
@@ -111,8 +113,7 @@ class EnrolmentDesk:
                 return
             if verdict.answer.state != "pending":
                 del self._waiting[channel]
-                payload = encode_answer(verdict.answer, verdict.key)
-                self._spawn(self._publish(self._topics.enrolment_answer(channel), payload))
+                self._spawn(self._answer(channel, verdict))
 
     async def close(self) -> None:
         """End what is under way."""
@@ -120,10 +121,7 @@ class EnrolmentDesk:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _judge(self, channel: str, payload: bytes) -> bytes | None:
-        answer = self._others(payload)
-        if answer is not None:
-            return answer
+    def _judge(self, channel: str, payload: bytes) -> None:
         received = decode_request(payload, cluster=self._cluster, channel=channel)
         verdict = self._enrolments.judge(received)
         self._waiting.pop(channel, None)
@@ -131,12 +129,17 @@ class EnrolmentDesk:
             if len(self._waiting) >= MAX_WAITING:
                 del self._waiting[next(iter(self._waiting))]
             self._waiting[channel] = received
+        if verdict.answer.state == "denied" and verdict.key is not None:
+            log.info("a device was not made node %s: %s", received.request.node, verdict.answer.reason)
+        self._spawn(self._answer(channel, verdict))
+
+    async def _answer(self, channel: str, verdict: Verdict) -> None:
         if verdict.admitted:
             log.info("node %s has enrolled", verdict.admitted)
-            self._on_admitted(verdict.admitted)
-        elif verdict.answer.state == "denied" and verdict.key is not None:
-            log.info("a device was not made node %s: %s", received.request.node, verdict.answer.reason)
-        return encode_answer(verdict.answer, verdict.key)
+            await self._on_admitted(verdict.admitted)
+        await self._publish(
+            self._topics.enrolment_answer(channel), encode_answer(verdict.answer, verdict.key)
+        )
 
     def _pass_over(self, why: str) -> None:
         """Strangers must not fill the log."""

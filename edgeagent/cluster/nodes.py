@@ -17,11 +17,13 @@ from edgeagent.cluster.ca import HUB_NAME
 from edgeagent.cluster.certificates import record_certificate
 from edgeagent.cluster.layout import HubFiles, write_file
 from edgeagent.cluster.lock import notify_hub
+from edgeagent.cluster.revocation import revoke_node
 from edgeagent.cluster.settings import load_settings
 from edgeagent.cluster.signing import Signing
 from edgeagent.cluster.store import Store, StoredNode, new_uid
 from edgeagent.wire.canonical import canonical_json
 from edgeagent.wire.certificates import read_certificate
+from edgeagent.wire.clientid import client_id
 from edgeagent.wire.join import JoinFile
 from edgeagent.wire.keys import SealingKey
 
@@ -31,7 +33,8 @@ def add_node(
 ) -> JoinFile:
     """Make ``name`` a member. The join file is written to ``output`` before the node is known to the hub.
 
-    ``replace`` gives a node that exists new keys: for a device that was lost or set up anew.
+    ``replace`` gives a node that exists new keys: for a device that was lost or set up anew. What the node
+    had is then revoked, which ``edgeagent.cluster.admin.enforce`` makes the broker follow.
     """
     validate_label(name, "node")
     if name == HUB_NAME:
@@ -42,11 +45,11 @@ def add_node(
     signing = Signing.load(files.signing)
     store = Store(files.database)
     try:
-        known = store.node(name)
-        if known is not None and not replace:
+        known = store.any_node(name)
+        if known is not None and known.state != "removed" and not replace:
+            was = f"exists since {known.created}" if known.state == "member" else "was revoked"
             raise PermanentError(
-                f"node {name} exists since {known.created}: give its device new keys with --replace,"
-                " or choose another name",
+                f"node {name} {was}: give its device new keys with --replace, or choose another name",
                 reason="AlreadyExists",
             )
         authorities = load_authorities(files, clock)
@@ -66,6 +69,8 @@ def add_node(
             _write_join(output, join)
         try:
             with store.transaction():
+                if known is not None:
+                    revoke_node(store, known, now=clock.now())
                 store.put_node(
                     StoredNode(
                         name=name,
@@ -74,6 +79,7 @@ def add_node(
                         sealing_key=sealing.public,
                         serial=issued.serial,
                         generation=known.generation if known else 0,
+                        client_id=client_id(settings.cluster, name, sealing.raw),
                         public_key=read_certificate(issued.certificate).public_key,
                     )
                 )
@@ -105,11 +111,11 @@ def _write_join(output: Path, join: JoinFile) -> None:
 
 
 def list_nodes(files: HubFiles) -> list[StoredNode]:
-    """The members of the cluster by name."""
+    """The members of the cluster by name, and those that were revoked."""
     load_settings(files.settings)
     store = Store(files.database)
     try:
-        return store.nodes()
+        return sorted([*store.nodes(), *store.nodes("revoked")], key=lambda node: node.name)
     finally:
         store.close()
 

@@ -115,6 +115,17 @@ class Observer:
         found = ((min(self._mirrors[key] & members, default=""), key) for key in keys)
         return [self._nodes[node].pods[key] for node, key in found if node]
 
+    def forget(self, node: str) -> list[tuple[str, str]] | None:
+        """``node`` is no member any more: namespaces and names of its pods, None where it said nothing."""
+        view = self._nodes.pop(node, None)
+        if view is None:
+            return None
+        for key in view.pods:
+            self._note_mirror(node, key, None)
+            self._on_change("Pod", *key)
+        self._on_change("Node", "", node)
+        return list(view.pods)
+
     def receive(self, node: str, levels: list[str], payload: bytes) -> None:
         """A message on ``nodes/<node>/`` + levels. One that cannot be read changes nothing."""
         try:

@@ -217,6 +217,8 @@ class Publisher:
             node = self._store.node(name)
             if node is not None:
                 await self._reconcile(node)
+            elif self._store.any_node(name) is not None:
+                await self._withdraw(name)
         except TemporaryError as error:
             problem = str(error)
             self._suspect = name
@@ -257,6 +259,14 @@ class Publisher:
             await self._publish_index(node.name, entries, signing, before)
         self._unhold(node.name)
         self._on_published(node.name)
+
+    async def _withdraw(self, name: str) -> None:
+        """A former node is to have no desired state. What it runs it goes on running."""
+        if (before := self._published.get(name)) is not None:
+            await self._session.publish(self._topics.desired(name), b"", retain=True)
+            self._shelf.release(before.uses, self._clock.monotonic())
+            del self._published[name]
+            self._swept.set()
 
     def desired(self, node: StoredNode) -> list[Wanted]:
         """What ``node`` should have now."""

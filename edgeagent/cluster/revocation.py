@@ -46,8 +46,27 @@ class Enforcement:
     problem: str = ""
 
 
+def revoke(store: Store, serial: str, name: str, client_id: str = "", *, now: float) -> None:
+    """Revoke a certificate (serial number in hex, common name). Inside a transaction.
+
+    ``Revocations.enforce`` is to follow. ``client_id``: of the MQTT sessions that it was used for, where
+    it is known.
+    """
+    store.execute(
+        "INSERT INTO revoked (serial, name, client_id, revoked, enforced) VALUES (?, ?, ?, ?, 0)"
+        " ON CONFLICT (serial) DO UPDATE SET enforced = 0",
+        (serial, name, client_id, now),
+    )
+
+
+def revoke_node(store: Store, node: StoredNode, *, now: float) -> None:
+    """Revoke whatever certificates a node has. Inside a transaction, before it gets new ones."""
+    for serial in {node.serial, *serials_of(store, node.name, now)}:
+        revoke(store, serial, node.name, node.client_id, now=now)
+
+
 class Revocations:
-    """The revoked certificates of one hub."""
+    """What the broker is told of the revoked certificates of one hub."""
 
     def __init__(
         self, files: HubFiles, settings: HubSettings, store: Store, clock: Clock, rng: random.Random
@@ -57,23 +76,6 @@ class Revocations:
         self._store = store
         self._clock = clock
         self._rng = rng
-
-    def add(self, serial: str, name: str, client_id: str = "") -> None:
-        """Revoke a certificate (serial number in hex, common name). Inside a transaction.
-
-        ``enforce`` is to follow. ``client_id`` is that of the MQTT sessions that it was used for, where it is
-        known.
-        """
-        self._store.execute(
-            "INSERT INTO revoked (serial, name, client_id, revoked, enforced) VALUES (?, ?, ?, ?, 0)"
-            " ON CONFLICT (serial) DO UPDATE SET enforced = 0",
-            (serial, name, client_id, self._clock.now()),
-        )
-
-    def add_node(self, node: StoredNode) -> None:
-        """Revoke whatever certificates a node has. Inside a transaction, before it gets new ones."""
-        for serial in {node.serial, *serials_of(self._store, node.name, self._clock.now())}:
-            self.add(serial, node.name, node.client_id)
 
     def serials(self) -> list[str]:
         """All that were ever revoked."""
@@ -183,7 +185,7 @@ class Revocations:
             await asyncio.wait([task])
 
 
-def end_membership(store: Store, revocations: Revocations, name: str, *, remove: bool) -> None:
+def end_membership(store: Store, name: str, *, remove: bool, now: float) -> None:
     """From now on ``name`` is no member, and its certificates are revoked. PermanentError for none.
 
     A revoked node keeps its name from others; a removed one does not.
@@ -196,4 +198,4 @@ def end_membership(store: Store, revocations: Revocations, name: str, *, remove:
             )
         store.execute("UPDATE nodes SET state = ? WHERE name = ?", ("removed" if remove else "revoked", name))
         store.execute("DELETE FROM sealed WHERE node = ?", (name,))
-        revocations.add_node(node)
+        revoke_node(store, node, now=now)

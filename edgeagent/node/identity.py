@@ -17,7 +17,8 @@ from edgeagent.wire.join import BrokerAddress, JoinFile, check_join
 NOT_ENROLLED = "NotEnrolled"
 """The reason of the error, and of the condition ``Connected``, of a node that is in no cluster."""
 HOW_TO_ENROLL = (
-    "On the hub, run `edgehub node add NAME`, copy the join file here, and run"
+    "On the hub, run `edgehub token create`, and here the `edgeagent enroll --token …` that it prints."
+    " Without a network, run `edgehub node add NAME` there, copy the join file here, and run"
     " `edgeagent enroll --join-file FILE`"
 )
 
