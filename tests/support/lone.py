@@ -23,7 +23,7 @@ from tests.support.waiting import WaitTimeout, wait_for
 
 Manifest = Mapping[str, object]
 POLL_SECONDS = 0.05
-TABLES = ("desired", "object", "pod_record")
+TABLES = ("desired", "object", "pod_record", "admitted")
 """What must be empty when no pod is left. Events stay in the outbox, for a hub that may come one day."""
 _ROOT = Path(__file__).resolve().parents[2]
 
