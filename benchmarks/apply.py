@@ -14,7 +14,8 @@ import podman as podman_py
 from benchmarks.measure import children, median
 from benchmarks.report import Report
 from benchmarks.scene import NODE, progress, scene
-from edgeagent.cli.hubclient import HubClient, read_operator_file
+from edgeagent.cli.hubclient import HubClient
+from edgeagent.cli.operatorfile import read_operator_file
 from tests.support.cluster import AgentProcess, Cluster, sleeper
 from tests.support.podman import PodmanService
 

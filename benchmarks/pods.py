@@ -12,7 +12,8 @@ import msgspec
 from benchmarks.measure import agent_containers, cpu_seconds, memory
 from benchmarks.report import Report
 from benchmarks.scene import NODE, PODS, apply_sleepers, progress, scene, wait_idle
-from edgeagent.cli.hubclient import HubClient, read_operator_file
+from edgeagent.cli.hubclient import HubClient
+from edgeagent.cli.operatorfile import read_operator_file
 from edgeagent.wire.hubapi import WatchEvent
 from tests.support.cluster import Cluster, sleeper
 from tests.support.podman import PodmanService

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from edgeagent import __version__
 from edgeagent.api.errors import EdgeAgentError
+from edgeagent.cli import enrolling
 from edgeagent.cli.intermixed import IntermixedParser
 from edgeagent.cli.networkwords import add_arguments
 
@@ -24,15 +25,18 @@ MEBIBYTE = 1024 * 1024
 _EXAMPLES = """\
 examples:
   edgeagent run                                run the agent, for the manifests in /etc/edgeagent/manifests
-  edgeagent enroll --join-file board1.join     become a member of a cluster
+  edgeagent enroll --token T --cluster plant --broker broker.example.com:8884
+                                               become a member of a cluster
+  edgeagent enroll --join-file board1.join     the same, without a network
   edgeagent status                             is it connected, what is in force
   edgeagent get pods -A                        what runs on this node
   edgeagent get events                         what happened to it lately
   edgeagent logs web --tail 20                 the last lines of a pod's log
   edgeagent network drops                      what network policies dropped lately
+  edgeagent audit                              what operators had this node do
   edgeagent plugins list                       what is loaded, and how it fares
 
-None of these needs a network.
+All but enrolling with a token need no network.
 """
 
 
@@ -92,12 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run the agent in the foreground")
     run.set_defaults(command=_run)
 
-    enroll = commands.add_parser("enroll", help="make this machine a node of a cluster")
-    enroll.add_argument(
-        "--join-file", type=Path, required=True, help="the file that `edgehub node add` wrote"
-    )
-    enroll.add_argument("--force", action="store_true", help="take the place of an earlier enrolment")
-    enroll.set_defaults(command=_enroll)
+    enrolling.add_command(commands, _config)
 
     status = commands.add_parser("status", help="connection, generation and conditions")
     status.add_argument("-o", "--output", choices=("text", "json"), default="text")
@@ -130,6 +129,11 @@ def _parser() -> argparse.ArgumentParser:
     add_arguments(network)
     network.set_defaults(command=_network)
 
+    audit = commands.add_parser("audit", help="show which operator asked this node for what")
+    audit.add_argument("--tail", type=_count, default=100, metavar="ROWS", help="how many (default: 100)")
+    audit.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    audit.set_defaults(command=_audit)
+
     plugins = commands.add_parser("plugins", help="what is loaded")
     actions = plugins.add_subparsers(required=True, metavar="ACTION")
     listing = actions.add_parser("list", help="every plugin with its state, reason, lane load and memory")
@@ -160,27 +164,6 @@ def _run(arguments: argparse.Namespace) -> int:
     from edgeagent.cli.runner import run_agent
 
     return run_agent(_config(arguments))
-
-
-def _enroll(arguments: argparse.Namespace) -> int:
-    from edgeagent.node.identity import IdentityDir, read_join_file
-
-    os.umask(0o077)
-    directory = IdentityDir(_config(arguments).state_dir / "identity")
-    join = read_join_file(arguments.join_file)
-    if directory.exists() and not arguments.force:
-        known = directory.load()
-        print(
-            f"edgeagent: this machine is node {known.node!r} of cluster {known.cluster!r} already. "
-            f"To enrol it anew, add --force",
-            file=sys.stderr,
-        )
-        return 1
-    identity = directory.write(join)
-    brokers = ", ".join(f"{broker.host}:{broker.port}" for broker in identity.brokers)
-    print(f"enrolled as node {identity.node!r} of cluster {identity.cluster!r} (broker {brokers})")
-    print(f"now delete {arguments.join_file}: it holds this node's private keys")
-    return 0
 
 
 def _status(arguments: argparse.Namespace) -> int:
@@ -292,6 +275,19 @@ def _network(arguments: argparse.Namespace) -> int:
     body = get(_socket(arguments), f"/edge/v1/network/{asked.what}", **query)
     show(msgspec.json.decode(body, type=NetworkResult), asked.what, arguments.output)
     return 0
+
+
+def _audit(arguments: argparse.Namespace) -> int:
+    import msgspec
+
+    from edgeagent.cli.auditview import show
+    from edgeagent.cli.localclient import get
+    from edgeagent.wire.audit import AuditResult
+
+    body = get(_socket(arguments), "/edge/v1/audit", tail=str(arguments.tail))
+    result = msgspec.json.decode(body, type=AuditResult)
+    show(result, arguments.output)
+    return 1 if result.findings else 0
 
 
 def _plugins_list(arguments: argparse.Namespace) -> int:

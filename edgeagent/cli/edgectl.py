@@ -76,6 +76,14 @@ def _run(options: argparse.Namespace) -> int:
             from edgeagent.cli.ctl import network
 
             return network.run(options)
+        case "audit":
+            from edgeagent.cli.ctl import audit
+
+            return audit.run(options)
+        case "reboot":
+            from edgeagent.cli.ctl import reboot
+
+            return reboot.run(options)
         case "version":
             from edgeagent.cli.ctl import version
 

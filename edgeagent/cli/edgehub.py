@@ -1,4 +1,4 @@
-"""``edgehub``: make a cluster, run its hub, add nodes, rotate the signing key.
+"""``edgehub``: make a cluster, run its hub, let nodes in and out, rotate the signing key.
 
 Parses arguments, calls one thing, prints. Nothing heavy is imported before a command needs it.
 """
@@ -8,6 +8,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from edgeagent.cli import hubca, hubnodes, hubtokens
+from edgeagent.cli.hubcommands import add_commands
 
 if TYPE_CHECKING:
     from edgeagent.cluster.layout import HubFiles
@@ -20,9 +23,12 @@ examples:
   edgehub init --cluster plant --broker broker.example.com:8883
   mosquitto -c /var/lib/edgehub/mosquitto/mosquitto.conf
   edgehub run
+  edgehub token create --name 'gateway-*' --uses 10
   edgehub node add gateway-1 --output gateway-1.join.json
+  edgehub operator add ann --role viewer --output ann.json
 
-On the device, `edgeagent enroll --join-file gateway-1.join.json` makes it a node. The operator's file that
+On the device, the `edgeagent enroll --token …` that `edgehub token create` prints makes it a node, or, where
+there is no network, `edgeagent enroll --join-file gateway-1.join.json`. The operator's file that
 `edgehub init` wrote is for edgectl: copy it to ~/.config/edgeagent/operator.json.
 
 exit codes: 0 done, 1 it could not be done (the reason is on standard error), 2 wrong usage
@@ -89,6 +95,12 @@ def _parser() -> argparse.ArgumentParser:
         help="where the broker beside the hub binds (default: 0.0.0.0 and the first broker's port)",
     )
     make.add_argument(
+        "--enrol-listen",
+        metavar="ADDR:PORT",
+        help="where the broker lets devices without a certificate in, to enrol with a token"
+        " (default: the same address and the port after the first broker's)",
+    )
+    make.add_argument(
         "--operator", default="admin", metavar="NAME", help="the first operator (default: %(default)s)"
     )
     make.add_argument(
@@ -116,27 +128,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("-v", "--verbose", action="store_true", help="log more")
     run.set_defaults(command=_run)
 
-    node = commands.add_parser("node", help="add and list nodes")
-    node_commands = node.add_subparsers(required=True, metavar="COMMAND")
-    add = node_commands.add_parser(
-        "add",
-        parents=[common],
-        help="make a node a member and write its join file",
-        epilog="example:\n  edgehub node add gateway-1 --output - | ssh gateway-1 'cat > node.join'\n\n"
-        "The join file holds the node's private keys: whoever has it is the node.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add.add_argument("name", metavar="NAME", help="letters, digits and '-'")
-    add.add_argument(
-        "--output", metavar="FILE", help="the join file (default: NAME.join.json; '-' for standard output)"
-    )
-    add.add_argument("--replace", action="store_true", help="give a node that exists new keys")
-    add.set_defaults(command=_node_add)
-    listing = node_commands.add_parser("list", parents=[common], help="list the nodes")
-    listing.add_argument(
-        "-o", "--output", choices=("table", "json"), default="table", help="(default: %(default)s)"
-    )
-    listing.set_defaults(command=_node_list)
+    hubtokens.add_commands(commands, common)
+    hubnodes.add_commands(commands, common)
+    add_commands(commands, common)
+    hubca.add_commands(commands, common)
 
     keys = commands.add_parser("keys", help="the key that signs desired state")
     key_commands = keys.add_subparsers(required=True, metavar="COMMAND")
@@ -173,6 +168,7 @@ def _init(options: argparse.Namespace) -> int:
         options.cluster,
         [_address(text) for text in options.broker],
         listen=_address(options.listen) if options.listen else None,
+        enrol_listen=_address(options.enrol_listen) if options.enrol_listen else None,
         operator=options.operator,
         network=network,
         clock=SystemClock(),
@@ -180,7 +176,7 @@ def _init(options: argparse.Namespace) -> int:
     print(f"cluster {options.cluster} made in {files.root}")
     print(f"  start the broker:  mosquitto -c {files.mosquitto_config}")
     print(f"  run the hub:       edgehub run --dir {files.root}")
-    print(f"  add a node:        edgehub node add NAME --dir {files.root}")
+    print(f"  let a device in:   edgehub token create --dir {files.root}")
     print(f"  for edgectl:       {files.operator} (keep it secret, as all keys here)")
     return 0
 
@@ -208,52 +204,6 @@ def _run(options: argparse.Namespace) -> int:
             task.result()
 
     asyncio.run(run())
-    return 0
-
-
-def _node_add(options: argparse.Namespace) -> int:
-    from edgeagent.api.clock import SystemClock
-    from edgeagent.cluster.nodes import add_node, encode_join
-
-    output = Path(options.output or f"{options.name}.join.json")
-    to_terminal = options.output == "-"
-    join = add_node(
-        _files(options),
-        options.name,
-        SystemClock(),
-        output=None if to_terminal else output,
-        replace=options.replace,
-    )
-    if to_terminal:
-        sys.stdout.write(encode_join(join).decode())
-    else:
-        print(f"node {options.name} added; its join file is {output}")
-        print(
-            f"  on the device:  edgeagent enroll --join-file {output.name}\n"
-            "  then delete the file: it holds the node's private keys"
-        )
-    return 0
-
-
-def _node_list(options: argparse.Namespace) -> int:
-    from edgeagent.cluster.nodes import list_nodes
-
-    nodes = list_nodes(_files(options))
-    if options.output == "json":
-        import json
-
-        rows = [
-            {"name": n.name, "created": n.created, "certificateSerial": n.serial, "generation": n.generation}
-            for n in nodes
-        ]
-        print(json.dumps(rows, indent=2))
-    elif not nodes:
-        print("no nodes yet: `edgehub node add NAME` adds one", file=sys.stderr)
-    else:
-        width = max(len("NAME"), *(len(n.name) for n in nodes))
-        print(f"{'NAME':<{width}}  {'CREATED':<20}  GENERATION")
-        for n in nodes:
-            print(f"{n.name:<{width}}  {n.created:<20}  {n.generation}")
     return 0
 
 

@@ -7,13 +7,9 @@ call may be repeated.
 
 import asyncio
 import contextlib
-import os
 import random
 import secrets
-import ssl
-import tempfile
 from collections.abc import AsyncIterator
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -22,11 +18,15 @@ import msgspec
 from edgeagent.api.clock import Clock, SystemClock
 from edgeagent.api.errors import EdgeAgentError, InvalidObjectError, PermanentError, TemporaryError
 from edgeagent.api.objects.decode import decode_json
-from edgeagent.api.objects.validate import validate_label
+from edgeagent.api.objects.pod import Pod
+from edgeagent.cli.operatorfile import tls_context
+from edgeagent.wire.audit import AuditResult
+from edgeagent.wire.authority import HUB_TARGET
 from edgeagent.wire.canonical import canonical_json
 from edgeagent.wire.hubapi import (
     ApplyParams,
     ApplyResult,
+    AuditParams,
     DeleteParams,
     DeleteResult,
     GetParams,
@@ -36,6 +36,7 @@ from edgeagent.wire.hubapi import (
 )
 from edgeagent.wire.join import OperatorFile
 from edgeagent.wire.keys import SealingKey
+from edgeagent.wire.operatorcalls import OperatorSigner
 from edgeagent.wire.privatecalls import is_sealed, open_answer, seal_request
 from edgeagent.wire.rpc import (
     MAX_RPC_BYTES,
@@ -43,17 +44,17 @@ from edgeagent.wire.rpc import (
     LogsResult,
     NetworkParams,
     NetworkResult,
+    RebootParams,
+    RebootResult,
     Reply,
     RpcError,
     decode_reply,
 )
 from edgeagent.wire.session import Connection, Message, MqttSession, SessionConfig
-from edgeagent.wire.tls import client_context
 from edgeagent.wire.topics import Topics
 
 T = TypeVar("T")
 
-MAX_OPERATOR_FILE_BYTES = 1_000_000
 REQUEST_SECONDS = 10.0
 """How long connecting may take, and how long the hub may take to answer."""
 GOODBYE_SECONDS = 1.0
@@ -70,70 +71,6 @@ QUEUED_REPLIES = 10_000
 
 class HubUnreachableError(TemporaryError):
     """No broker could be reached, or the hub behind it does not answer."""
-
-
-def read_operator_file(path: Path) -> OperatorFile:
-    """The operator file at ``path``; raises PermanentError that says what to do, or InvalidObjectError."""
-    try:
-        with path.open("rb") as stream:
-            text = stream.read(MAX_OPERATOR_FILE_BYTES + 1)
-    except FileNotFoundError:
-        raise PermanentError(
-            f"there is no operator file at {path}: copy the one that `edgehub init` wrote there, "
-            "or name it with --config or EDGECTL_CONFIG"
-        ) from None
-    except OSError as error:
-        raise PermanentError(f"cannot read the operator file {path}: {error.strerror}") from None
-    try:
-        operator = decode_json(text, OperatorFile, limit=MAX_OPERATOR_FILE_BYTES)
-        validate_label(operator.cluster, "cluster")
-        if not operator.user or any(c in "/+#" or not c.isprintable() for c in operator.user):
-            raise InvalidObjectError("user", f"{operator.user[:80]!r} cannot be part of a topic")
-        if not operator.brokers:
-            raise InvalidObjectError("brokers", "at least one is required")
-    except InvalidObjectError as error:
-        raise PermanentError(f"the operator file {path} cannot be used: {error}") from None
-    return operator
-
-
-def others_can_read(path: Path) -> bool:
-    """Whether the file's mode lets users other than its owner read it."""
-    try:
-        return bool(path.stat().st_mode & 0o044)
-    except OSError:
-        return False
-
-
-def tls_context(operator: OperatorFile) -> ssl.SSLContext | None:
-    """The TLS context for the operator's certificate; None where no broker wants TLS.
-
-    ``ssl`` reads certificates from files alone: they exist, for this user only and in memory where the
-    system has a place for that, for as long as they are being read.
-    """
-    if not any(broker.tls for broker in operator.brokers):
-        return None
-    with tempfile.TemporaryDirectory(prefix="edgectl-", dir=_memory_directory()) as name:
-        folder = Path(name)
-        paths = []
-        for part in ("ca", "certificate", "private_key"):
-            path = folder / f"{part}.pem"
-            with open(
-                os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
-            ) as stream:
-                stream.write(getattr(operator, part))
-            paths.append(path)
-        try:
-            return client_context(paths[0], paths[1], paths[2])
-        except PermanentError as error:
-            problem = str(error).replace(f"{folder}/", "")
-            raise PermanentError(f"the operator file's certificates cannot be used: {problem}") from None
-
-
-def _memory_directory() -> str | None:
-    for name in (os.environ.get("XDG_RUNTIME_DIR"), "/dev/shm"):  # noqa: S108 - a private folder is made in it
-        if name and os.access(name, os.W_OK | os.X_OK):
-            return name
-    return None
 
 
 class _Call:
@@ -161,11 +98,13 @@ class HubClient:
     ) -> None:
         self._operator = operator
         self._timeout = timeout
+        self._clock = clock or SystemClock()
         self._topics = Topics(operator.cluster)
         session = secrets.token_hex(8)
         self._replies = self._topics.replies(operator.user, session)
         self._calls: dict[bytes, asyncio.Queue[Reply | Exception]] = {}
         self._key = SealingKey.generate() if operator.hub_key else None
+        self._signer: OperatorSigner | None = None
         self._ready = asyncio.Event()
         self._subscribing: asyncio.Task[None] | None = None
         self._running: asyncio.Task[None] | None = None
@@ -182,7 +121,7 @@ class HubClient:
                 reconnect_first=1.0,
                 reconnect_ceiling=30.0,
             ),
-            clock=clock or SystemClock(),
+            clock=self._clock,
             rng=rng or random.Random(),  # noqa: S311 - spreads reconnections, guards nothing
             on_message=self._on_message,
             on_connect=self._on_connect,
@@ -325,9 +264,17 @@ class HubClient:
 
     @contextlib.asynccontextmanager
     async def open(
-        self, method: str, params: msgspec.Struct, kind: type[T], *, lasts: float | None = None
+        self,
+        method: str,
+        params: msgspec.Struct,
+        kind: type[T],
+        *,
+        target: str = HUB_TARGET,
+        lasts: float | None = None,
     ) -> AsyncIterator[AsyncIterator[T]]:
         """A call under way: the broker has it when the context is entered; its answers are iterated over.
+
+        ``target`` is the node that is to serve it, if the hub is not.
 
         Each answer must come within the time-out. A call that ``lasts`` so many seconds may be silent for
         all of them, ends by itself if the hub does not end it, and is cancelled there where it is left early.
@@ -336,7 +283,7 @@ class HubClient:
         call = _Call()
         self._calls[correlation] = call.queue
         try:
-            await self._send(method, canonical_json(params), correlation)
+            await self._send(target, method, canonical_json(params), correlation)
             yield self._answers(call, method, kind, lasts)
         finally:
             del self._calls[correlation]
@@ -377,9 +324,9 @@ class HubClient:
                 f"the hub's answer to {method} cannot be read (another version?): {error}"
             ) from None
 
-    async def _send(self, method: str, payload: bytes, correlation: bytes) -> None:
+    async def _send(self, target: str, method: str, params: bytes, correlation: bytes) -> None:
         topic = self._topics.hub_rpc(self._operator.user, method)
-        payload = self._sealed(payload, correlation)
+        payload = self._sealed(self._signed(target, method, params), correlation)
         try:
             async with asyncio.timeout(self._timeout):
                 await self._session.publish(
@@ -394,6 +341,23 @@ class HubClient:
             if error.reason == "PacketTooLarge":
                 raise PermanentError(f"the request is too large: {error}; send less at once") from None
             raise
+
+    def _signed(self, target: str, method: str, params: bytes) -> bytes:
+        """The call with the operator's own signature; PermanentError where the file has no key for it."""
+        if self._signer is None:
+            mine = self._operator
+            try:
+                self._signer = OperatorSigner(mine.cluster, mine.user, mine.certificate, mine.private_key)
+            except PermanentError as error:
+                raise PermanentError(f"the operator file cannot sign calls: {error}") from None
+        return self._signer.sign(
+            target,
+            method,
+            params,
+            now=self._clock.now(),
+            reply_topic=self._replies,
+            answers_to=self._key.public if self._key is not None else b"",
+        )
 
     def _sealed(self, payload: bytes, correlation: bytes) -> bytes:
         """The request as the broker carries it: readable for the hub alone, where its key is known."""
@@ -413,13 +377,16 @@ class HubClient:
         topic = self._topics.hub_rpc(self._operator.user, "cancel")
         with contextlib.suppress(TimeoutError, EdgeAgentError):
             async with asyncio.timeout(GOODBYE_SECONDS):
+                payload = self._sealed(self._signed(HUB_TARGET, "cancel", b"{}"), correlation)
                 await self._session.publish(
-                    topic, b"{}", response_topic=self._replies, correlation=correlation
+                    topic, payload, response_topic=self._replies, correlation=correlation
                 )
 
-    async def call(self, method: str, params: msgspec.Struct, kind: type[T]) -> T:
+    async def call(
+        self, method: str, params: msgspec.Struct, kind: type[T], *, target: str = HUB_TARGET
+    ) -> T:
         """The one answer to a call."""
-        async with self.open(method, params, kind) as answers:
+        async with self.open(method, params, kind, target=target) as answers:
             async for answer in answers:
                 return answer
         raise PermanentError(f"the hub answered {method!r} with nothing")
@@ -473,18 +440,30 @@ class HubClient:
         return await self.call("delete", params, DeleteResult)
 
     async def logs(self, params: LogsParams) -> LogsResult:
-        """A container's log, from its node."""
+        """A container's log, from the node that the pod is on."""
+        found = await self.get("Pod", namespace=params.namespace, name=params.pod)
+        if len(found) != 1:
+            raise PermanentError(f"the hub's answer names {len(found)} pods, not the one asked for")
+        node = self._decode("get", found[0], Pod).spec.node_name
         parts: list[bytes] = []
         truncated = False
-        async with self.open("logs", params, LogsResult) as answers:
+        async with self.open("logs", params, LogsResult, target=node) as answers:
             async for answer in answers:
                 parts.append(answer.text)
                 truncated = truncated or answer.truncated
         return LogsResult(text=b"".join(parts), truncated=truncated)
 
-    async def network(self, params: NetworkParams) -> NetworkResult:
+    async def network(self, node: str, params: NetworkParams) -> NetworkResult:
         """What a node says of its network."""
-        return await self.call("network", params, NetworkResult)
+        return await self.call("network", params, NetworkResult, target=node)
+
+    async def reboot(self, node: str) -> RebootResult:
+        """Restart a node's machine."""
+        return await self.call("reboot", RebootParams(), RebootResult, target=node)
+
+    async def audit(self, node: str, count: int) -> AuditResult:
+        """The last rows of a node's audit log as the hub has it; of the hub's own where ``node`` is empty."""
+        return await self.call("audit", AuditParams(node=node, count=count), AuditResult)
 
 
 def _put(queue: "asyncio.Queue[Reply | Exception]", answer: Reply | Exception) -> None:

@@ -20,6 +20,7 @@ from edgeagent.api.objects.decode import KINDS, MAX_OBJECT_BYTES, decode_object
 from edgeagent.api.objects.network import HostFirewall
 from edgeagent.api.objects.pod import Pod
 from edgeagent.api.objects.policy import Namespace, NetworkPolicy
+from edgeagent.api.objects.rbac import ClusterRoleBinding, RoleBinding
 from edgeagent.api.objects.service import EndpointSlice, Service
 from edgeagent.api.objects.validate import validate_label
 from edgeagent.wire.jsonio import DocumentError
@@ -33,10 +34,11 @@ MAX_FILES = 1000
 SUFFIXES = (".yaml", ".yml", ".json")
 """The files of a directory that are read."""
 
-Applicable = Pod | ConfigMap | Secret | Service | EndpointSlice | NetworkPolicy | Namespace | HostFirewall
+Workload = Pod | ConfigMap | Secret | Service | EndpointSlice | NetworkPolicy
+Applicable = Workload | Namespace | HostFirewall | RoleBinding | ClusterRoleBinding
 """What a person may write."""
 
-_CLUSTER_SCOPED = (Namespace, HostFirewall)
+_CLUSTER_SCOPED = (Namespace, HostFirewall, ClusterRoleBinding)
 _LIST_KINDS = frozenset(["List", *(f"{kind}List" for kind in KINDS)])
 _LIST_FIELDS = frozenset(["apiVersion", "kind", "metadata", "items"])
 

@@ -16,12 +16,12 @@ class BadEndsError(EdgeAgentError):
     """What follows ``trace`` does not say from where to where."""
 
 
-def wanted(options: argparse.Namespace, node: str = "") -> NetworkParams:
+def wanted(options: argparse.Namespace) -> NetworkParams:
     """What the command line asks for; raises BadEndsError."""
     if options.what != "trace":
         if options.ends:
             raise BadEndsError(f"{options.what} takes nothing more: {' '.join(options.ends)}")
-        return NetworkParams(what=options.what, node=node)
+        return NetworkParams(what=options.what)
     if len(options.ends) != 2:
         raise BadEndsError("trace takes two words: FROM TO:PORT, such as default/web 10.43.0.10:53")
     source, target = options.ends
@@ -34,7 +34,6 @@ def wanted(options: argparse.Namespace, node: str = "") -> NetworkParams:
         raise BadEndsError(f"{target}: TO has a port after it, 1 to 65535: default/site:80")
     return NetworkParams(
         what="trace",
-        node=node,
         source=source.removeprefix("[").removesuffix("]"),
         target=end,
         port=int(port),

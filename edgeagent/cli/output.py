@@ -20,7 +20,7 @@ from edgeagent.api.objects.decode import KubernetesObject
 from edgeagent.api.objects.event import Event
 from edgeagent.api.objects.node import Node
 from edgeagent.api.objects.pod import Pod
-from edgeagent.cli import networkcells
+from edgeagent.cli import networkcells, securitycells
 from edgeagent.cli.podsummary import summarise_pod
 
 OutputFormat = Literal["table", "wide", "json", "yaml", "name"]
@@ -64,6 +64,9 @@ RESOURCES = (
     Resource("Namespace", "namespaces", ("ns",), namespaced=False),
     Resource("HostFirewall", "hostfirewalls", ("hfw",), namespaced=False),
     Resource("NodeNetwork", "nodenetworks", namespaced=False),
+    Resource("RoleBinding", "rolebindings"),
+    Resource("ClusterRoleBinding", "clusterrolebindings", namespaced=False),
+    Resource("ClusterTrust", "clustertrusts", namespaced=False),
 )
 """The kinds that can be asked for."""
 
@@ -230,7 +233,7 @@ _COLUMNS: Mapping[str, tuple[Column, ...]] = {
     ),
     **{
         kind: tuple(Column(one.removeprefix("+"), wide=one.startswith("+")) for one in headings)
-        for kind, headings in networkcells.HEADINGS.items()
+        for kind, headings in {**networkcells.HEADINGS, **securitycells.HEADINGS}.items()
     },
 }  # fmt: skip
 
@@ -305,7 +308,7 @@ _CELLS: Mapping[str, Callable[[Any, float], list[str]]] = {
     "ConfigMap": _config_map_cells,
     "Secret": _secret_cells,
     "Event": _event_cells,
-    **{kind: _with_age(cells) for kind, cells in networkcells.CELLS.items()},
+    **{kind: _with_age(cells) for kind, cells in {**networkcells.CELLS, **securitycells.CELLS}.items()},
 }
 
 

@@ -23,35 +23,45 @@ from edgeagent.api.objects.decode import (
 from edgeagent.api.objects.network import HostFirewall
 from edgeagent.api.objects.pod import Pod, PodStatus
 from edgeagent.api.objects.policy import Namespace, NetworkPolicy
+from edgeagent.api.objects.rbac import ClusterRoleBinding, RoleBinding
 from edgeagent.api.objects.service import EndpointSlice, Service
 from edgeagent.api.objects.validate import validate_label
 from edgeagent.cluster.allocation import ClusterNetwork, Taken, complete
+from edgeagent.cluster.audit import HUB, AuditLogs
 from edgeagent.cluster.observer import MAX_PODS_PER_NODE, Observer
+from edgeagent.cluster.operatorgate import Caller
 from edgeagent.cluster.signing import Signing
 from edgeagent.cluster.store import Store, StoredObject, new_uid
-from edgeagent.cluster.views import RESOURCES, Views, is_mirror
+from edgeagent.cluster.views import Views, is_mirror
+from edgeagent.wire.audit import AuditResult
+from edgeagent.wire.authority import NODE_METHODS, RESOURCES, ForbiddenError, NodeMethod
 from edgeagent.wire.canonical import canonical_json
 from edgeagent.wire.envelope import encode_envelope
 from edgeagent.wire.hubapi import (
     Applied,
     ApplyParams,
     ApplyResult,
+    AuditParams,
     DeleteParams,
     DeleteResult,
     GetParams,
 )
 from edgeagent.wire.noderequest import NodeRequest, sign_request
 from edgeagent.wire.reports import ANNOTATION_FILE, ANNOTATION_MIRROR
-from edgeagent.wire.rpc import NODE_REQUEST_SECONDS, LogsParams, NetworkParams, RpcError
+from edgeagent.wire.rpc import NODE_REQUEST_SECONDS, LogsParams, RpcError
 
-Applicable = Pod | ConfigMap | Secret | Service | EndpointSlice | NetworkPolicy | Namespace | HostFirewall
+Workload = Pod | ConfigMap | Secret | Service | EndpointSlice | NetworkPolicy
+Applicable = Workload | Namespace | HostFirewall | RoleBinding | ClusterRoleBinding
 """What an operator may create and change."""
 KINDS: Mapping[str, type[Applicable]] = {kind.__name__: kind for kind in get_args(Applicable)}
-CLUSTER_SCOPED = (Namespace, HostFirewall)
+CLUSTER_SCOPED = (Namespace, HostFirewall, ClusterRoleBinding)
 """The kinds whose objects are in no namespace."""
+BINDINGS = (RoleBinding, ClusterRoleBinding)
 
 MAX_APPLY = 5_000
 """How many objects one call may carry."""
+MAX_AUDIT_ROWS = 2_000
+"""How many rows of an audit log one call may ask for."""
 SEALING_OVERHEAD = 2_048
 """What sealing adds at most, apart from base64."""
 
@@ -67,6 +77,7 @@ class Api:
         views: Views,
         observer: Observer,
         signing: Callable[[], Signing],
+        audit: AuditLogs,
         *,
         network: ClusterNetwork,
         clock: Clock,
@@ -77,12 +88,13 @@ class Api:
         self._views = views
         self._observer = observer
         self._signing = signing
+        self._audit = audit
         self._network = network
         self._clock = clock
         self._wake = wake
         self._on_change = on_change
 
-    def apply(self, params: ApplyParams) -> ApplyResult:
+    def apply(self, params: ApplyParams, caller: Caller) -> ApplyResult:
         """Create or change all of ``params.objects``, or none."""
         if len(params.objects) > MAX_APPLY:
             raise InvalidObjectError(
@@ -93,6 +105,8 @@ class Api:
         changed: list[StoredObject] = []
         applied: list[Applied] = []
         with self._store.transaction(dry_run=params.dry_run):
+            for manifest in manifests:
+                self._require_apply(manifest, caller)
             for manifest in manifests:
                 try:
                     action, stored = self._apply_one(manifest)
@@ -105,9 +119,26 @@ class Api:
                     Applied(kind=_kind(manifest), namespace=meta.namespace, name=meta.name, action=action)
                 )
             self._bound_pods({stored.node for stored in changed if stored.kind == "Pod"})
+            self._note(caller, ", ".join(_target(manifest) for manifest in manifests))
         if not params.dry_run:
             self._follow(changed)
         return ApplyResult(applied=applied)
+
+    def _require_apply(self, manifest: Applicable, caller: Caller) -> None:
+        meta = manifest.metadata
+        before = self._store.find(_kind(manifest), meta.namespace, meta.name)
+        caller.require_kind("patch" if before else "create", _kind(manifest), meta.namespace, meta.name)
+
+    def _note(self, caller: Caller, target: str) -> None:
+        """In the transaction of what is done: there is none of the two without the other."""
+        request = caller.request
+        self._audit.note(caller.name, request.method, target, "allowed", "", request.nonce)
+
+    def note_refused(self, caller: Caller, error: ForbiddenError) -> None:
+        """Somebody asked for what they may not do."""
+        request = caller.request
+        with self._store.transaction():
+            self._audit.note(caller.name, request.method, "", "refused", str(error), request.nonce)
 
     def _apply_one(self, manifest: Applicable) -> tuple[Action, StoredObject | None]:
         meta = manifest.metadata
@@ -197,19 +228,31 @@ class Api:
             if len(self._store.pods_on(node)) > MAX_PODS_PER_NODE:
                 raise RpcError("Invalid", f"node {node} would have more than {MAX_PODS_PER_NODE} Pods")
 
-    def get(self, params: GetParams) -> list[KubernetesObject]:
+    def get(self, params: GetParams, caller: Caller) -> list[KubernetesObject]:
         """The objects asked for; a single one that is absent is ``NotFound``."""
+        verb = "get" if params.name else "list"
+        caller.require_kind(verb, params.kind, params.namespace, params.name)
         found = self._views.select(params.kind, params.namespace, params.name, params.labels)
         if params.name and not found:
             raise _not_found(params.kind, params.name)
         return found
 
-    def delete(self, params: DeleteParams) -> DeleteResult:
+    def audit(self, params: AuditParams, caller: Caller) -> AuditResult:
+        """Rows of an audit log, as many as an answer has room for."""
+        caller.require("get", "auditlogs", "", params.node or HUB)
+        if params.node and params.node != HUB and self._store.node(params.node) is None:
+            raise _not_found("Node", params.node)
+        if not 0 < params.count <= MAX_AUDIT_ROWS:
+            raise RpcError("Invalid", f"count must be between 1 and {MAX_AUDIT_ROWS}")
+        return self._audit.result(params.node or HUB, params.count)
+
+    def delete(self, params: DeleteParams, caller: Caller) -> DeleteResult:
         """A Pod goes once its node says that it is gone; everything else goes at once."""
         if params.kind not in KINDS:
             raise RpcError(
                 "Invalid", f"objects of kind {params.kind!r} cannot be deleted, only {', '.join(KINDS)}"
             )
+        caller.require_kind("delete", params.kind, params.namespace, params.name)
         if (grace := params.grace_period_seconds) is not None and grace < 0:
             raise RpcError("Invalid", "gracePeriodSeconds must not be negative")
         stored = self._store.find(params.kind, params.namespace, params.name)
@@ -223,6 +266,10 @@ class Api:
                 self._store.remove(stored.uid)
             else:
                 stored = self._terminate(stored, grace)
+            self._note(
+                caller,
+                "/".join(part for part in (RESOURCES[stored.kind], stored.namespace, stored.name) if part),
+            )
         self._follow([stored])
         return DeleteResult(state="deleted" if at_once else "terminating", uid=stored.uid)
 
@@ -258,13 +305,42 @@ class Api:
             self._store.remove(stored.uid)
         self._on_change(stored.kind, stored.namespace, stored.name)
 
-    def logs(self, params: LogsParams, reply_topic: str, answers_to: bytes) -> tuple[str, bytes]:
-        """The node to ask, and the signed request for it. Refused where nobody would answer."""
+    def to_node(self, caller: Caller) -> tuple[str, bytes]:
+        """The node that the call is for, and the signed request for it. Refused where nobody would answer."""
+        request = caller.request
+        node, spec = request.target, NODE_METHODS[request.method]
+        params = decode_json(bytes(request.params), spec.params)
+        namespace, name = params.about()
+        caller.require(spec.verb, spec.resource, namespace, name)
+        if self._store.node(node) is None:
+            raise _not_found("Node", node)
+        if isinstance(params, LogsParams):
+            self._check_logs(params, node)
+        view = self._observer.view(node)
+        if not view.online:
+            since = f" since {view.since}" if view.since else ""
+            raise RpcError("NodeOffline", f"node {node} is not connected{since}; {_instead(spec)}")
+        signing = self._signing()
+        asked = NodeRequest(
+            cluster=signing.cluster,
+            node=node,
+            method=request.method,
+            nonce=secrets.token_hex(16),
+            expires=self._clock.now() + NODE_REQUEST_SECONDS,
+            call=caller.payload,
+        )
+        with self._store.transaction():
+            about = "/".join(part for part in (spec.resource, namespace, name) if part)
+            self._note(caller, f"node {node}: {about}")
+        return node, encode_envelope(sign_request(asked, signing.key, list(signing.chain)))
+
+    def _check_logs(self, params: LogsParams, node: str) -> None:
         stored = self._store.find("Pod", params.namespace, params.pod)
         pod = decode_json(stored.body, Pod) if stored else self._views.mirror(params.namespace, params.pod)
         if pod is None:
             raise _not_found("Pod", params.pod)
-        node = pod.spec.node_name
+        if pod.spec.node_name != node:
+            raise RpcError("Invalid", f"pod {params.pod} is on node {pod.spec.node_name}, not on {node}")
         names = [container.name for container in pod.spec.containers]
         if not params.container and len(names) > 1:
             raise RpcError(
@@ -275,39 +351,6 @@ class Api:
             raise RpcError(
                 "Invalid", f"container {params.container!r} is not one of pod {params.pod}: {' '.join(names)}"
             )
-        asked = msgspec.structs.replace(params, container=params.container or names[0])
-        return node, self._node_request(node, "logs", asked, "its logs", reply_topic, answers_to)
-
-    def network(self, params: NetworkParams, reply_topic: str, answers_to: bytes) -> tuple[str, bytes]:
-        """As ``logs``, about the network of the node that ``params`` name."""
-        if all(one.name != params.node for one in self._store.nodes()):
-            raise _not_found("Node", params.node)
-        asked = msgspec.structs.replace(params, node="")
-        request = self._node_request(params.node, "network", asked, "its network", reply_topic, answers_to)
-        return params.node, request
-
-    def _node_request(
-        self, node: str, method: str, params: object, what: str, reply_topic: str, answers_to: bytes
-    ) -> bytes:
-        """A signed request. ``what`` it reads, for a person. RpcError where the node is not there."""
-        view = self._observer.view(node)
-        if not view.online:
-            since = f" since {view.since}" if view.since else ""
-            raise RpcError(
-                "NodeOffline", f"node {node} is not connected{since}; {what} can be read on the node itself"
-            )
-        signing = self._signing()
-        request = NodeRequest(
-            cluster=signing.cluster,
-            node=node,
-            method=method,
-            nonce=secrets.token_hex(16),
-            expires=self._clock.now() + NODE_REQUEST_SECONDS,
-            reply_topic=reply_topic,
-            answers_to=answers_to,
-            params=msgspec.Raw(canonical_json(params)),
-        )
-        return encode_envelope(sign_request(request, signing.key, list(signing.chain)))
 
     def _follow(self, changed: list[StoredObject]) -> None:
         """Tell the watches and the network what changed, and the publisher where to look."""
@@ -394,6 +437,8 @@ def _check_update(manifest: Applicable, old: Applicable) -> None:
             f"{_named(old)} was changed meanwhile (it is at resourceVersion {kept.resource_version}):"
             " take the newest and change that, or leave resourceVersion out",
         )
+    if isinstance(old, BINDINGS) and isinstance(manifest, BINDINGS) and manifest.role_ref != old.role_ref:
+        raise InvalidObjectError("roleRef", "may not change: delete the binding and create it again")
     if isinstance(old, ConfigMap | Secret) and isinstance(manifest, ConfigMap | Secret) and old.immutable:
         data = manifest.data != old.data
         if isinstance(old, ConfigMap) and isinstance(manifest, ConfigMap):
@@ -402,6 +447,12 @@ def _check_update(manifest: Applicable, old: Applicable) -> None:
             raise InvalidObjectError(
                 "data", "may not change, for the object says immutable: delete it and create it again"
             )
+
+
+def _instead(spec: NodeMethod) -> str:
+    """What to do about a node that cannot be asked."""
+    reads = spec.verb == "get"
+    return "what you ask for can be read on the node itself" if reads else "try again once it is"
 
 
 def _not_found(kind: str, name: str) -> PermanentError:
@@ -419,3 +470,9 @@ def _named(manifest: Applicable) -> str:
         if meta.namespace
         else f"{_kind(manifest)} {meta.name}"
     )
+
+
+def _target(manifest: Applicable) -> str:
+    """``pods/default/web``, for the audit log."""
+    meta = manifest.metadata
+    return "/".join(part for part in (RESOURCES[_kind(manifest)], meta.namespace, meta.name) if part)

@@ -1,14 +1,15 @@
 """Calls from operators: requests in, answers out, all of it bounded.
 
-May not know what a call means: ``Api`` does. Who calls is the level of the topic that the broker lets
-nobody else write to; where the answer goes must be that caller's own reply topic, for the hub may write
-anywhere and must not be made to.
+May not know what a call means: ``Api`` does. Who calls is shown by the operator's signature
+(``edgeagent.cluster.operatorgate``); where the answer goes must be that caller's own reply topic, for the hub
+may write anywhere and must not be made to.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
@@ -17,17 +18,24 @@ from edgeagent.api.clock import Clock
 from edgeagent.api.errors import EdgeAgentError, InvalidObjectError, PermanentError, TemporaryError
 from edgeagent.api.objects.decode import KubernetesObject, decode_json
 from edgeagent.cluster.api import Api
-from edgeagent.cluster.ca import USER_PREFIX
+from edgeagent.cluster.operatorgate import Caller, OperatorGate
 from edgeagent.cluster.views import Views
 from edgeagent.cluster.watches import Watch
+from edgeagent.wire.authority import NODE_METHODS, USER_PREFIX, ForbiddenError
 from edgeagent.wire.canonical import canonical_json
-from edgeagent.wire.hubapi import METHODS, ApplyParams, DeleteParams, GetParams, GetResult, WatchParams
+from edgeagent.wire.hubapi import (
+    METHODS,
+    ApplyParams,
+    AuditParams,
+    DeleteParams,
+    GetParams,
+    GetResult,
+    WatchParams,
+)
 from edgeagent.wire.keys import SealingKey
 from edgeagent.wire.privatecalls import SEALED_OVERHEAD, is_sealed, open_request, seal_answer
 from edgeagent.wire.rpc import (
     MAX_RPC_BYTES,
-    LogsParams,
-    NetworkParams,
     RpcError,
     encode_failure,
     encode_reply,
@@ -46,18 +54,39 @@ MAX_CORRELATION_BYTES = 128
 REPLY_ROOM = 4_096
 """What the wrapping of an answer and its JSON separators may take of a packet."""
 
+AUTHORITY_KINDS = frozenset(["RoleBinding", "ClusterRoleBinding", "ClusterTrust"])
+"""A change of one of these may end what somebody watches."""
+
 P = TypeVar("P")
 Key = tuple[str, str, bytes]
 """Who calls, where the answers go, and the correlation data."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Watching:
+    """A watch under way, and whose it is."""
+
+    task: asyncio.Task[None]
+    watch: Watch
+    caller: Caller
+    params: WatchParams
 
 
 class Calls:
     """Takes the messages under ``hub/rpc/``. ``close`` ends what is under way."""
 
     def __init__(
-        self, api: Api, views: Views, session: MqttSession, topics: Topics, clock: Clock, key: SealingKey
+        self,
+        api: Api,
+        gate: OperatorGate,
+        views: Views,
+        session: MqttSession,
+        topics: Topics,
+        clock: Clock,
+        key: SealingKey,
     ) -> None:
         self._api = api
+        self._gate = gate
         self._views = views
         self._session = session
         self._topics = topics
@@ -65,7 +94,7 @@ class Calls:
         self._key = key
         self._answers_to: dict[Key, bytes] = {}
         self._calls: set[asyncio.Task[None]] = set()
-        self._watches: dict[Key, tuple[asyncio.Task[None], Watch]] = {}
+        self._watches: dict[Key, _Watching] = {}
 
     def receive(self, user: str, method: str, message: Message) -> None:
         """A request; it is answered whatever is wrong with it, unless it does not say where to."""
@@ -91,33 +120,56 @@ class Calls:
         except PermanentError as error:
             log.warning("%s calls %s with what cannot be opened: %s", user, method, error)
             return
-        if method == "cancel":
-            if (watch := self._watches.get(key)) is not None:
-                watch[0].cancel("cancelled")
-        elif method == "watch":
-            self._start_watch(key, payload)
-        elif len(self._calls) >= MAX_CALLS:
+        if len(self._calls) >= MAX_CALLS:
             self._spawn(
                 self._refuse(
                     key, RpcError("TooManyRequests", "the hub has too many calls under way: try again")
                 )
             )
+            return
+        try:
+            caller = self._gate.open(
+                payload, user=user, method=method, answers_to=self._answers_to.get(key, b"")
+            )
+            if caller.request.reply_topic != reply:
+                raise PermanentError("the call was signed for another reply topic", reason="Unauthorized")
+        except EdgeAgentError as error:
+            log.warning("%s calls %s and is refused: %s", user, method, error)
+            self._spawn(self._refuse(key, error))
+            return
+        if caller.request.answers_to:
+            self._answers_to[key] = caller.request.answers_to
+        if method == "cancel":
+            if (watching := self._watches.get(key)) is not None:
+                watching.task.cancel("cancelled")
+        elif method == "watch":
+            self._start_watch(key, caller)
         else:
-            self._spawn(self._call(key, method, payload))
+            self._spawn(self._call(key, method, caller))
 
     def changed(self, kind: str, namespace: str, name: str) -> None:
         """Tell every watch."""
-        for _, watch in self._watches.values():
-            watch.wake(kind, namespace, name)
+        for watching in self._watches.values():
+            watching.watch.wake(kind, namespace, name)
+        if kind in AUTHORITY_KINDS:
+            self.authority_changed()
+
+    def authority_changed(self) -> None:
+        """Who may do what is another: watches that are not allowed any more end, and are told so."""
+        for watching in self._watches.values():
+            try:
+                _require_watch(watching.caller, watching.params)
+            except ForbiddenError as error:
+                watching.task.cancel(error)
 
     def disconnected(self) -> None:
         """End all watches: what they send now would not arrive, and a gap must not go unseen."""
-        for task, _ in self._watches.values():
-            task.cancel()
+        for watching in self._watches.values():
+            watching.task.cancel()
 
     async def close(self) -> None:
         """End everything and wait for it."""
-        tasks = [*self._calls, *(task for task, _ in self._watches.values())]
+        tasks = [*self._calls, *(one.task for one in self._watches.values())]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -130,22 +182,29 @@ class Calls:
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)
 
-    async def _call(self, key: Key, method: str, payload: bytes) -> None:
+    async def _call(self, key: Key, method: str, caller: Caller) -> None:
+        params = bytes(caller.request.params)
         try:
             if method == "apply":
-                await self._answer(key, encode_reply(self._api.apply(_params(payload, ApplyParams))))
+                applied = self._api.apply(_params(params, ApplyParams), caller)
+                await self._answer(key, encode_reply(applied))
             elif method == "delete":
-                await self._answer(key, encode_reply(self._api.delete(_params(payload, DeleteParams))))
+                deleted = self._api.delete(_params(params, DeleteParams), caller)
+                await self._answer(key, encode_reply(deleted))
             elif method == "get":
-                await self._answer_items(key, self._api.get(_params(payload, GetParams)))
-            elif method == "logs":
-                await self._pass_on(key, method, self._api.logs, _params(payload, LogsParams))
-            elif method == "network":
-                await self._pass_on(key, method, self._api.network, _params(payload, NetworkParams))
+                await self._answer_items(key, self._api.get(_params(params, GetParams), caller))
+            elif method == "audit":
+                found = self._api.audit(_params(params, AuditParams), caller)
+                await self._answer(key, encode_reply(found))
+            elif method in NODE_METHODS:
+                await self._pass_on(key, method, caller)
             else:
                 raise RpcError(
                     "Invalid", f"unknown method {method[:40]!r}, expected one of {', '.join(METHODS)}"
                 )
+        except ForbiddenError as error:
+            self._api.note_refused(caller, error)
+            await self._fail(key, error)
         except Exception as error:
             await self._fail(key, error)
         finally:
@@ -165,11 +224,9 @@ class Calls:
             size += len(body) + 1
         await self._answer(key, encode_reply(GetResult(items=batch), sequence=sequence))
 
-    async def _pass_on(
-        self, key: Key, method: str, sign: Callable[[P, str, bytes], tuple[str, bytes]], params: P
-    ) -> None:
+    async def _pass_on(self, key: Key, method: str, caller: Caller) -> None:
         _, reply, correlation = key
-        node, request = sign(params, reply, self._answers_to.get(key, b""))
+        node, request = self._api.to_node(caller)
         await self._session.publish(
             self._topics.node_rpc(node, method), request, response_topic=reply, correlation=correlation
         )
@@ -208,7 +265,7 @@ class Calls:
 
     # Watches
 
-    def _start_watch(self, key: Key, payload: bytes) -> None:
+    def _start_watch(self, key: Key, caller: Caller) -> None:
         mine = sum(1 for other in self._watches if other[0] == key[0])
         if key in self._watches:
             return  # the same request, delivered twice
@@ -219,15 +276,18 @@ class Calls:
             self._spawn(self._refuse(key, refusal))
             return
         try:
-            params = _params(payload, WatchParams)
+            params = _params(bytes(caller.request.params), WatchParams)
+            _require_watch(caller, params)
             if not 0 < params.timeout_seconds <= MAX_WATCH_SECONDS:
                 raise InvalidObjectError("timeoutSeconds", f"must be between 1 and {MAX_WATCH_SECONDS}")
             watch = Watch(params, self._views)
         except EdgeAgentError as error:
+            if isinstance(error, ForbiddenError):
+                self._api.note_refused(caller, error)
             self._spawn(self._refuse(key, error))
             return
         task = asyncio.create_task(self._stream(key, watch, params.timeout_seconds))
-        self._watches[key] = task, watch
+        self._watches[key] = _Watching(task, watch, caller, params)
         task.add_done_callback(lambda _: self._forget(key))
 
     async def _stream(self, key: Key, watch: Watch, seconds: int) -> None:
@@ -251,7 +311,11 @@ class Calls:
                 )
                 return
         except asyncio.CancelledError as cancelled:
-            if cancelled.args != ("cancelled",):
+            [reason] = cancelled.args or [None]
+            if isinstance(reason, ForbiddenError):
+                await self._fail(key, reason)
+                return
+            if reason != "cancelled":
                 raise
             # The operator ended it, and is told that nothing follows.
         finally:
@@ -269,6 +333,13 @@ class Calls:
             await self._answer(key, encode_reply(None, sequence=sequence))
         except (TemporaryError, PermanentError) as unsent:
             log.info("the end of a watch of %s was not sent: %s", key[0], unsent)
+
+
+def _require_watch(caller: Caller, params: WatchParams) -> None:
+    """ForbiddenError where the operator may not watch that, or does not count any more."""
+    if caller.is_revoked:
+        raise ForbiddenError(f"the certificate of operator {caller.name} was revoked")
+    caller.require_kind("watch", params.kind, params.namespace, params.name)
 
 
 def _params(payload: bytes, kind: type[P]) -> P:

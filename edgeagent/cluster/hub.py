@@ -14,24 +14,33 @@ from pathlib import Path
 
 from edgeagent.api.clock import Clock, SystemClock
 from edgeagent.api.errors import PermanentError, TemporaryError
+from edgeagent.api.objects.trust import CLUSTER_TRUST_NAME
 from edgeagent.cluster.allocation import ClusterNetwork
 from edgeagent.cluster.api import Api
-from edgeagent.cluster.ca import HUB_NAME
+from edgeagent.cluster.audit import AuditLogs
+from edgeagent.cluster.ca import HUB_NAME, USER_PREFIX
 from edgeagent.cluster.calls import Calls
 from edgeagent.cluster.desired import Wanted
 from edgeagent.cluster.layout import HubFiles, read_file
 from edgeagent.cluster.lock import HubLock
+from edgeagent.cluster.membership import Membership
 from edgeagent.cluster.networking import Networking
+from edgeagent.cluster.nodecalls import NodeCalls
 from edgeagent.cluster.observer import Observer
+from edgeagent.cluster.operatorgate import OperatorGate
+from edgeagent.cluster.owncertificates import OwnCertificates
 from edgeagent.cluster.publisher import Publisher
+from edgeagent.cluster.renewal import AuthoritySource, Renewals
 from edgeagent.cluster.settings import load_settings
 from edgeagent.cluster.signing import SigningSource
 from edgeagent.cluster.store import Store, StoredObject
+from edgeagent.cluster.trust import follow_files
 from edgeagent.cluster.views import Views
 from edgeagent.wire.canonical import digest
 from edgeagent.wire.jitter import Backoff
 from edgeagent.wire.join import BrokerAddress
 from edgeagent.wire.keys import SealingKey
+from edgeagent.wire.renewal import RENEW, is_renewal
 from edgeagent.wire.session import Connection, Message, MqttSession, SessionConfig
 from edgeagent.wire.tls import client_context
 from edgeagent.wire.topics import Topics
@@ -64,7 +73,7 @@ class Hub:
         self._files = HubFiles(directory)
         self._clock = clock or SystemClock()
         self._rng = rng or random.Random()  # noqa: S311 - spreads retries, guards nothing
-        settings = load_settings(self._files.settings)
+        self._settings = settings = load_settings(self._files.settings)
         self._topics = Topics(settings.cluster)
         self._signing = SigningSource(self._files.signing)
         context = client_context(self._files.ca_certificate, self._files.hub_certificate, self._files.hub_key)
@@ -109,7 +118,8 @@ class Hub:
             on_published=self._published,
             on_failed=lambda node: self._changed("Node", "", node),
         )
-        self._views = Views(self._store, self._observer, self._publisher)
+        self._audit = AuditLogs(self._store, self._clock)
+        self._views = Views(self._store, self._observer, self._publisher, self._audit)
         self._networking = Networking(
             self._store,
             self._observer,
@@ -122,6 +132,7 @@ class Hub:
             self._views,
             self._observer,
             self._signing.current,
+            self._audit,
             network=settings.network or ClusterNetwork(),
             clock=self._clock,
             wake=self._publisher.wake,
@@ -129,11 +140,36 @@ class Hub:
         )
         self._calls = Calls(
             self._api,
+            OperatorGate(
+                self._store, cluster=settings.cluster, ca=self._files.ca_certificate, clock=self._clock
+            ),
             self._views,
             self._session,
             self._topics,
             self._clock,
             SealingKey(read_file(self._files.sealing_key)),
+        )
+        authorities = AuthoritySource(self._files, self._clock).current
+        self._renewals = Renewals(self._store, authorities, self._signing.current, settings, self._clock)
+        self._node_calls = NodeCalls(
+            self._session,
+            self._topics,
+            {RENEW: lambda node, data: self._renewals.answer(data, name=node)},
+        )
+        self._own = OwnCertificates(self._files, authorities, self._clock, self._use_certificate)
+        self._membership = Membership(
+            self._files,
+            settings,
+            self._store,
+            self._session,
+            self._observer,
+            self._publisher,
+            authorities,
+            self._signing.current,
+            clock=self._clock,
+            rng=self._rng,
+            on_joined=self._joined,
+            others=lambda data: self._renewals.answer(data) if is_renewal(data) else None,
         )
         self._connected: asyncio.Task[None] | None = None
         self._broken: asyncio.Future[None] | None = None
@@ -144,21 +180,26 @@ class Hub:
     async def run(self) -> None:
         """Work until cancelled, then leave the broker in an orderly way and close the store."""
         self._broken = asyncio.get_running_loop().create_future()
+        self._follow_files()
+        own = asyncio.create_task(self._own.run())
         session = asyncio.create_task(self._session.run())
         listening = self._listen_for_changes()
         try:
-            await asyncio.wait((session, self._broken), return_when=asyncio.FIRST_COMPLETED)
-            for done in (session, self._broken):
+            await asyncio.wait((session, own, self._broken), return_when=asyncio.FIRST_COMPLETED)
+            for done in (session, own, self._broken):
                 if done.done():
                     done.result()
         finally:
             if listening:
                 self._lock.withdraw()
                 asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
-            session.cancel()
-            await asyncio.gather(session, return_exceptions=True)
+            for task in (session, own):
+                task.cancel()
+            await asyncio.gather(session, own, return_exceptions=True)
             await self._end_connection()
             await self._calls.close()
+            await self._membership.close()
+            await self._node_calls.close()
             self._store.close()
             self._lock.release()
 
@@ -173,9 +214,14 @@ class Hub:
 
     def reload(self) -> None:
         """Something in the directory was changed by another program: look at every node again."""
+        self._own.look()
+        self._follow_files()
         self._networking.members_changed()
+        self._networking.look_again()
+        self._calls.authority_changed()
         if self.ready.is_set():
             self._publisher.wake_all()
+            self._membership.look()
 
     @property
     def settled(self) -> bool:
@@ -240,7 +286,9 @@ class Hub:
         await self._session.subscribe(
             [topics.online(everyone), topics.status(everyone), topics.pod(everyone, everyone, everyone)]
         )
-        await self._session.subscribe([topics.events(everyone), topics.hub_rpc(everyone, everyone)])
+        await self._session.subscribe(
+            [topics.events(everyone), topics.audit(everyone), topics.hub_rpc(everyone, everyone)]
+        )
         await self._all_retained()
         # What is published from here on is the hub's own: it need not come back.
         await self._session.unsubscribe([objects, desired])
@@ -248,6 +296,7 @@ class Hub:
         self._publisher.known()
         for stored in self._store.deleting():
             self._check_terminating(stored)
+        await self._membership.open()
 
     async def _all_retained(self) -> None:
         """Return when the retained messages of all subscriptions so far have come.
@@ -280,8 +329,17 @@ class Hub:
             case ["objects", name]:
                 if not self.ready.is_set():
                     self._publisher.found_object(name, message.payload)
+            case ["nodes", node, *_] if self._membership.is_former(node):
+                self._membership.heard_former(message)
+            case ["enrolment", channel, "request"]:
+                self._membership.ask(channel, message)
+            case ["nodes", node, "audit"]:
+                if self._audit.receive(node, message.payload):
+                    self._changed("Node", "", node)
             case ["nodes", node, *levels]:
                 self._observer.receive(node, levels, message.payload)
+            case ["hub", "rpc", node, method] if not node.startswith(USER_PREFIX):
+                self._node_calls.receive(node, method, message)
             case ["hub", "rpc", user, method]:
                 self._calls.receive(user, method, message)
             case ["replies", _, _]:
@@ -296,10 +354,30 @@ class Hub:
         self._calls.changed(kind, namespace, name)
         self._networking.changed(kind, namespace, name)
 
+    def _joined(self, node: str) -> None:
+        self._networking.members_changed()
+        self._publisher.wake(node)
+        self._changed("Node", "", node)
+
+    def _follow_files(self) -> None:
+        """Nodes are told of the CAs as they are in the files now."""
+        try:
+            if follow_files(self._store, self._files, self._settings, self._clock):
+                self._changed("ClusterTrust", "", CLUSTER_TRUST_NAME)
+        except (PermanentError, TemporaryError) as error:
+            log.error("nodes are not told of the CAs: %s", error)
+
+    def _use_certificate(self) -> None:
+        """The hub's own certificate is another: the next connection is made with it."""
+        files = self._files
+        self._session.use_tls(client_context(files.ca_certificate, files.hub_certificate, files.hub_key))
+
     def _told(self, node: str) -> list[Wanted]:
         return self._networking.for_node(node)
 
     def _node_spoke(self, node: str) -> None:
+        if (status := self._observer.view(node).status) is not None:
+            self._audit.see_head(node, status.audit)
         if not self.ready.is_set():
             return
         if self._publisher.published(node) is None:

@@ -19,6 +19,7 @@ from edgeagent.cluster.allocation import ClusterNetwork, check_network
 from edgeagent.cluster.brokerfiles import write_config, write_rules
 from edgeagent.cluster.ca import USER_PREFIX, Authority
 from edgeagent.cluster.layout import DIRECTORY, PUBLIC, HubFiles, make_directory, sync_directory, write_file
+from edgeagent.cluster.operators import bind, encode_operator, record_operator
 from edgeagent.cluster.settings import HubSettings
 from edgeagent.cluster.signing import Signing
 from edgeagent.cluster.store import Store
@@ -133,5 +134,11 @@ def _fill(files: HubFiles, final: HubFiles, settings: HubSettings, operator: str
         private_key=person.key,
         hub_key=sealing.public,
     )
-    write_file(files.operator, msgspec.json.format(canonical_json(operator_file)) + b"\n")
-    Store(files.database, create=True).close()
+    write_file(files.operator, encode_operator(operator_file))
+    store = Store(files.database, create=True)
+    try:
+        with store.transaction():
+            record_operator(store, operator, person.certificate, clock)
+            bind(store, operator, "admin", "", clock)
+    finally:
+        store.close()

@@ -6,7 +6,6 @@ May not publish: whoever does is woken where it differs.
 """
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Literal
 
@@ -28,14 +27,15 @@ from edgeagent.cluster.podmemory import PodMemory
 from edgeagent.cluster.store import Store
 from edgeagent.cluster.told import Problems, Source, Told
 
-log = logging.getLogger(__name__)
-
 SETTLE_SECONDS = 0.1
 """Changes within this time are looked at together."""
 GONE_SECONDS = 40.0
 """A node that is offline for this long has no ready endpoints (Kubernetes' node-monitor-grace-period)."""
 UNCONFIRMED_SECONDS = 40.0
 """A static pod of which its node says nothing for this long, although it speaks of itself, is no more."""
+RETRY_SECONDS = 10.0
+"""How long after a look that failed, on a full disk for one, everything is looked at again."""
+TOLD = "what nodes are told of the network"
 KINDS: Mapping[str, type[KubernetesObject]] = {
     kind.__name__: kind
     for kind in (
@@ -143,8 +143,10 @@ class Networking:
             try:
                 self.look()
             except (EdgeAgentError, ValueError) as error:
-                log.warning("what nodes are told of the network stays as it is: %s", error)
+                self._problems.note(TOLD, f"it stays as it is: {error}")
+                self._due = self._clock.monotonic() + RETRY_SECONDS
                 continue
+            self._problems.note(TOLD, "")
             if self._unwoken:
                 self._unwoken = False
                 self._wake_all()
@@ -173,6 +175,7 @@ class Networking:
         applied, nodes, pods = self._applied, self._nodes, self._pods
         self._applied, self._nodes, self._pods = {}, {}, {}
         if everything:
+            self._problems.begin()
             self._index = EndpointIndex()
             self._memory.look_at_all()
             pods = dict.fromkeys(self._memory)
@@ -192,9 +195,10 @@ class Networking:
         away = self._look_at_away(now)
         self._due = min((now + left for left in (due, away) if left is not None), default=None)
         for key, slices in self._index.derive().items():
-            usable = [one for one in slices if self._usable(one)]
-            self._told.put(("Endpoints", *key), usable)
+            source = ("Endpoints", *key)
+            self._told.put(source, [one for one in slices if self._usable(source, one)])
         self._unwoken |= self._told.commit()
+        self._problems.end()
         self._everything = self._urgent = False
         self._memory.save()
 
@@ -283,11 +287,14 @@ class Networking:
             self._problems.note(f"pods of node {node}", text, part=part)
         self._index.put_pod(key, facts)
         address = pod_address(facts) if facts is not None and self._policies else None
-        told = [address] if address is not None and self._usable(address) else []
-        self._told.put(("PodAddress", *key), told, all_but=facts.node_name if facts is not None else "")
+        source = ("PodAddress", *key)
+        told = [address] if address is not None and self._usable(source, address) else []
+        self._told.put(source, told, all_but=facts.node_name if facts is not None else "")
 
-    def _usable(self, derived: KubernetesObject) -> bool:
+    def _usable(self, source: Source, derived: KubernetesObject) -> bool:
         """Whether nodes take it: with one object that they refuse, they refuse all that they are told."""
+        if self._told.has(source, derived):
+            return True
         meta = derived.metadata
         about = f"{type(derived).__name__} {meta.namespace}/{meta.name}"
         try:

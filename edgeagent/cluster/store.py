@@ -79,6 +79,18 @@ MIGRATIONS: Sequence[str] = (
     ) STRICT;
     CREATE INDEX certificates_by_name ON certificates (name, state);
     """,
+    """
+    CREATE TABLE audit (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, source TEXT NOT NULL, chain TEXT NOT NULL,
+        sequence INTEGER NOT NULL, hash TEXT NOT NULL, body BLOB NOT NULL
+    ) STRICT;
+    CREATE INDEX audit_by_source ON audit (source, id);
+    CREATE INDEX audit_by_row ON audit (source, chain, sequence);
+    CREATE TABLE audit_findings (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, source TEXT NOT NULL, time TEXT NOT NULL, text TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX audit_findings_by_source ON audit_findings (source, id);
+    """,
 )
 """How the file came to be, step by step: version n of the schema is what the first n steps make."""
 

@@ -13,34 +13,22 @@ from edgeagent.api.objects.decode import KINDS, KubernetesObject, decode_json
 from edgeagent.api.objects.event import Event
 from edgeagent.api.objects.node import Node, NodeStatus
 from edgeagent.api.objects.pod import Pod, PodStatus
+from edgeagent.cluster.audit import AuditLogs
 from edgeagent.cluster.observer import NodeView, Observer
 from edgeagent.cluster.publisher import Publisher
 from edgeagent.cluster.store import Store, StoredEvent, StoredNode, StoredObject
+from edgeagent.wire.authority import RESOURCES
 from edgeagent.wire.reports import ANNOTATION_MIRROR
-
-RESOURCES: Mapping[str, str] = {
-    "Pod": "pods",
-    "ConfigMap": "configmaps",
-    "Secret": "secrets",
-    "Node": "nodes",
-    "Event": "events",
-    "Service": "services",
-    "EndpointSlice": "endpointslices",
-    "NetworkPolicy": "networkpolicies",
-    "Namespace": "namespaces",
-    "HostFirewall": "hostfirewalls",
-    "NodeNetwork": "nodenetworks",
-}
-"""The kinds that can be asked for, with the names that Kubernetes' messages use."""
 
 
 class Views:
     """Answers ``get``."""
 
-    def __init__(self, store: Store, observer: Observer, publisher: Publisher) -> None:
+    def __init__(self, store: Store, observer: Observer, publisher: Publisher, audit: AuditLogs) -> None:
         self._store = store
         self._observer = observer
         self._publisher = publisher
+        self._audit = audit
 
     def select(
         self, kind: str, namespace: str = "", name: str = "", labels: Mapping[str, str] | None = None
@@ -102,6 +90,16 @@ class Views:
             conditions.append(
                 Condition(
                     type="DesiredStatePublished", status="False", reason="PublishFailed", message=failure
+                )
+            )
+        if status.audit.sequence or self._audit.head(node.name).sequence:
+            problem = self._audit.problem(node.name, status.audit) or ("Complete", "")
+            conditions.append(
+                Condition(
+                    type="AuditLogComplete",
+                    status="True" if problem[0] == "Complete" else "False",
+                    reason=problem[0],
+                    message=problem[1],
                 )
             )
         return Node(

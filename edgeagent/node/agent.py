@@ -11,23 +11,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeagent.api.clock import Clock
-from edgeagent.api.errors import EdgeAgentError, PermanentError, TemporaryError
+from edgeagent.api.errors import EdgeAgentError, PermanentError
 from edgeagent.api.facts import Facts
 from edgeagent.api.objects.base import ObjectReference
-from edgeagent.api.objects.node import NodeStatus
+from edgeagent.api.objects.node import AuditHead, NodeStatus
 from edgeagent.api.objects.pod import Pod, PodStatus
-from edgeagent.api.quantity import parse_quantity
-from edgeagent.node.beginning import adopt_origin, note_boot
+from edgeagent.node.beginning import adopt_origin, node_facts, note_boot, open_database
 from edgeagent.node.config import AgentConfig
 from edgeagent.node.events import EventRecorder
 from edgeagent.node.identity import HOW_TO_ENROLL, NOT_ENROLLED, IdentityDir, NodeIdentity, lone_name
 from edgeagent.node.localapi import LocalApi
 from edgeagent.node.lock import NodeLock
 from edgeagent.node.networkwiring import NetworkMeans, cluster_dns, make_network, tell_network
+from edgeagent.node.operations import Operations
+from edgeagent.node.operationswiring import OperationsMeans, make_operations, tell_audit
 from edgeagent.node.plugins.host import PluginHost
 from edgeagent.node.pods.exits import ExitWatcher
 from edgeagent.node.pods.manager import PodManager, Reports
-from edgeagent.node.pods.means import NodeFacts
 from edgeagent.node.pods.sandbox import Sandboxes, run_program
 from edgeagent.node.pods.volumes import SystemMounter, Volumes
 from edgeagent.node.pressure.conditions import PressureCondition
@@ -36,11 +36,11 @@ from edgeagent.node.pressure.manager import PressureManager
 from edgeagent.node.pressure.signals import SignalReader
 from edgeagent.node.pressurewiring import PressureMeans, make_pressure_manager
 from edgeagent.node.reads import NodeReads
+from edgeagent.node.reboot import Runner
 from edgeagent.node.static.folder import StaticPods
 from edgeagent.node.static.kept import KeptFiles
 from edgeagent.node.static.manifest import StaticObject
-from edgeagent.node.status import Conditions, capacity, host_ip, node_status, system_info
-from edgeagent.node.store.database import Database
+from edgeagent.node.status import Conditions, collect_facts, host_ip, node_status, system_info
 from edgeagent.node.store.desired import Change, DesiredState
 from edgeagent.node.store.outbox import Outbox
 from edgeagent.node.store.pods import PodRecord, PodRecords
@@ -63,11 +63,12 @@ RUNTIME_FACTS_RETRY_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What the agent is given of the outside: time, chance, and where the file system begins."""
+    """What the agent is given of the outside: time, chance, where the file system begins, programs."""
 
     clock: Clock
     rng: random.Random
     root: Path = Path("/")
+    run_program: Runner = run_program
 
 
 class Agent:
@@ -100,7 +101,7 @@ class Agent:
         # The runtime's worker takes its time to start: meanwhile the store is read.
         self._prepare()
         self._reserve = Reserve(config.state_dir / "agent.reserve", config.agent.reserve_bytes)
-        self._database = self._open_database()
+        self._database = open_database(config, self._reserve, clock.now())
         self._desired = DesiredState(self._database, now=clock.now())
         if identity is not None:
             adopt_origin(self._desired, identity)
@@ -113,6 +114,7 @@ class Agent:
         self._status_due: asyncio.TimerHandle | None = None
         self._snapshots = Snapshots(self._database)
         self._uplink: Uplink | None = None
+        self._operations: Operations | None = None
         self._events = EventRecorder(
             node=name, outbox=self._outbox, clock=clock, rng=rng, on_append=self._events_appended
         )
@@ -123,8 +125,9 @@ class Agent:
         self._pressure = self._pressure_manager()
         self._static = self._static_pods()
         self._reads = NodeReads(
-            name=name, pods=self._pods, status=self.status, events=self._events.recent, network=network
-        )
+            name=name, pods=self._pods, status=self.status, events=self._events.recent, network=network,
+            audit=lambda: self._operations.audit if self._operations is not None else None,
+        )  # fmt: skip
         self._local = LocalApi(config.run_dir / "api.sock", self._reads, agent_status=self.summary)
 
     def _pod_manager(self) -> PodManager | None:
@@ -150,14 +153,14 @@ class Agent:
             on_started=lambda: self._pressure.started() if self._pressure is not None else None,
             resync_seconds=self._config.agent.resync_seconds,
             rng=self._world.rng,
-            node=self._node_facts(),
+            node=node_facts(self._config, self._name),
             volumes=self._volumes,
             sandboxes=Sandboxes(
                 disk=disk,
                 run=memory,
                 root=self._world.root,
                 mounter=mounter,
-                runner=run_program,
+                runner=self._world.run_program,
                 cluster_dns=lambda: cluster_dns(self._network),
             ),
             folder=disk,
@@ -210,26 +213,6 @@ class Agent:
         if self._pods is not None:
             self._pods.pressure_changed()
         self._node_changed()
-
-    def _node_facts(self) -> NodeFacts:
-        """What pods may be told of the node."""
-        amounts = capacity(self._config.state_dir)
-        return NodeFacts(
-            name=self._name,
-            allocatable={name: parse_quantity(amount) for name, amount in amounts.items()},
-            pids_limit=max(0, self._config.pods.pids_limit),
-            unsafe_sysctls=self._config.pods.allowed_unsafe_sysctls,
-            profiles=self._config.state_dir / "seccomp",
-        )
-
-    def _open_database(self) -> Database:
-        """The store; a passing one below /run where the disk takes none: static pods run all the same."""
-        state, run, now = self._config.state_dir, self._config.run_dir, self._world.clock.now()
-        try:
-            return Database(state / "agent.db", now=now, spare=run / "agent.db", reserve=self._reserve)
-        except (OSError, TemporaryError) as error:
-            log.error("%s; until the next start, %s stands in for the store", error, run / "standin.db")
-            return Database(run / "standin.db", now=now)
 
     def _static_pods(self) -> StaticPods | None:
         if not self._config.pods.static_pod_path:
@@ -314,6 +297,23 @@ class Agent:
         from edgeagent.node.uplink import Uplink, UplinkParts
 
         mqtt = self._config.mqtt
+        self._operations = operations = make_operations(
+            OperationsMeans(
+                cluster=identity.cluster,
+                node=identity.node,
+                ca=self._identity_dir.ca,
+                database=self._database,
+                outbox=self._outbox,
+                desired=self._desired,
+                reads=self._reads.methods,
+                reboot_command=self._config.agent.reboot_command,
+                run_program=self._world.run_program,
+                root=self._world.root,
+                boot_id=self._info.boot_id,
+                now=self._world.clock.now,
+                on_audit=self._audited,
+            )
+        )
         brokers = [parse_broker(text, tls=mqtt.tls) for text in mqtt.brokers] or identity.brokers
         try:
             self._uplink = Uplink(
@@ -322,13 +322,14 @@ class Agent:
                     files=self._identity_dir,
                     brokers=brokers,
                     mqtt=mqtt,
+                    events=self._events,
                     database=self._database,
                     desired=self._desired,
                     outbox=self._outbox,
                     topics=Topics(identity.cluster),
                     clock=self._world.clock,
                     rng=self._world.rng,
-                    methods=self._reads.methods,
+                    operations=operations,
                     on_switch=self._switched,
                     on_change=self._uplink_changed,
                     prepare=self._prepare,
@@ -415,6 +416,10 @@ class Agent:
         if self._uplink is not None:
             self._uplink.events_appended()
 
+    def _audited(self) -> None:
+        self._events_appended()
+        self._node_changed()
+
     def _node_changed(self) -> None:
         """Something of the node's status may differ; report it, but not more often than once in a while."""
         try:
@@ -442,13 +447,9 @@ class Agent:
         problem = ("NoRuntime", "no runtime plugin is loaded") if self._pods is None else self._pods.problem
         self._conditions.set("Ready", problem is None, *(problem or ("AgentReady", "")), now)
         public_key = tell_network(self._conditions, self._network, now)
-        if self._uplink is not None:
-            refused = self._uplink.problem
-            self._conditions.set("DesiredStateInForce", refused is None, *(refused or ("InForce", "")), now)
-            connected, why = self._uplink.connected, self._uplink.last_error
-            self._conditions.set(
-                "Connected", connected, "Connected" if connected else "Disconnected", why, now
-            )
+        tell_audit(self._conditions, self._operations, now)
+        for condition in self._uplink.conditions if self._uplink is not None else ():
+            self._conditions.set(*condition, now)
         return node_status(
             generation=self._desired.generation,
             conditions=self._conditions,
@@ -458,6 +459,7 @@ class Agent:
             plugins=self._plugins.statuses(),
             facts=self._facts,
             public_key=public_key,
+            audit=self._operations.audit.head if self._operations is not None else AuditHead(),
         )
 
     def summary(self) -> dict[str, object]:
@@ -489,11 +491,5 @@ class Agent:
                 self._signals.imagefs = Path(await runtime.storage_path())
                 break
             await self._world.clock.sleep(RUNTIME_FACTS_RETRY_SECONDS)
-        facts = []
-        for source in self._plugins.node_facts():
-            try:
-                facts.append(await source.facts())
-            except EdgeAgentError as error:
-                log.warning("a plugin's facts are left out: %s", error)
-        self._facts = facts
+        self._facts = await collect_facts(self._plugins.node_facts())
         self._node_changed()

@@ -1,16 +1,43 @@
-"""What an agent notes when it begins: whose desired state it holds, and whether the machine was restarted."""
+"""What an agent does when it begins: it opens its store, and notes whose desired state it holds."""
 
 import logging
 
 from edgeagent.api.errors import TemporaryError
+from edgeagent.api.quantity import parse_quantity
+from edgeagent.node.config import AgentConfig
 from edgeagent.node.identity import NodeIdentity
+from edgeagent.node.pods.means import NodeFacts
+from edgeagent.node.status import capacity
 from edgeagent.node.store.database import Database
 from edgeagent.node.store.desired import DesiredState, get_meta, set_meta
 from edgeagent.node.store.outbox import Outbox
 from edgeagent.node.store.pods import PodRecords
+from edgeagent.node.store.reserve import Reserve
 from edgeagent.wire.canonical import canonical_json, digest
 
 log = logging.getLogger(__name__)
+
+
+def open_database(config: AgentConfig, reserve: Reserve, now: float) -> Database:
+    """The store; a passing one below /run where the disk takes none: static pods run all the same."""
+    state, run = config.state_dir, config.run_dir
+    try:
+        return Database(state / "agent.db", now=now, spare=run / "agent.db", reserve=reserve)
+    except (OSError, TemporaryError) as error:
+        log.error("%s; until the next start, %s stands in for the store", error, run / "standin.db")
+        return Database(run / "standin.db", now=now)
+
+
+def node_facts(config: AgentConfig, name: str) -> NodeFacts:
+    """What pods may be told of the node ``name``."""
+    amounts = capacity(config.state_dir)
+    return NodeFacts(
+        name=name,
+        allocatable={one: parse_quantity(amount) for one, amount in amounts.items()},
+        pids_limit=max(0, config.pods.pids_limit),
+        unsafe_sysctls=config.pods.allowed_unsafe_sysctls,
+        profiles=config.state_dir / "seccomp",
+    )
 
 
 def adopt_origin(desired: DesiredState, identity: NodeIdentity) -> None:

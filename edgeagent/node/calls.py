@@ -1,14 +1,16 @@
-"""Signed requests from the hub: verified, run once, answered on the topic they name."""
+"""Signed requests from the hub: verified, run once, answered on the topic that the operator named.
+
+May not judge who may do what: ``edgeagent.node.operations`` does.
+"""
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable
 from typing import Protocol
-
-import msgspec
 
 from edgeagent.api.clock import Clock
 from edgeagent.api.errors import EdgeAgentError, PermanentError
+from edgeagent.node.operations import Operations
 from edgeagent.wire.anchor import TrustAnchor
 from edgeagent.wire.rpc import encode_failure, encode_reply
 from edgeagent.wire.session import Message
@@ -16,8 +18,6 @@ from edgeagent.wire.session import Message
 log = logging.getLogger(__name__)
 
 AT_ONCE = 8
-Method = Callable[[msgspec.Raw, int], Awaitable[object]]
-"""Takes the parameters as JSON and the most bytes that an answer may have; returns the result."""
 
 
 class Replier(Protocol):
@@ -36,14 +36,14 @@ class NodeCalls:
         node: str,
         session: Replier,
         anchor: Callable[[], TrustAnchor],
-        methods: Mapping[str, Method],
+        operations: Operations,
         clock: Clock,
         payload_limit: Callable[[], int],
     ) -> None:
         self._node = node
         self._session = session
         self._anchor = anchor
-        self._methods = methods
+        self._operations = operations
         self._clock = clock
         self._payload_limit = payload_limit
         self._nonces: dict[str, float] = {}
@@ -71,24 +71,25 @@ class NodeCalls:
                 message.payload, self._anchor(), node=self._node, method=method, now=now
             )
             self._once(request.nonce, request.expires, now)
+            call = self._operations.open(method, request.call)
         except EdgeAgentError as error:
             # Whoever sent this may be anybody: no answer, which could be made to go anywhere.
             log.warning("a request for %s is refused: %s", method, error)
             return
+        asked = call.request
         limit = self._payload_limit()
         try:
-            if (serve := self._methods.get(method)) is None:
-                raise PermanentError(f"this node knows no method {method!r}", reason="MethodNotAllowed")
-            answer = encode_reply(await serve(request.params, limit))
+            serve = self._operations.admit(call)
+            answer = encode_reply(await serve(asked.params, limit))
         except EdgeAgentError as error:
             answer = encode_failure(error)
         except Exception as error:
             log.exception("a request for %s met a bug", method)
             answer = encode_failure(error)
-        if request.answers_to:
-            answer = seal_answer(answer, request.answers_to, request.reply_topic, message.correlation)
+        if asked.answers_to:
+            answer = seal_answer(answer, asked.answers_to, asked.reply_topic, message.correlation)
         try:
-            await self._session.publish(request.reply_topic, answer, correlation=message.correlation)
+            await self._session.publish(asked.reply_topic, answer, correlation=message.correlation)
         except EdgeAgentError as error:
             log.warning("the answer to a request for %s was not sent: %s", method, error)
 

@@ -38,6 +38,7 @@ class AgentSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     ``node_name``: what a node that is not enrolled goes by, its host name where this is empty.
     ``reserve_size`` is kept free beside the store, so that a full disk takes what must be written; 0: none.
+    ``reboot_command`` is what `edgectl reboot` runs; empty: systemd's, or ``/sbin/reboot`` where it is not.
     """
 
     state_dir: str = "/var/lib/edgeagent"
@@ -46,6 +47,7 @@ class AgentSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     resync_seconds: Annotated[float, msgspec.Meta(ge=10)] = 1800.0
     log_level: str = "info"
     reserve_size: str = "8Mi"
+    reboot_command: list[str] = []
 
     def __post_init__(self) -> None:
         """InvalidObjectError where ``reserve_size`` is no quantity."""

@@ -140,6 +140,8 @@ class LocalApi:
                 return Answer(
                     200, canonical_json(await self._reads.network.ask(_network_params(what, query)))
                 )
+            case ["edge", "v1", "audit"]:
+                return Answer(200, canonical_json(self._reads.audit(_count(query.get("tail", ""), "tail"))))
             case ["api", "v1", "nodes"]:
                 return _listing([self._reads.node()])
             case ["api", "v1", "nodes", name] if name == self._reads.node().metadata.name:
@@ -165,6 +167,12 @@ class LocalApi:
                 result = await self._reads.logs(_logs_params(namespace, name, query))
                 return Answer(200, result.text, "text/plain")
         return failure(404, "NotFound", "there is no such path; try /api/v1/pods or /edge/v1/status")
+
+
+def _count(text: str, name: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 7):
+        raise InvalidObjectError(name, "must be a whole number")
+    return int(text)
 
 
 def _network_params(what: str, query: Mapping[str, str]) -> NetworkParams:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from edgeagent.api.errors import PermanentError
 from edgeagent.api.objects.base import ObjectMeta
 from edgeagent.api.objects.decode import decode_json
 from edgeagent.api.objects.event import Event
@@ -19,16 +20,18 @@ from edgeagent.node.networkreads import NetworkReads, Plugin
 from edgeagent.node.pods.containers import runs_of
 from edgeagent.node.pods.logs import LogError, read_log
 from edgeagent.node.pods.manager import PodManager
+from edgeagent.node.store.audit import AuditLog
+from edgeagent.wire.audit import AuditResult
 from edgeagent.wire.rpc import LogsParams, LogsResult
 
 if TYPE_CHECKING:
-    from edgeagent.node.calls import Method
+    from edgeagent.node.operations import Method
 
 LOG_LIMIT = 1_000_000
 
 
 class NodeReads:
-    """Reads pods, the node, events, logs and the network (``network``).
+    """Reads pods, the node, events, logs, the audit log and the network (``network``).
 
     ``pods`` is None where no runtime plugin could be loaded, ``network`` where no network plugin is.
     """
@@ -41,12 +44,14 @@ class NodeReads:
         status: Callable[[], NodeStatus],
         events: Callable[[], list[Event]] = list,
         network: Plugin | None = None,
+        audit: Callable[[], AuditLog | None] = lambda: None,
     ) -> None:
         self.network = NetworkReads(network)
         self._name = name
         self._pods = pods
         self._status = status
         self._events = events
+        self._audit = audit
 
     @property
     def methods(self) -> "Mapping[str, Method]":
@@ -70,6 +75,19 @@ class NodeReads:
             for event in self._events()
             if namespace in ("", event.metadata.namespace) and name in ("", event.metadata.name)
         ]
+
+    def audit(self, count: int) -> AuditResult:
+        """The last ``count`` rows of the audit log, and whether all of it holds together.
+
+        PermanentError with reason ``NotFound`` on a node that is not enrolled.
+        """
+        if (log := self._audit()) is None:
+            raise PermanentError(
+                "there is no audit log: this node is not enrolled, so that no operator can ask it anything",
+                reason="NotFound",
+            )
+        fault = log.check()
+        return AuditResult(rows=log.newest(count), head=log.head, findings=[fault] if fault else [])
 
     async def logs_call(self, params: msgspec.Raw, limit: int) -> LogsResult:
         """The remote call ``logs``. Base64 and the reply around it leave two thirds of ``limit``."""

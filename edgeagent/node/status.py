@@ -1,15 +1,20 @@
 """The node's own status: what it is, what it has, and what is wrong with it."""
 
+import logging
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from edgeagent import __version__
 from edgeagent.api.clock import rfc3339
+from edgeagent.api.errors import EdgeAgentError
 from edgeagent.api.facts import Facts
 from edgeagent.api.objects.base import Condition
-from edgeagent.api.objects.node import NodeAddress, NodeStatus, NodeSystemInfo, PluginStatus
+from edgeagent.api.objects.node import AuditHead, NodeAddress, NodeStatus, NodeSystemInfo, PluginStatus
+
+log = logging.getLogger(__name__)
 
 MAX_PODS = 110
 
@@ -57,6 +62,24 @@ def host_ip() -> str:
     return "127.0.0.1"
 
 
+class FactsSource(Protocol):
+    """The part of a plugin's facade that tells facts."""
+
+    async def facts(self) -> Facts:
+        """What the plugin knows of the node."""
+
+
+async def collect_facts(sources: Iterable[FactsSource]) -> list[Facts]:
+    """What all of them know; one that fails is left out."""
+    found = []
+    for source in sources:
+        try:
+            found.append(await source.facts())
+        except EdgeAgentError as error:
+            log.warning("a plugin's facts are left out: %s", error)
+    return found
+
+
 class Conditions:
     """The node's conditions, each with the time of its last change."""
 
@@ -87,6 +110,7 @@ def node_status(
     plugins: Sequence[PluginStatus],
     facts: Sequence[Facts],
     public_key: str = "",
+    audit: AuditHead,
 ) -> NodeStatus:
     """Everything together, plugins' facts merged in their order. ``disk`` is where pods keep their files."""
     resources = capacity(disk)
@@ -106,6 +130,7 @@ def node_status(
         node_info=info,
         plugins=list(plugins),
         public_key=public_key,
+        audit=audit,
     )
 
 

@@ -7,15 +7,21 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from edgeagent.api.clock import Clock
 from edgeagent.api.errors import EdgeAgentError
 from edgeagent.api.objects.node import NodeStatus
-from edgeagent.node.calls import Method, NodeCalls
+from edgeagent.node.calls import NodeCalls
 from edgeagent.node.config import MqttSection
+from edgeagent.node.events import EventRecorder
+from edgeagent.node.hubcalls import HubCalls
 from edgeagent.node.identity import IdentityDir, NodeIdentity
+from edgeagent.node.operations import Operations
+from edgeagent.node.renewal import Renewal
+from edgeagent.node.renewalwiring import RenewalParts, make_renewal
+from edgeagent.node.renewedfiles import RenewedFiles
 from edgeagent.node.store.database import Database
 from edgeagent.node.store.desired import Change, DesiredState, get_meta, set_meta
 from edgeagent.node.store.outbox import Outbox
@@ -45,13 +51,14 @@ class UplinkParts:
     files: IdentityDir
     brokers: Sequence[BrokerAddress]
     mqtt: MqttSection
+    events: EventRecorder
     database: Database
     desired: DesiredState
     outbox: Outbox
     topics: Topics
     clock: Clock
     rng: random.Random
-    methods: Mapping[str, Method]
+    operations: Operations
     on_switch: Callable[[Change], None]
     on_change: Callable[[], None]
     prepare: Callable[[], None]
@@ -68,7 +75,8 @@ class Uplink:
         files = parts.files
         tls = None
         if any(address.tls for address in parts.brokers):
-            tls = client_context(files.ca, files.certificate, files.private_key)
+            in_force = RenewedFiles(files).in_force
+            tls = client_context(in_force.ca, in_force.certificate, in_force.key)
         self._session_number = int(get_meta(parts.database, "session") or "0")
         self._sessions_reserved = self._session_number
         self.last_error = ""
@@ -92,7 +100,7 @@ class Uplink:
             session=self._session,
             connected=lambda: self._session.connection is not None,
             outbox=parts.outbox,
-            events_topic=topics.events(node),
+            topics={"events": topics.events(node), "audit": topics.audit(node)},
             clock=parts.clock,
             rng=parts.rng,
         )
@@ -105,7 +113,7 @@ class Uplink:
             fetcher=self._fetcher,
             clock=parts.clock,
             rng=parts.rng,
-            on_switch=parts.on_switch,
+            on_switch=self._switched,
             on_problem=parts.on_change,
             prepare=parts.prepare,
         )
@@ -113,11 +121,34 @@ class Uplink:
             node=node,
             session=self._session,
             anchor=lambda: self._sync.anchor,
-            methods=parts.methods,
+            operations=parts.operations,
             clock=parts.clock,
             payload_limit=lambda: self._session.connection.payload_limit if self._session.connection else 0,
         )
+        self._hub = HubCalls(self._session, topics, node)
+        self._renewal = self._make_renewal() if tls is not None else None
         self._subscribe = asyncio.Event()
+
+    def _make_renewal(self) -> Renewal:
+        parts = self._parts
+        return make_renewal(
+            RenewalParts(
+                identity=parts.identity,
+                files=parts.files,
+                brokers=parts.brokers,
+                database=parts.database,
+                desired=parts.desired,
+                events=parts.events,
+                topics=parts.topics,
+                clock=parts.clock,
+                rng=parts.rng,
+                now=parts.clock.now,
+                session=self._session,
+                hub=self._hub,
+                anchor=lambda: self._sync.anchor,
+                on_change=parts.on_change,
+            )
+        )
 
     @property
     def connected(self) -> bool:
@@ -131,9 +162,16 @@ class Uplink:
         return f"{connection.address.host}:{connection.address.port}" if connection is not None else ""
 
     @property
-    def problem(self) -> tuple[str, str] | None:
-        """Why the newest index is not in force, if so."""
-        return self._sync.problem
+    def conditions(self) -> list[tuple[str, bool, str, str]]:
+        """What the node says of its connection: type, whether it is good, reason and message of each."""
+        refused, connected = self._sync.problem, self.connected
+        found = [
+            ("DesiredStateInForce", refused is None, *(refused or ("InForce", ""))),
+            ("Connected", connected, "Connected" if connected else "Disconnected", self.last_error),
+        ]
+        if self._renewal is not None:
+            found.append(("CertificateRenewed", *self._renewal.condition))
+        return found
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -143,6 +181,8 @@ class Uplink:
                 tasks.create_task(self._sync.run())
                 tasks.create_task(self._reporter.run())
                 tasks.create_task(self._keep_subscribed())
+                if self._renewal is not None:
+                    tasks.create_task(self._renewal.run())
         finally:
             await self._calls.stop()
 
@@ -181,9 +221,18 @@ class Uplink:
         self._reporter.set(self._parts.topics.online(self._parts.identity.node), online)
         self._reporter.reconnected()
         self._subscribe.set()
+        if self._renewal is not None:
+            self._renewal.connected()
         self._parts.on_change()
 
+    def _switched(self, change: Change) -> None:
+        self._parts.on_switch(change)
+        if self._renewal is not None:
+            self._renewal.switched()
+
     def _disconnected(self, reason: str) -> None:
+        if self._renewal is not None:
+            self._renewal.disconnected(reason)
         if reason != self.last_error:
             self.last_error = reason
             self._parts.on_change()
@@ -217,6 +266,8 @@ class Uplink:
                 self._sync.offer(message.payload)
             case ["nodes", node, "rpc", method] if node == self._parts.identity.node:
                 self._calls.handle(method, message)
+            case ["replies", node, _] if node == self._parts.identity.node:
+                self._hub.deliver(message)
 
 
 def _client_id(parts: UplinkParts) -> str:

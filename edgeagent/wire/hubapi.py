@@ -1,6 +1,6 @@
 """What an operator may ask of the hub: the parameters and results of each call, by method name.
 
-A call goes to ``hub/rpc/<user>/<method>`` with its parameters as JSON; see ``edgeagent.wire.rpc``.
+A call goes to ``hub/rpc/<user>/<method>``, signed (``edgeagent.wire.operatorcalls``), its parameters as JSON.
 """
 
 from typing import Literal
@@ -8,11 +8,11 @@ from typing import Literal
 import msgspec
 
 from edgeagent.api.objects.base import KubernetesStruct
+from edgeagent.wire.authority import NODE_METHODS
 
-METHODS = ("apply", "get", "watch", "delete", "logs", "network", "cancel")
-"""``logs`` takes LogsParams and is answered by the node with LogsResult, ``network`` takes NetworkParams and
-is answered by the node that they name with NetworkResult (all of them in ``edgeagent.wire.rpc``);
-``cancel`` has no parameters and ends the ``watch`` whose correlation data it carries."""
+METHODS = ("apply", "get", "watch", "delete", "audit", "cancel", *NODE_METHODS)
+"""``cancel`` has no parameters and ends the ``watch`` whose correlation data it carries. What is in
+``edgeagent.wire.authority.NODE_METHODS`` is for a node, which answers by itself."""
 
 
 class ApplyParams(KubernetesStruct, frozen=True):
@@ -84,3 +84,13 @@ class DeleteResult(KubernetesStruct, frozen=True):
 
     state: Literal["deleted", "terminating"]
     uid: str
+
+
+class AuditParams(KubernetesStruct, frozen=True):
+    """The last ``count`` rows of a node's audit log, or of the hub's own where ``node`` is empty.
+
+    Answered with ``edgeagent.wire.audit.AuditResult``.
+    """
+
+    node: str = ""
+    count: int = 100

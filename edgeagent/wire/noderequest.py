@@ -1,6 +1,7 @@
-"""Requests to a node: signed, meant for one node and method, and short-lived."""
+"""What the hub asks of a node: an operator's own signed call, signed again for one node, and short-lived.
 
-import msgspec
+The hub vouches that the operator still counts; the operator's signature says what is asked. Both are needed.
+"""
 
 from edgeagent.api.errors import PermanentError
 from edgeagent.api.objects.base import KubernetesStruct
@@ -12,11 +13,15 @@ from edgeagent.wire.keys import SigningKey
 from edgeagent.wire.rpc import MAX_RPC_BYTES, NODE_REQUEST_SECONDS
 from edgeagent.wire.trust import verify
 
+MAX_REQUEST_BYTES = MAX_RPC_BYTES * 4 // 3 + 4_096
+"""An operator's call in base64, and what is around it."""
+
 
 class NodeRequest(KubernetesStruct, frozen=True):
-    """A request as it is signed: ``expires`` in seconds since the epoch; ``nonce`` is used once.
+    """A request as the hub signs it: ``expires`` in seconds since the epoch; ``nonce`` is used once.
 
-    ``answers_to``: the X25519 key to seal the answer to (``edgeagent.wire.privatecalls``), empty for none.
+    ``call`` is what the operator signed (``edgeagent.wire.operatorcalls``): its parameters, and where the
+    answer goes.
     """
 
     cluster: str
@@ -24,9 +29,7 @@ class NodeRequest(KubernetesStruct, frozen=True):
     method: str
     nonce: str
     expires: float
-    reply_topic: str
-    params: msgspec.Raw
-    answers_to: bytes = b""
+    call: bytes
 
 
 def sign_request(request: NodeRequest, key: SigningKey, chain: list[Envelope]) -> Envelope:
@@ -44,7 +47,7 @@ def open_request(
     """
     envelope = decode_envelope(payload, REQUEST_TYPE)
     newest = verify(envelope, anchor)
-    request = decode_json(envelope.payload, NodeRequest, limit=MAX_RPC_BYTES)
+    request = decode_json(envelope.payload, NodeRequest, limit=MAX_REQUEST_BYTES)
     if (request.cluster, request.node, request.method) != (anchor.cluster, node, method):
         raise PermanentError("the request is for another node or method", reason="WrongNode")
     if not now <= request.expires <= now + 2 * NODE_REQUEST_SECONDS:

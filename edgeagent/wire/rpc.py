@@ -1,8 +1,8 @@
 """Remote calls over MQTT 5: a request, and one or more answers on the caller's own reply topic.
 
-The correlation data ties answers to their request. A request to the hub carries no signature: the
-broker's client certificate says who it is, and the topic says it to the hub. A request to a node is in
-a signed envelope, names the node, and expires: see ``edgeagent.wire.noderequest``.
+The correlation data ties answers to their request. A request is signed by the operator who makes it
+(``edgeagent.wire.operatorcalls``); what it asks of a node the hub passes on in a signed envelope of its own
+(``edgeagent.wire.noderequest``).
 """
 
 from typing import Literal
@@ -37,7 +37,15 @@ class Reply(KubernetesStruct, frozen=True, omit_defaults=False):
     failure: Failure | None = None
 
 
-class LogsParams(KubernetesStruct, frozen=True):
+class CallParams(KubernetesStruct, frozen=True):
+    """What a call to a node says. ``about`` is the namespace and name of the object that it concerns."""
+
+    def about(self) -> tuple[str, str]:
+        """Both empty where the call is about the node itself."""
+        return "", ""
+
+
+class LogsParams(CallParams, frozen=True):
     """Which log: ``tail_lines`` None for all that fits; ``previous`` for the run before this one."""
 
     namespace: str
@@ -47,6 +55,10 @@ class LogsParams(KubernetesStruct, frozen=True):
     previous: bool = False
     timestamps: bool = False
 
+    def about(self) -> tuple[str, str]:
+        """The pod."""
+        return self.namespace, self.pod
+
 
 class LogsResult(KubernetesStruct, frozen=True):
     """Bytes of a log. ``truncated`` where the beginning was left out to keep within the limit."""
@@ -55,14 +67,10 @@ class LogsResult(KubernetesStruct, frozen=True):
     truncated: bool = False
 
 
-class NetworkParams(KubernetesStruct, frozen=True):
-    """What of a node's network: rows, or for ``trace`` the way from ``source`` to ``target``.
-
-    ``node`` is for the hub, which passes the request on to it.
-    """
+class NetworkParams(CallParams, frozen=True):
+    """What of a node's network: rows, or for ``trace`` the way from ``source`` to ``target``."""
 
     what: Rows | Literal["trace"]
-    node: str = ""
     source: str = ""
     target: str = ""
     port: int = 0
@@ -79,6 +87,16 @@ class NetworkResult(KubernetesStruct, frozen=True):
     rows: list[dict[str, str]] = []
     lines: list[str] = []
     truncated: bool = False
+
+
+class RebootParams(CallParams, frozen=True):
+    """Nothing is to be said."""
+
+
+class RebootResult(KubernetesStruct, frozen=True):
+    """The node goes down now; ``boot_id`` is the one that it still runs under."""
+
+    boot_id: str = ""
 
 
 class RpcError(EdgeAgentError):

@@ -14,19 +14,25 @@ import msgspec
 
 from edgeagent.api.clock import SystemClock
 from edgeagent.api.errors import EdgeAgentError
+from edgeagent.cluster.ca import Authority
 from edgeagent.wire.join import BrokerAddress, OperatorFile
+from edgeagent.wire.operatorcalls import read_call
 from edgeagent.wire.rpc import encode_failure, encode_reply
 from edgeagent.wire.session import Connection, Message, MqttSession, SessionConfig
 from edgeagent.wire.topics import Topics
 
 CLUSTER = "test"
-USER = "tester"
+USER = "user:tester"
+_ISSUED = Authority.create(CLUSTER, SystemClock())[0].operator("tester")
 
 
 def operator(port: int, *more_ports: int) -> OperatorFile:
     """An operator of a broker on loopback, without TLS."""
     brokers = [BrokerAddress(host="127.0.0.1", port=one, tls=False) for one in (port, *more_ports)]
-    return OperatorFile(cluster=CLUSTER, user=USER, brokers=brokers, ca="", certificate="", private_key="")
+    return OperatorFile(
+        cluster=CLUSTER, user=USER, brokers=brokers, ca="",
+        certificate=_ISSUED.certificate, private_key=_ISSUED.key,
+    )  # fmt: skip
 
 
 def write_operator(path: Path, found: OperatorFile) -> Path:
@@ -43,7 +49,10 @@ class Call:
         self._hub = hub
         self._message = message
         self.method = method
-        self.params: dict[str, Any] = json.loads(message.payload or b"{}")
+        request = read_call(message.payload)
+        assert (request.method, request.user, request.reply_topic) == (method, USER, message.response_topic)
+        self.params: dict[str, Any] = json.loads(bytes(request.params))
+        self.target = request.target
         self.correlation = message.correlation
 
     def reply(self, result: object, *, sequence: int = 0, last: bool = True) -> None:

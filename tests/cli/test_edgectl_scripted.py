@@ -6,6 +6,7 @@ import pty
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,11 +19,19 @@ from tests.support.broker import Mosquitto
 from tests.support.waiting import wait_for
 
 
+def _found_on_node(answer: Callable[[Call], None]) -> Callable[[Call], None]:
+    """The pod is on its node, and ``answer`` is for what follows."""
+    return lambda call: call.reply(GetResult(items=[raw(a_pod())])) if call.method == "get" else answer(call)
+
+
 def test_logs_are_raw_bytes(ctl: Ctl, config: int) -> None:
-    with ScriptedHub(config, lambda call: call.reply(LogsResult(text=b"\xff\x1b[1m\n"))) as hub:
+    text = LogsResult(text=b"\xff\x1b[1m\n")
+    with ScriptedHub(config, _found_on_node(lambda call: call.reply(text))) as hub:
         done = ctl("logs", "-n", "shop", "hello", "-c", "web", "--tail=5", "-p", "--timestamps")
         assert (done.code, done.out, done.err) == (0, "\xff\x1b[1m\n", "")
-        assert hub.calls[0].params == {
+        assert hub.calls[0].params == {"kind": "Pod", "namespace": "shop", "name": "hello"}
+        assert (hub.methods(), hub.calls[1].target) == (["get", "logs"], a_pod().spec.node_name)
+        assert hub.calls[1].params == {
             "namespace": "shop",
             "pod": "hello",
             "container": "web",
@@ -31,10 +40,12 @@ def test_logs_are_raw_bytes(ctl: Ctl, config: int) -> None:
             "timestamps": True,
         }
         ctl("logs", "pod/hello", "--tail=-1")
-        assert hub.calls[1].params == {"namespace": "default", "pod": "hello"}
-    with ScriptedHub(config, lambda call: call.reply(LogsResult(text=b"x", truncated=True))):
+        assert hub.calls[3].params == {"namespace": "default", "pod": "hello"}
+    part = LogsResult(text=b"x", truncated=True)
+    with ScriptedHub(config, _found_on_node(lambda call: call.reply(part))):
         assert "its beginning was left out" in ctl("logs", "hello").err
-    with ScriptedHub(config, lambda call: call.fail(RpcError("NodeOffline", "n1 is \x1b[1m away"))):
+    away = RpcError("NodeOffline", "n1 is \x1b[1m away")
+    with ScriptedHub(config, _found_on_node(lambda call: call.fail(away))):
         done = ctl("logs", "hello")
         assert (done.code, done.err) == (1, "Error from server (NodeOffline): n1 is \\x1b[1m away\n")
 

@@ -14,18 +14,14 @@ import msgspec
 import pytest
 
 from edgeagent.api.errors import EdgeAgentError, PermanentError, TemporaryError
-from edgeagent.cli import hubclient
-from edgeagent.cli.hubclient import (
-    HubClient,
-    HubUnreachableError,
-    others_can_read,
-    read_operator_file,
-    tls_context,
-)
+from edgeagent.cli import hubclient, operatorfile
+from edgeagent.cli.hubclient import HubClient, HubUnreachableError
+from edgeagent.cli.operatorfile import others_can_read, read_operator_file, tls_context
 from edgeagent.wire.hubapi import GetResult, WatchEvent
 from edgeagent.wire.join import BrokerAddress, OperatorFile
 from edgeagent.wire.rpc import LogsParams, LogsResult, RpcError
 from edgeagent.wire.tls import client_context
+from tests.cli.running import a_pod, raw
 from tests.cli.scripted import CLUSTER, USER, Call, ScriptedHub, operator, write_operator
 from tests.conftest import MosquittoFactory
 from tests.support.broker import Mosquitto, tls_material
@@ -73,6 +69,10 @@ def test_an_answer_in_one_part_and_in_several(mosquitto: Mosquitto) -> None:
 
 def test_logs_are_bytes(mosquitto: Mosquitto) -> None:
     def answer(call: Call) -> None:
+        if call.method == "get":
+            call.reply(GetResult(items=[raw(a_pod())]))
+            return
+        assert call.target == "n1"
         call.reply(LogsResult(text=b"\xff\x00", truncated=True), last=False)
         call.reply(LogsResult(text=b"end"), sequence=1)
 
@@ -310,7 +310,7 @@ def test_keys_are_in_a_private_place_and_gone_when_they_were_read(
     material = tls_material(tmp_path / "tls", ["me"])
     places = tmp_path / "places"
     places.mkdir()
-    monkeypatch.setattr(hubclient, "_memory_directory", lambda: str(places))
+    monkeypatch.setattr(operatorfile, "_memory_directory", lambda: str(places))
     seen: list[tuple[str, int, int]] = []
 
     def look(ca: Path, certificate: Path, key: Path) -> ssl.SSLContext:
@@ -320,7 +320,7 @@ def test_keys_are_in_a_private_place_and_gone_when_they_were_read(
         )
         return client_context(ca, certificate, key)
 
-    monkeypatch.setattr(hubclient, "client_context", look)
+    monkeypatch.setattr(operatorfile, "client_context", look)
     found = OperatorFile(
         cluster=CLUSTER,
         user=USER,

@@ -148,8 +148,8 @@ def test_wrong_words_are_named(capsys: pytest.CaptureFixture[str], words: list[s
 )
 def test_ends(ends: list[str], source: str, target: str, port: int) -> None:
     options = argparse.Namespace(what="trace", ends=ends, protocol="TCP")
-    assert wanted(options, "n1") == NetworkParams(
-        what="trace", node="n1", source=source, target=target, port=port, protocol="TCP"
+    assert wanted(options) == NetworkParams(
+        what="trace", source=source, target=target, port=port, protocol="TCP"
     )
 
 
@@ -176,8 +176,8 @@ def test_through_the_hub(ctl: Ctl, config: int) -> None:
         config, lambda call: call.reply(NetworkResult(columns=list(ROWS[0]), rows=ROWS, truncated=True))
     ) as hub:
         done = ctl("network", "n1")
-        assert (done.code, hub.calls[0].method) == (0, "network")
-        assert hub.calls[0].params == {"what": "services", "node": "n1"}
+        assert (done.code, hub.calls[0].method, hub.calls[0].target) == (0, "network", "n1")
+        assert hub.calls[0].params == {"what": "services"}
         assert done.out.splitlines()[0].split() == ["NAMESPACE", "NAME", "HITS"]
         assert "there are more" in done.err
         assert json.loads(ctl("network", "n1", "policies", "-o", "json").out) == ROWS
@@ -185,7 +185,7 @@ def test_through_the_hub(ctl: Ctl, config: int) -> None:
         done = ctl("network", "n1", "trace", "--protocol=UDP", "default/web", "default/db:53")
         assert (done.code, done.out) == (0, "one\nallowed\n")
         assert hub.calls[0].params == {
-            "what": "trace", "node": "n1", "source": "default/web", "target": "default/db",
+            "what": "trace", "source": "default/web", "target": "default/db",
             "port": 53, "protocol": "UDP",
         }  # fmt: skip
         done = ctl("network", "n1", "trace", "default/web")

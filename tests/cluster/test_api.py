@@ -13,6 +13,7 @@ from edgeagent.api.objects.event import Event
 from edgeagent.api.objects.node import NodeStatus
 from edgeagent.api.objects.pod import PodStatus
 from edgeagent.wire.noderequest import open_request
+from edgeagent.wire.operatorcalls import read_call
 from edgeagent.wire.reports import EventReport, PodReport
 from edgeagent.wire.rpc import LogsResult, NetworkResult, encode_reply
 from tests.support.hubrun import HubDirectory, Peer, config_map, pod, secret
@@ -119,7 +120,8 @@ def test_calls_that_make_no_sense_are_refused_with_the_reason(cluster: HubDirect
                 ("delete", {"kind": "Node", "namespace": "", "name": "gw-1"}, "Invalid", "cannot be deleted"),
                 ("logs", {"namespace": "default", "pod": "x"}, "NotFound", 'pods "x" not found'),
             ):
-                error = await admin.failure(method, params)
+                target = "gw-1" if method == "logs" else "hub"
+                error = await admin.failure(method, params, target=target)
                 assert (error.reason, words in str(error)) == (reason, True), str(error)
             deep = msgspec.Raw(b"[" * 5000 + b"]" * 5000)
             assert (await admin.failure("apply", {"objects": [deep]})).reason == "Invalid"
@@ -263,10 +265,7 @@ def test_a_watch_shows_what_is_and_what_changes_until_it_is_cancelled(cluster: H
             await wait_for_async(lambda: len(seen) >= 3 and seen[-1] == ("DELETED", "a"))
             assert ("ADDED", "b") in seen
             assert all(name != "c" for _, name in seen)
-            await admin.session.publish(
-                admin.topics.hub_rpc("user:admin", "cancel"), b"{}",
-                response_topic=admin._replies, correlation=b"mine",
-            )  # fmt: skip
+            await admin.send("cancel", {}, correlation=b"mine")
             await asyncio.wait_for(task, 10)
             # One that nobody ends, ends by itself.
             last = [r async for r in admin.stream("watch", {"kind": "Secret", "timeoutSeconds": 1})]
@@ -279,10 +278,7 @@ def test_watches_are_bounded(cluster: HubDirectory) -> None:
     async def run() -> None:
         async with _running(cluster) as (_, admin, _node):
             for number in range(16):
-                await admin.session.publish(
-                    admin.topics.hub_rpc("user:admin", "watch"), b'{"kind":"Pod"}',
-                    response_topic=admin._replies, correlation=b"%d" % number,
-                )  # fmt: skip
+                await admin.send("watch", {"kind": "Pod"}, correlation=b"%d" % number)
             assert (await admin.failure("watch", {"kind": "Pod"})).reason == "TooManyRequests"
 
     asyncio.run(run())
@@ -309,10 +305,12 @@ def test_more_than_a_packet_holds_comes_in_several_answers(stopped_cluster: HubD
 def test_a_network_is_asked_of_the_node_in_a_signed_request(cluster: HubDirectory) -> None:
     async def run() -> None:
         async with _running(cluster) as (_, admin, node):
-            params = {"what": "drops", "node": "gw-1"}
-            assert (await admin.failure("network", params)).reason == "NodeOffline"
-            assert (await admin.failure("network", params | {"node": "nobody"})).reason == "NotFound"
-            assert (await admin.failure("network", params | {"what": "secrets"})).reason == "Invalid"
+            params = {"what": "drops"}
+            for asked, target, reason in (
+                (params, "gw-1", "NodeOffline"), (params, "nobody", "NotFound"), (params, "hub", "Invalid"),
+                ({"what": "secrets"}, "gw-1", "Invalid"),
+            ):  # fmt: skip
+                assert (await admin.failure("network", asked, target=target)).reason == reason
             await _ready(node, 1)
             topic = node.topics.node_rpc("gw-1", "network")
             await node.session.subscribe([topic])
@@ -324,14 +322,15 @@ def test_a_network_is_asked_of_the_node_in_a_signed_request(cluster: HubDirector
                     message.payload, cluster.joins["gw-1"].trust, node="gw-1", method="network",
                     now=time.time(),
                 )  # fmt: skip
-                assert msgspec.json.decode(request.params) == {"what": "drops"}
+                asked = read_call(request.call)
+                assert (asked.user, msgspec.json.decode(asked.params)) == ("user:admin", params)
                 result = NetworkResult(rows=[{"port": "80/TCP"}])
                 await node.session.publish(
-                    request.reply_topic, encode_reply(result), correlation=message.correlation
+                    asked.reply_topic, encode_reply(result), correlation=message.correlation
                 )
 
             answering = asyncio.create_task(answer())
-            result = await admin.call("network", params)
+            result = await admin.call("network", params, target="gw-1")
             await answering
             assert msgspec.convert(result, NetworkResult).rows == [{"port": "80/TCP"}]
 
@@ -343,12 +342,15 @@ def test_logs_are_asked_of_the_node_in_a_signed_request(cluster: HubDirectory) -
         async with _running(cluster) as (_, admin, node):
             await admin.apply(pod("web", "gw-1"))
             params = {"namespace": "default", "pod": "web", "tailLines": 5}
-            offline = await admin.failure("logs", params)
+            offline = await admin.failure("logs", params, target="gw-1")
             assert offline.reason == "NodeOffline"
             assert "gw-1" in str(offline)
             await _ready(node, 1)
-            wrong = await admin.failure("logs", params | {"container": "nope"})
+            wrong = await admin.failure("logs", params | {"container": "nope"}, target="gw-1")
             assert wrong.reason == "Invalid"
+            cluster.add_node("gw-2")
+            elsewhere = await admin.failure("logs", params, target="gw-2")
+            assert str(elsewhere) == "pod web is on node gw-1, not on gw-2"
             topic = node.topics.node_rpc("gw-1", "logs")
             await node.session.subscribe([topic])
 
@@ -359,13 +361,14 @@ def test_logs_are_asked_of_the_node_in_a_signed_request(cluster: HubDirectory) -
                     message.payload, cluster.joins["gw-1"].trust, node="gw-1", method="logs",
                     now=time.time(),
                 )  # fmt: skip
-                assert msgspec.json.decode(request.params) == params | {"container": "main"}
-                assert request.reply_topic == message.response_topic
+                asked = read_call(request.call)
+                assert msgspec.json.decode(asked.params) == params
+                assert asked.reply_topic == message.response_topic
                 reply = encode_reply(LogsResult(text=b"hello\n"))
-                await node.session.publish(request.reply_topic, reply, correlation=message.correlation)
+                await node.session.publish(asked.reply_topic, reply, correlation=message.correlation)
 
             answering = asyncio.create_task(answer())
-            result = await admin.call("logs", params)
+            result = await admin.call("logs", params, target="gw-1")
             await answering
             assert msgspec.convert(result, LogsResult).text == b"hello\n"
 

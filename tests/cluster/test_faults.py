@@ -15,6 +15,7 @@ from edgeagent.api.clock import SystemClock
 from edgeagent.api.errors import PermanentError, TemporaryError
 from edgeagent.cluster.allocation import ClusterNetwork
 from edgeagent.cluster.api import Api
+from edgeagent.cluster.audit import AuditLogs
 from edgeagent.cluster.observer import Observer
 from edgeagent.cluster.publisher import Publisher
 from edgeagent.cluster.signing import Signing
@@ -31,6 +32,7 @@ from edgeagent.wire.session import Connection, MqttSession
 from edgeagent.wire.topics import Topics
 from edgeagent.wire.trust import verify
 from tests.support.hubrun import HubDirectory, config_map, pod, takes_from
+from tests.support.operators import root_caller
 from tests.support.waiting import wait_for_async
 
 
@@ -46,9 +48,18 @@ def test_what_the_broker_refuses_shows_on_the_node_and_stops_no_other(stopped_cl
         )
     )  # fmt: skip
     assert f"topic readwrite {prefix}#\n" in right
-    rules.write_text(right.replace(f"topic readwrite {prefix}#\n", narrow))
     cluster.start_broker()
     cluster.add_node("gw-1")
+
+    async def prepare() -> None:
+        """What every node is told lies on the broker from before."""
+        async with cluster.hub():
+            pass
+
+    asyncio.run(prepare())
+    cluster.broker.terminate()
+    rules.write_text(right.replace(f"topic readwrite {prefix}#\n", narrow))
+    cluster.start_broker()
 
     async def run() -> None:
         async with (
@@ -102,7 +113,8 @@ def test_an_object_that_the_connection_dies_of_stops_no_other_node(stopped_clust
                 pod("web", "gw-1", **takes_from(config_maps=["big"])),
                 pod("other", "gw-2"),
             ]
-            hub._api.apply(ApplyParams(objects=[msgspec.Raw(msgspec.json.encode(m)) for m in manifests]))
+            objects = [msgspec.Raw(msgspec.json.encode(m)) for m in manifests]
+            hub._api.apply(ApplyParams(objects=objects), root_caller(hub._store))
             assert [e.name for e in (await two.generation(2)).objects] == ["other"]
             await wait_for_async(lambda: "gw-1" in hub._publisher.failures)
             assert "gw-2" not in hub._publisher.failures
@@ -196,14 +208,16 @@ async def _faulty_run(folder: Path, steps: Any) -> None:
     observer = Observer(
         store, clock, on_change=lambda *_: None, on_gone=lambda *_: None, on_node=lambda _: None
     )
+    audit = AuditLogs(store, clock)
+    caller = root_caller(store)
     api = Api(
-        store, Views(store, observer, publisher), observer, lambda: signing,
+        store, Views(store, observer, publisher, audit), observer, lambda: signing, audit,
         network=ClusterNetwork(), clock=clock, wake=publisher.wake, on_change=lambda *_: None,
     )  # fmt: skip
     seen: list[Index] = []
 
     def apply(manifest: object) -> None:
-        api.apply(ApplyParams(objects=[msgspec.Raw(msgspec.json.encode(manifest))]))
+        api.apply(ApplyParams(objects=[msgspec.Raw(msgspec.json.encode(manifest))]), caller)
 
     def check() -> None:
         """The index on the broker is authentic, never older than one before, and all of it can be fetched."""
@@ -259,7 +273,9 @@ async def _faulty_run(folder: Path, steps: Any) -> None:
                     apply(pod(f"p-{number}", "n", **takes_from(config_maps=names)))
                 case "delete":
                     if store.find("ConfigMap", "default", f"c-{number}"):
-                        api.delete(DeleteParams(kind="ConfigMap", namespace="default", name=f"c-{number}"))
+                        api.delete(
+                            DeleteParams(kind="ConfigMap", namespace="default", name=f"c-{number}"), caller
+                        )
                 case "forget":
                     for topic in list(broker.retained)[number:]:
                         del broker.retained[topic]

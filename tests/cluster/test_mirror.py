@@ -276,7 +276,8 @@ def test_its_logs_are_asked_of_its_node(cluster: HubDirectory) -> None:
     async def scenario(world: World) -> None:
         await world.node.pod("web-gw-1", report(static_pod()))
         await world.until("web-gw-1")
-        refused = await world.admin.failure("logs", {"namespace": "default", "pod": "web-gw-1"})
+        params = {"namespace": "default", "pod": "web-gw-1"}
+        refused = await world.admin.failure("logs", params, target="gw-1")
         assert refused.reason == "NodeOffline"
         assert "gw-1" in str(refused)
 

@@ -16,6 +16,7 @@ from edgeagent.wire.hubapi import ApplyParams
 from edgeagent.wire.keys import SealingKey
 from edgeagent.wire.sealing import unseal_secret
 from tests.support.hubrun import CLUSTER, Counter, HubDirectory, config_map, pod, secret, takes_from
+from tests.support.operators import root_caller
 from tests.support.waiting import wait_for_async
 
 
@@ -68,7 +69,8 @@ def test_no_byte_on_the_broker_holds_a_secret(cluster: HubDirectory) -> None:
             await admin.apply(
                 secret("login", TOKEN=value), pod("web", "gw-1", **takes_from(secrets_=["login"]))
             )
-            await wait_for_async(lambda: sum("objects/" in m.topic for m in everything.messages) == 2)
+            # Beside the two what every node is told: the admin's binding, and the CAs.
+            await wait_for_async(lambda: sum("objects/" in m.topic for m in everything.messages) == 4)
             for message in everything.messages:
                 assert value.encode() not in message.payload
         cluster.broker.terminate()
@@ -235,7 +237,8 @@ def test_large_objects_and_indexes_travel_in_chunks(stopped_cluster: HubDirector
                 config_map("noise", TEXT=noise),
                 pod("web", "gw-1", **takes_from(config_maps=["noise", *names])),
             ]
-            api.apply(ApplyParams(objects=[msgspec.Raw(msgspec.json.encode(m)) for m in manifests]))
+            objects = [msgspec.Raw(msgspec.json.encode(m)) for m in manifests]
+            api.apply(ApplyParams(objects=objects), root_caller(hub._store))
             await wait_for_async(lambda: hub.settled)
             payload = await node.read(node.topics.desired("gw-1"))
             assert payload[:1] == b"\x02"

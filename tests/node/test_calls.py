@@ -1,23 +1,37 @@
-"""Signed requests to a node: served once, refused in silence where anybody could have sent them."""
+"""Signed requests to a node: served once, judged by its own bindings; what anybody can send is refused."""
 
 import asyncio
+import itertools
 import random
 from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from edgeagent.api.errors import PermanentError, TemporaryError
+from edgeagent.api.objects.base import ObjectMeta
+from edgeagent.api.objects.decode import KubernetesObject
+from edgeagent.api.objects.trust import ClusterTrust, ClusterTrustSpec
 from edgeagent.node.calls import AT_ONCE, NodeCalls
+from edgeagent.node.operations import Operations
+from edgeagent.node.store.audit import AuditLog
+from edgeagent.node.store.database import Database
+from edgeagent.node.store.outbox import Outbox
 from edgeagent.testing.clock import ManualClock
+from edgeagent.wire.audit import AuditRow
 from edgeagent.wire.envelope import encode_envelope
 from edgeagent.wire.keys import SigningKey
 from edgeagent.wire.noderequest import NodeRequest, sign_request
+from edgeagent.wire.operatorcalls import CALL_SECONDS, OperatorSigner, SignedCall
 from edgeagent.wire.rpc import NODE_REQUEST_SECONDS, RpcError, decode_reply
 from edgeagent.wire.session import Message
 from tests.node.indexes import ANCHOR, CLUSTER, KEY, NODE
+from tests.support.operators import authority, binding, request, signer
 
 MALLORY = SigningKey(bytes(32))
+REPLIES = f"edge/v1/{CLUSTER}/replies/user:ann/s"
 
 
 class Replies:
@@ -35,63 +49,105 @@ class Replies:
 
 
 class Served:
-    """A node that serves ``echo``, ``fail``, ``bug`` and ``slow``."""
+    """A node that serves ``logs`` (what was asked), ``network`` (as ``mode`` says) and ``reboot``.
 
-    def __init__(self) -> None:
+    ``ann`` is an operator in the namespace ``shop``, ``root`` admin of the cluster.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.clock = ManualClock()
         self.replies = Replies()
         self.gate = asyncio.Event()
+        self.mode = "slow"
         self.served = 0
-        self.number = 0
+        self.numbers = itertools.count()
+        self.objects: list[KubernetesObject] = [
+            binding("operator", "ann", namespace="shop"), binding("admin", "root"),
+        ]  # fmt: skip
+        (folder / "ca.crt").write_text(authority().certificate)
+        self.start()
+
+    def start(self) -> None:
+        """The agent begins, with what is on its disk."""
+        self.database = Database(self.folder / "agent.db", now=self.clock.now())
+        self.audit = AuditLog(self.database, Outbox(self.database))
         self.calls = NodeCalls(
             node=NODE,
             session=self.replies,
             anchor=lambda: ANCHOR,
-            methods={"echo": self.echo, "fail": self.fail, "bug": self.bug, "slow": self.slow},
+            operations=Operations(
+                cluster=CLUSTER, node=NODE, audit=self.audit, ca=self.folder / "ca.crt",
+                objects=lambda: self.objects,
+                methods={"logs": self.logs, "network": self.network},
+                now=self.clock.now, on_audit=lambda: None,
+            ),
             clock=self.clock,
             payload_limit=lambda: 1000,
-        )
+        )  # fmt: skip
 
-    async def echo(self, params: msgspec.Raw, limit: int) -> object:
+    async def logs(self, params: msgspec.Raw, limit: int) -> object:
         """What was asked, and the limit."""
         self.served += 1
         return {"asked": params, "limit": limit}
 
-    async def fail(self, params: msgspec.Raw, limit: int) -> object:
-        """On purpose."""
-        raise PermanentError("there is no such thing", reason="NotFound")
-
-    async def bug(self, params: msgspec.Raw, limit: int) -> object:
-        """By a mistake."""
-        raise KeyError("secret detail")
-
-    async def slow(self, params: msgspec.Raw, limit: int) -> object:
-        """Until told."""
+    async def network(self, params: msgspec.Raw, limit: int) -> object:
+        """Fails on purpose or by mistake, or waits until told."""
         self.served += 1
+        if self.mode == "fail":
+            raise PermanentError("there is no such thing", reason="NotFound")
+        if self.mode == "bug":
+            raise KeyError("secret detail")
         await self.gate.wait()
         return None
 
-    def request(self, method: str = "echo", *, key: SigningKey = KEY, **more: object) -> bytes:
-        """As the hub makes it."""
-        self.number += 1
-        request = NodeRequest(
-            cluster=CLUSTER, node=NODE, method=method, nonce=f"n{self.number}",
-            expires=self.clock.now() + NODE_REQUEST_SECONDS, reply_topic="replies/u/s",
-            params=msgspec.Raw(b'{"a":1}'),
-        )  # fmt: skip
-        return encode_envelope(sign_request(msgspec.structs.replace(request, **more), key, []))
+    def call(
+        self, method: str = "logs", *, user: str = "ann", by: OperatorSigner | None = None, **more: Any
+    ) -> bytes:
+        """As an operator signs it."""
+        params = {"logs": b'{"namespace":"shop","pod":"web"}', "network": b'{"what":"drops"}'}
+        fields: dict[str, Any] = {
+            "target": NODE, "method": method, "nonce": f"operators-{next(self.numbers):032}",
+            "expires": self.clock.now() + CALL_SECONDS, "params": msgspec.Raw(params.get(method, b"{}")),
+        }  # fmt: skip
+        return (by or signer(user, CLUSTER)).sign_request(request(user, CLUSTER, **(fields | more)))
 
-    async def ask(self, payload: bytes, method: str = "echo", *, retain: bool = False) -> int:
+    def request(
+        self, method: str = "logs", *, key: SigningKey = KEY, call: bytes | None = None, **more: Any
+    ) -> bytes:
+        """As the hub makes it of an operator's call."""
+        user = "root" if method == "network" else "ann"
+        made = NodeRequest(
+            cluster=CLUSTER, node=NODE, method=method, nonce=f"n{next(self.numbers)}",
+            expires=self.clock.now() + NODE_REQUEST_SECONDS,
+            call=self.call(method, user=user) if call is None else call,
+        )  # fmt: skip
+        return encode_envelope(sign_request(msgspec.structs.replace(made, **more), key, []))
+
+    async def ask(self, payload: bytes, method: str = "logs", *, retain: bool = False) -> int:
         """Deliver; how many answers there are now."""
         message = Message(topic="t", payload=payload, retain=retain, correlation=b"c")
         self.calls.handle(method, message)
         await self.clock.settle()
         return len(self.replies.sent)
 
+    async def refusal(self, payload: bytes, method: str = "logs") -> RpcError:
+        """Deliver; the failure that is answered."""
+        count = len(self.replies.sent)
+        assert await self.ask(payload, method) == count + 1
+        with pytest.raises(RpcError) as raised:
+            decode_reply(self.replies.sent[-1][1])
+        return raised.value
 
-def with_node(scenario: Callable[[Served], Awaitable[None]]) -> None:
+    def rows(self) -> list[AuditRow]:
+        """The audit log, which must be sound."""
+        assert self.audit.check() == ""
+        return self.audit.newest(100)
+
+
+def with_node(folder: Path, scenario: Callable[[Served], Awaitable[None]]) -> None:
     async def main() -> None:
-        served = Served()
+        served = Served(folder)
         problems: list[dict[str, object]] = []
         asyncio.get_running_loop().set_exception_handler(lambda _loop, context: problems.append(context))
         try:
@@ -104,14 +160,18 @@ def with_node(scenario: Callable[[Served], Awaitable[None]]) -> None:
     asyncio.run(main())
 
 
-def test_a_good_request_is_answered_where_it_asks(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_good_request_is_answered_where_it_asks(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def scenario(node: Served) -> None:
         assert await node.ask(node.request()) == 1
         topic, payload, correlation = node.replies.sent[0]
-        assert (topic, correlation) == ("replies/u/s", b"c")
-        assert msgspec.json.decode(decode_reply(payload).result) == {"asked": {"a": 1}, "limit": 1000}
+        assert (topic, correlation) == (REPLIES, b"c")
+        asked = {"namespace": "shop", "pod": "web"}
+        assert msgspec.json.decode(decode_reply(payload).result) == {"asked": asked, "limit": 1000}
+        [row] = node.rows()
+        assert (row.operator, row.method, row.target) == ("ann", "logs", "pods/log/shop/web")
+        assert (row.sequence, row.verdict) == (1, "allowed")
 
-    with_node(scenario)
+    with_node(tmp_path, scenario)
     assert caplog.text == ""
 
 
@@ -121,7 +181,7 @@ def test_a_good_request_is_answered_where_it_asks(caplog: pytest.LogCaptureFixtu
         lambda n: n.request(key=MALLORY),
         lambda n: n.request(node="other"),
         lambda n: n.request(cluster="other"),
-        lambda n: n.request(method="slow"),
+        lambda n: n.request(method="network"),
         lambda n: n.request(expires=n.clock.now() - 1),
         lambda n: n.request(expires=n.clock.now() + 10 * NODE_REQUEST_SECONDS),
         lambda n: n.request(expires=1e300),
@@ -144,15 +204,17 @@ def test_a_good_request_is_answered_where_it_asks(caplog: pytest.LogCaptureFixtu
         "noise",
     ],
 )
-def test_what_is_not_the_hubs_is_neither_served_nor_answered(forged: Callable[[Served], bytes]) -> None:
+def test_what_is_not_the_hubs_is_neither_served_nor_answered(
+    tmp_path: Path, forged: Callable[[Served], bytes]
+) -> None:
     async def scenario(node: Served) -> None:
         assert await node.ask(forged(node)) == 0
-        assert node.served == 0
+        assert (node.served, node.rows()) == (0, [])
 
-    with_node(scenario)
+    with_node(tmp_path, scenario)
 
 
-def test_any_changed_byte_is_refused() -> None:
+def test_any_changed_byte_is_refused(tmp_path: Path) -> None:
     async def scenario(node: Served) -> None:
         rng = random.Random(1)
         good = node.request()
@@ -162,10 +224,10 @@ def test_any_changed_byte_is_refused() -> None:
             assert await node.ask(bytes(bad)) == 0
         assert await node.ask(good) == 1
 
-    with_node(scenario)
+    with_node(tmp_path, scenario)
 
 
-def test_a_request_is_served_once() -> None:
+def test_a_request_is_served_once(tmp_path: Path) -> None:
     async def scenario(node: Served) -> None:
         payload = node.request()
         assert await node.ask(payload) == 1
@@ -178,13 +240,14 @@ def test_a_request_is_served_once() -> None:
         assert node.served == 1
         assert len(node.calls._nonces) <= 1
 
-    with_node(scenario)
+    with_node(tmp_path, scenario)
 
 
-def test_a_flood_is_bounded_and_passes() -> None:
+def test_a_flood_is_bounded_and_passes(tmp_path: Path) -> None:
     async def scenario(node: Served) -> None:
-        for _ in range(1000):
-            node.calls.handle("slow", Message(topic="t", payload=node.request("slow")))
+        payloads = [node.request("network") for _ in range(50)]
+        for payload in payloads:
+            node.calls.handle("network", Message(topic="t", payload=payload))
         await node.clock.settle()
         assert node.served == AT_ONCE
         node.gate.set()
@@ -192,39 +255,171 @@ def test_a_flood_is_bounded_and_passes() -> None:
         assert len(node.replies.sent) == AT_ONCE
         assert await node.ask(node.request()) == AT_ONCE + 1
 
-    with_node(scenario)
+    with_node(tmp_path, scenario)
 
 
-def test_errors_are_answered_without_their_inside(caplog: pytest.LogCaptureFixture) -> None:
+def test_errors_are_answered_without_their_inside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def scenario(node: Served) -> None:
-        for method, reason in (
-            ("fail", "NotFound"), ("bug", "InternalError"), ("unknown", "MethodNotAllowed"),
+        for node.mode, method, reason in (
+            ("fail", "network", "NotFound"), ("bug", "network", "InternalError"),
+            ("", "reboot", "MethodNotAllowed"), ("", "unknown", "MethodNotAllowed"),
         ):  # fmt: skip
-            count = await node.ask(node.request(method), method)
-            with pytest.raises(RpcError) as raised:
-                decode_reply(node.replies.sent[count - 1][1])
-            assert raised.value.reason == reason
-            assert "secret detail" not in str(raised.value)
-        assert len(node.replies.sent) == 3
+            refused = await node.refusal(node.request(method), method)
+            assert refused.reason == reason
+            assert "secret detail" not in str(refused)
+        assert [row.verdict for row in node.rows()] == ["allowed", "allowed", "refused", "refused"]
 
-    with_node(scenario)
+    with_node(tmp_path, scenario)
     assert "secret detail" in caplog.text
 
 
-def test_an_answer_that_cannot_be_sent_is_let_go() -> None:
+def test_an_answer_that_cannot_be_sent_is_let_go(tmp_path: Path) -> None:
     async def scenario(node: Served) -> None:
         node.replies.broken = True
         assert await node.ask(node.request()) == 0
         node.replies.broken = False
         assert await node.ask(node.request()) == 1
 
-    with_node(scenario)
+    with_node(tmp_path, scenario)
 
 
-def test_stopping_gives_up_what_is_under_way() -> None:
+def test_stopping_gives_up_what_is_under_way(tmp_path: Path) -> None:
     async def scenario(node: Served) -> None:
-        await node.ask(node.request("slow"), "slow")
+        await node.ask(node.request("network"), "network")
         await node.calls.stop()
         assert node.replies.sent == []
 
-    with_node(scenario)
+    with_node(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    ("forged", "said"),
+    [
+        (lambda n: b"", "not a call that an operator signed"),
+        (lambda n: b'{"namespace":"shop","pod":"web"}', "not a call that an operator signed"),
+        (lambda n: b"\x92" * 100_000, "not a call that an operator signed"),
+        (
+            lambda n: _with_params(n, b'{"namespace":"till","pod":"web"}'),
+            "not signed by the key of operator ann",
+        ),
+        (lambda n: _signed_by(n, "ben"), "the call says it is of 'user:ann', but ben signed it"),
+        (lambda n: n.call(by=signer("ann", CLUSTER, 2)), "not signed by the cluster's CA"),
+        (lambda n: n.call(by=signer(NODE, CLUSTER, node=True)), "is not an operator's"),
+        (lambda n: n.call(target="hub"), "for another node, method or cluster"),
+        (lambda n: n.call(target="other"), "for another node, method or cluster"),
+        (lambda n: n.call(method="network"), "for another node, method or cluster"),
+        (lambda n: n.call(cluster="other"), "for another node, method or cluster"),
+        (lambda n: n.call(expires=n.clock.now() - 3), "expired 3 s ago"),
+        (lambda n: n.call(expires=n.clock.now() + 100), "from the future, by 70 s"),
+        (lambda n: n.call(expires=1e300), "from the future"),
+        (lambda n: n.call(nonce="1"), "nonce"),
+        (lambda n: n.call(reply_topic=f"edge/v1/{CLUSTER}/replies/user:ben/s"), "own reply topic"),
+        (lambda n: n.call(reply_topic=f"edge/v1/{CLUSTER}/nodes/{NODE}/desired"), "own reply topic"),
+        (lambda n: n.call(reply_topic=f"edge/v1/{CLUSTER}/replies/user:ann/+"), "own reply topic"),
+    ],
+)
+def test_the_hubs_word_alone_does_nothing(
+    tmp_path: Path, forged: Callable[[Served], bytes], said: str
+) -> None:
+    """The hub has signed it, but no operator of the cluster has asked this node for this."""
+
+    async def scenario(node: Served) -> None:
+        assert await node.ask(node.request(call=forged(node))) == 0
+        assert node.served == 0
+        [row] = node.rows()
+        assert (row.operator, row.verdict) == ("", "refused")
+        assert said in row.reason
+
+    with_node(tmp_path, scenario)
+
+
+def _with_params(node: Served, params: bytes) -> bytes:
+    signed = msgspec.msgpack.decode(node.call(), type=SignedCall)
+    payload = signed.envelope.payload.replace(b'{"namespace":"shop","pod":"web"}', params)
+    envelope = msgspec.structs.replace(signed.envelope, payload=payload)
+    return msgspec.msgpack.encode(msgspec.structs.replace(signed, envelope=envelope))
+
+
+def _signed_by(node: Served, name: str) -> bytes:
+    return node.call(user="ann", by=signer(name, CLUSTER))
+
+
+def test_a_request_without_an_operators_call_is_none(tmp_path: Path) -> None:
+    async def scenario(node: Served) -> None:
+        bare = {
+            "cluster": CLUSTER, "node": NODE, "method": "logs", "nonce": "n",
+            "expires": node.clock.now() + 10, "params": {"namespace": "shop", "pod": "web"},
+        }  # fmt: skip
+        envelope = sign_request(bare, KEY, [])  # type: ignore[arg-type]
+        assert await node.ask(encode_envelope(envelope)) == 0
+        assert node.served == 0
+
+    with_node(tmp_path, scenario)
+
+
+def test_what_nobody_bound_is_forbidden_in_kubernetes_words(tmp_path: Path) -> None:
+    async def scenario(node: Served) -> None:
+        params = msgspec.Raw(b'{"namespace":"till","pod":"web"}')
+        elsewhere = await node.refusal(node.request(call=node.call(params=params)))
+        assert elsewhere.reason == "Forbidden"
+        words = 'pods/log "web" is forbidden: user "ann" cannot get resource "pods/log" in namespace "till"'
+        assert str(elsewhere).startswith(words)
+        own = await node.refusal(node.request("network", call=node.call("network")), "network")
+        assert 'user "ann" cannot get resource "nodes/network" at the cluster scope' in str(own)
+        node.objects = []
+        nobody = await node.refusal(node.request(call=node.call(user="root")))
+        assert (nobody.reason, node.served) == ("Forbidden", 0)
+        assert [row.verdict for row in node.rows()] == ["refused"] * 3
+        assert [row.target for row in node.rows()] == [
+            "pods/log/till/web", "nodes/network", "pods/log/shop/web",
+        ]  # fmt: skip
+
+    with_node(tmp_path, scenario)
+
+
+def test_a_revoked_operator_is_refused_and_others_are_not(tmp_path: Path) -> None:
+    async def scenario(node: Served) -> None:
+        serial = f"{signer('ann', CLUSTER)._certificate.serial}"
+        spec = ClusterTrustSpec(ca_bundle=[authority().certificate], revoked_operators=[serial])
+        meta = ObjectMeta(name="cluster", uid="t")
+        node.objects.append(ClusterTrust(api_version="edgeagent/v1", metadata=meta, spec=spec))
+        (node.folder / "ca.crt").unlink()  # the bundle of the index takes its place
+        assert await node.ask(node.request()) == 0
+        assert "the certificate of operator ann was revoked" in node.rows()[-1].reason
+        assert await node.ask(node.request(call=node.call(user="root"))) == 1
+        assert node.served == 1
+
+    with_node(tmp_path, scenario)
+
+
+def test_an_operators_call_is_served_once_whoever_passes_it_on_and_also_by_the_next_agent(
+    tmp_path: Path,
+) -> None:
+    async def scenario(node: Served) -> None:
+        call = node.call()
+        assert await node.ask(node.request(call=call)) == 1
+        again = await node.refusal(node.request(call=call))
+        assert again.reason == "Replayed"
+        await node.calls.stop()
+        node.database.close()
+        node.start()
+        assert (await node.refusal(node.request(call=call))).reason == "Replayed"
+        assert node.served == 1
+        assert [row.verdict for row in node.rows()] == ["allowed", "refused", "refused"]
+
+    with_node(tmp_path, scenario)
+
+
+def test_what_cannot_be_noted_is_not_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(node: Served) -> None:
+        def full(*_: object) -> None:
+            raise TemporaryError("the disk is full", reason="DiskFull")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(node.audit, "append", full)
+            assert (await node.refusal(node.request())).reason == "DiskFull"
+        assert node.served == 0
+        assert await node.ask(node.request()) == 2
+        assert node.served == 1
+
+    with_node(tmp_path, scenario)

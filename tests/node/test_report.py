@@ -48,7 +48,7 @@ class Line:
         self.outbox = Outbox(self.database)
         self.reporter = Reporter(
             session=self.broker, connected=lambda: self.broker.connected, outbox=self.outbox,
-            events_topic="events", clock=self.clock, rng=FixedRandom(),
+            topics={"events": "events", "audit": "audit"}, clock=self.clock, rng=FixedRandom(),
         )  # fmt: skip
 
     def sequences(self) -> list[int]:

@@ -12,16 +12,21 @@ import msgspec
 
 from edgeagent.api.clock import SystemClock
 from edgeagent.api.objects.decode import KubernetesObject
+from edgeagent.api.objects.rbac import RoleName
 from edgeagent.cluster.allocation import ClusterNetwork
+from edgeagent.cluster.calls import AUTHORITY_KINDS
 from edgeagent.cluster.hub import Hub
 from edgeagent.cluster.init import init
 from edgeagent.cluster.layout import HubFiles
 from edgeagent.cluster.nodes import add_node
+from edgeagent.cluster.operators import add_operator
+from edgeagent.wire.authority import HUB_TARGET
 from edgeagent.wire.blob import ChunkList, decode_blob, join_chunks
 from edgeagent.wire.canonical import canonical_json
 from edgeagent.wire.envelope import INDEX_TYPE, decode_envelope
 from edgeagent.wire.index import MAX_INDEX_BYTES, Index, check_object, decode_index
 from edgeagent.wire.join import BrokerAddress, JoinFile, OperatorFile
+from edgeagent.wire.operatorcalls import OperatorSigner
 from edgeagent.wire.reports import PodReport, Presence
 from edgeagent.wire.rpc import Reply, RpcError, decode_reply
 from edgeagent.wire.session import Message, MqttSession, SessionConfig
@@ -55,6 +60,7 @@ class HubDirectory:
         self.keys = directory / "keys"
         self.keys.mkdir()
         self.joins: dict[str, JoinFile] = {}
+        self.operators: dict[str, OperatorFile] = {}
         self.broker = Process(
             [MOSQUITTO, "-c", str(self.files.mosquitto_config)], log=directory / "mosquitto.log"
         )
@@ -90,6 +96,12 @@ class HubDirectory:
         self.joins[name] = join
         return join
 
+    def add_operator(self, name: str, role: RoleName, *namespaces: str) -> OperatorFile:
+        """Make ``user:<name>`` an operator with a role in some namespaces, or in all."""
+        made = add_operator(self.files, name, role, SystemClock(), namespaces=namespaces)
+        self.operators[made.user] = made
+        return made
+
     @contextlib.asynccontextmanager
     async def hub(self, **options: Any) -> AsyncIterator[Hub]:
         """A running hub that has published all it wants; any error of its own fails the test."""
@@ -105,16 +117,20 @@ class HubDirectory:
                 task.result()
 
     def peer(self, name: str, *, client_id: str = "") -> "Peer":
-        """A client with the certificate of ``hub``, of a node, or of the operator ``user:admin``."""
+        """A client with the certificate of ``hub``, of a node, or of an operator such as ``user:admin``."""
+        signer = None
         if name == "hub":
             ca, certificate, key = (
                 path.read_text()
                 for path in (self.files.ca_certificate, self.files.hub_certificate, self.files.hub_key)
             )
         elif name.startswith("user:"):
-            operator = msgspec.json.decode(self.files.operator.read_bytes(), type=OperatorFile)
+            operator = self.operators.get(name) or msgspec.json.decode(
+                self.files.operator.read_bytes(), type=OperatorFile
+            )
             assert operator.user == name
             ca, certificate, key = operator.ca, operator.certificate, operator.private_key
+            signer = OperatorSigner(CLUSTER, name, certificate, key)
         else:
             join = self.joins[name]
             ca, certificate, key = join.ca, join.certificate, join.private_key
@@ -122,18 +138,28 @@ class HubDirectory:
         folder.mkdir()
         for file, text in (("ca", ca), ("crt", certificate), ("key", key)):
             (folder / file).write_text(text)
-        return Peer(self, name, folder, client_id or f"test-{secrets.token_hex(4)}")
+        return Peer(self, name, folder, client_id or f"test-{secrets.token_hex(4)}", signer)
 
 
 class Peer:
     """One MQTT client: keeps what it receives, and calls the hub."""
 
-    def __init__(self, directory: HubDirectory, name: str, keys: Path, client_id: str) -> None:
+    def __init__(
+        self,
+        directory: HubDirectory,
+        name: str,
+        keys: Path,
+        client_id: str,
+        signer: OperatorSigner | None = None,
+    ) -> None:
         self.name = name
+        self.signer = signer
         self.topics = directory.topics
         self._directory = directory
         self.messages: list[Message] = []
         self.retained: dict[str, bytes] = {}
+        self.lost: list[str] = []
+        """Why there was no connection, each time."""
         self._replies = self.topics.replies(name, secrets.token_hex(4))
         self._connected = asyncio.Event()
         self.session = MqttSession(
@@ -148,7 +174,7 @@ class Peer:
             rng=random.Random(1),
             on_message=self._receive,
             on_connect=lambda _: self._connected.set(),
-            on_disconnect=lambda _: None,
+            on_disconnect=self.lost.append,
         )
 
     async def __aenter__(self) -> Self:
@@ -190,19 +216,48 @@ class Peer:
 
     # As an operator
 
+    def signed(
+        self, method: str, params: object, *, target: str = HUB_TARGET, reply_topic: str = ""
+    ) -> bytes:
+        """A call as this operator signs it."""
+        assert self.signer is not None, f"{self.name} is no operator"
+        return self.signer.sign(
+            target, method, canonical_json(params), now=SystemClock().now(),
+            reply_topic=reply_topic or self._replies,
+        )  # fmt: skip
+
+    async def send(
+        self,
+        method: str,
+        params: object,
+        *,
+        target: str = HUB_TARGET,
+        reply_topic: str = "",
+        correlation: bytes = b"",
+    ) -> None:
+        """Send a call whose answers somebody else waits for."""
+        topic = reply_topic or self._replies
+        await self.session.publish(
+            self.topics.hub_rpc(self.name, method),
+            self.signed(method, params, target=target, reply_topic=topic),
+            response_topic=topic,
+            correlation=correlation,
+        )
+
     async def stream(
-        self, method: str, params: object, *, reply_topic: str = "", correlation: bytes = b""
+        self,
+        method: str,
+        params: object,
+        *,
+        target: str = HUB_TARGET,
+        reply_topic: str = "",
+        correlation: bytes = b"",
     ) -> AsyncIterator[Reply]:
         """The answers to a call, the last one included; RpcError for a failure."""
         mark = correlation or secrets.token_bytes(8)
         topic = reply_topic or self._replies
         await self.session.subscribe([topic])
-        await self.session.publish(
-            self.topics.hub_rpc(self.name, method),
-            canonical_json(params),
-            response_topic=topic,
-            correlation=mark,
-        )
+        await self.send(method, params, target=target, reply_topic=topic, correlation=mark)
         taken: list[Reply] = []
 
         def answers() -> list[Message]:
@@ -215,10 +270,10 @@ class Peer:
             taken.append(reply)
             yield reply
 
-    async def call(self, method: str, params: object) -> Any:
+    async def call(self, method: str, params: object, *, target: str = HUB_TARGET) -> Any:
         """The result of a call, of all its answers joined."""
         joined: Any = None
-        async for reply in self.stream(method, params):
+        async for reply in self.stream(method, params, target=target):
             result = msgspec.json.decode(reply.result)
             if joined is None or method != "get":
                 joined = result
@@ -226,10 +281,10 @@ class Peer:
                 joined["items"] += result["items"]
         return joined
 
-    async def failure(self, method: str, params: object) -> RpcError:
+    async def failure(self, method: str, params: object, *, target: str = HUB_TARGET) -> RpcError:
         """The failure of a call that must fail."""
         try:
-            result = await self.call(method, params)
+            result = await self.call(method, params, target=target)
         except RpcError as error:
             return error
         raise AssertionError(f"{method} succeeded: {result}")
@@ -258,8 +313,11 @@ class Peer:
         """A pod's status, or None once nothing is left of it."""
         await self.report(self.topics.pod(self.name, namespace, name), report)
 
-    async def index(self, node: str = "") -> Index:
-        """The index on the broker, authentic to the node's own pinned key."""
+    async def index(self, node: str = "", *, all_of_it: bool = False) -> Index:
+        """The index on the broker, authentic to the node's own pinned key.
+
+        Without what every node is told of operators and CAs, unless ``all_of_it``.
+        """
         node = node or self.name
         payload = await self.read(self.topics.desired(node))
         body = decode_blob(payload, MAX_INDEX_BYTES)
@@ -267,7 +325,11 @@ class Peer:
             body = await self._join(body, MAX_INDEX_BYTES)
         envelope = decode_envelope(body, INDEX_TYPE)
         verify(envelope, self._directory.joins[node].trust)
-        return decode_index(envelope.payload, cluster=CLUSTER, node=node)
+        index = decode_index(envelope.payload, cluster=CLUSTER, node=node)
+        if all_of_it:
+            return index
+        kept = [entry for entry in index.objects if entry.kind not in AUTHORITY_KINDS]
+        return msgspec.structs.replace(index, objects=kept)
 
     async def _join(self, listing: ChunkList, size: int) -> bytes:
         chunks = {}

@@ -154,8 +154,7 @@ def request(**changes: Any) -> NodeRequest:
         "method": "logs",
         "nonce": "1",
         "expires": 1060.0,
-        "reply_topic": "r",
-        "params": msgspec.Raw(b'{"a":1}'),
+        "call": b"what an operator signed",
     }
     return NodeRequest(**(fields | changes))
 
@@ -168,7 +167,7 @@ def ask(found: NodeRequest, key: SigningKey = KEYS[0], chain: list[Envelope] | N
 
 def test_a_request_for_this_node() -> None:
     opened = ask(request())
-    assert bytes(opened.params) == b'{"a":1}'
+    assert opened.call == b"what an operator signed"
     assert ask(request(), KEYS[2], CHAIN[:2]).nonce == "1"
 
 

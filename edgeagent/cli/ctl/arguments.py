@@ -51,3 +51,10 @@ def parse_tail(text: str) -> int | None:
     if text == "-1":
         return None
     return parse_grace(text)
+
+
+def parse_rows(text: str) -> int:
+    """``--tail`` of a list: how many rows."""
+    if not text.isascii() or not text.isdecimal() or not 0 < int(text[:6]) <= 2000:
+        raise argparse.ArgumentTypeError("expected a number from 1 to 2000")
+    return int(text)

@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 def run(options: argparse.Namespace) -> int:
     """Print what a node says of its network."""
     try:
-        params = wanted(options, check_name(options.node))
+        node, params = check_name(options.node), wanted(options)
     except BadEndsError as error:
         raise UsageError(str(error)) from None
-    return with_hub(options, lambda hub: _print(hub, params, options.output))
+    return with_hub(options, lambda hub: _print(hub, node, params, options.output))
 
 
-async def _print(hub: "HubClient", params: "NetworkParams", output: str) -> int:
+async def _print(hub: "HubClient", node: str, params: "NetworkParams", output: str) -> int:
     from edgeagent.wire.rpc import RpcError
 
     try:
-        result = await hub.network(params)
+        result = await hub.network(node, params)
     except RpcError as error:
         raise CommandError(server_error(error)) from None
     show(result, params.what, output)

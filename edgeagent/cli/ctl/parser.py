@@ -10,6 +10,7 @@ from edgeagent.cli.ctl.arguments import (
     parse_boolean,
     parse_duration,
     parse_grace,
+    parse_rows,
     parse_selector,
     parse_tail,
 )
@@ -66,6 +67,15 @@ examples:
   edgectl network gw-7 trace --protocol UDP default/web [fd43::a]:53
 
 The node is asked itself, and so must be connected.""",
+    "audit": """\
+examples:
+  edgectl audit gw-7                        what operators had the node do, and what it refused
+  edgectl audit --tail 20 -o json           what they had the hub do: changes, calls to nodes, refusals
+
+The exit code is 1 where rows of the log were left out or changed.""",
+    "reboot": """\
+examples:
+  edgectl reboot gw-7                       for admins; the node notes who asked for it""",
     "completion": """\
 examples:
   source <(edgectl completion bash)
@@ -175,6 +185,16 @@ def build_parser() -> argparse.ArgumentParser:
     )
     network.add_argument("node", metavar="NODE", help="the node's name")
     add_arguments(network)
+
+    audit = command("audit", "show which operator asked a node, or the hub, for what")
+    audit.add_argument("node", metavar="NODE", nargs="?", help="the node's name (default: the hub's own log)")
+    audit.add_argument("--tail", type=parse_rows, default=100, metavar="N", help="how many (default: 100)")
+    audit.add_argument(
+        "-o", "--output", choices=("table", "json"), default="table", help="how to print (default: table)"
+    )
+
+    reboot = command("reboot", "restart a node's machine")
+    reboot.add_argument("node", metavar="NODE", help="the node's name")
 
     version = command("version", "print edgectl's version")
     version.add_argument("-o", "--output", choices=("json", "yaml"), default=None, help="how to print")

@@ -30,7 +30,8 @@ REWATCH_SECONDS = 1.0
 
 def with_hub(options: argparse.Namespace, work: "Callable[[HubClient], Coroutine[None, None, int]]") -> int:
     """Connect, do ``work``, and return its exit code."""
-    from edgeagent.cli.hubclient import HubClient, others_can_read, read_operator_file
+    from edgeagent.cli.hubclient import HubClient
+    from edgeagent.cli.operatorfile import others_can_read, read_operator_file
 
     path = Path(options.config or os.environ.get("EDGECTL_CONFIG") or DEFAULT_CONFIG).expanduser()
     operator = read_operator_file(path)

@@ -31,6 +31,10 @@ MIGRATIONS: Sequence[Sequence[str]] = (
            size INTEGER NOT NULL, body BLOB NOT NULL)""",
     ),
     ("CREATE TABLE admitted (uid TEXT PRIMARY KEY, body BLOB NOT NULL)",),
+    (
+        "CREATE TABLE audit (sequence INTEGER PRIMARY KEY, nonce TEXT NOT NULL, body BLOB NOT NULL)",
+        "CREATE INDEX audit_by_nonce ON audit (nonce)",
+    ),
 )
 """Statements that lead from schema version n to n+1. Entries are only ever added."""
 

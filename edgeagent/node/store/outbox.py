@@ -4,6 +4,7 @@ Each class of telemetry has a byte budget; when it is used up, the oldest of tha
 counted. The classes do not compete: metrics can never push out events.
 """
 
+import sqlite3
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,17 +12,27 @@ from dataclasses import dataclass
 from edgeagent.node.store.database import Database
 from edgeagent.node.store.desired import get_meta, set_meta
 
-BUDGETS: Mapping[str, int] = {"events": 1_000_000}
+BUDGETS: Mapping[str, int] = {"events": 1_000_000, "audit": 1_000_000}
 """Bytes that each class may hold on disk."""
 GAP = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One thing to send: ``sequence`` rises for ever, also over restarts."""
+    """One thing to send: ``sequence`` rises for ever, also over restarts; ``name`` is its class."""
 
     sequence: int
+    name: str
     body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """What one item changes once its transaction has ended: bytes of its class, and how many were dropped."""
+
+    name: str
+    bytes: int
+    dropped: int
 
 
 class Outbox:
@@ -46,27 +57,36 @@ class Outbox:
     def append(self, name: str, body: bytes) -> None:
         """Add to class ``name``; TemporaryError where the disk takes nothing."""
         with self._database.batched() as connection:
-            excess = self._bytes.get(name, 0) + len(body) - self._budgets[name]
-            freed, victims = 0, []
-            if excess > 0:
-                query = "SELECT sequence, size FROM outbox WHERE class = ? ORDER BY sequence"
-                for sequence, size in connection.execute(query, (name,)):
-                    victims.append((sequence,))
-                    freed += size
-                    if freed >= excess:
-                        break
-                connection.executemany("DELETE FROM outbox WHERE sequence = ?", victims)
-            connection.execute(
-                "INSERT INTO outbox (class, size, body) VALUES (?, ?, ?)", (name, len(body), body)
-            )
-        # Counted once it is on disk: what fails to get there would be counted for ever.
-        self._bytes[name] = self._bytes.get(name, 0) + len(body) - freed
-        self.dropped += len(victims)
+            growth = self.insert(connection, name, body)
+        self.count(growth)
+
+    def insert(self, connection: sqlite3.Connection, name: str, body: bytes) -> Growth:
+        """Add to class ``name`` in a transaction of the caller's, who calls ``count`` once it has ended."""
+        excess = self._bytes.get(name, 0) + len(body) - self._budgets[name]
+        freed, victims = 0, []
+        if excess > 0:
+            query = "SELECT sequence, size FROM outbox WHERE class = ? ORDER BY sequence"
+            for sequence, size in connection.execute(query, (name,)):
+                victims.append((sequence,))
+                freed += size
+                if freed >= excess:
+                    break
+            connection.executemany("DELETE FROM outbox WHERE sequence = ?", victims)
+        connection.execute("INSERT INTO outbox (class, size, body) VALUES (?, ?, ?)", (name, len(body), body))
+        return Growth(name, len(body) - freed, len(victims))
+
+    def count(self, growth: Growth) -> None:
+        """What was inserted is on disk: what fails to get there would else be counted for ever."""
+        self._bytes[growth.name] = self._bytes.get(growth.name, 0) + growth.bytes
+        self.dropped += growth.dropped
 
     def first(self, count: int) -> list[Item]:
         """The oldest ``count`` items, oldest first."""
-        rows = self._database.rows("SELECT sequence, body FROM outbox ORDER BY sequence LIMIT ?", (count,))
-        return [Item(int(str(sequence)), body if isinstance(body, bytes) else b"") for sequence, body in rows]
+        query = "SELECT sequence, class, body FROM outbox ORDER BY sequence LIMIT ?"
+        return [
+            Item(int(str(sequence)), str(name), body if isinstance(body, bytes) else b"")
+            for sequence, name, body in self._database.rows(query, (count,))
+        ]
 
     def remove(self, through: int) -> None:
         """Forget everything up to and with sequence ``through``: the broker has it."""

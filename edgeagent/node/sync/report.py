@@ -8,7 +8,7 @@ forgotten it.
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from edgeagent.api.clock import Clock
@@ -19,6 +19,8 @@ from edgeagent.wire.jitter import Backoff
 
 log = logging.getLogger(__name__)
 
+FIELDS: Mapping[str, str] = {"events": "event", "audit": "audit"}
+"""The field that an item of each of the outbox's classes is in."""
 DRAIN_BATCH = 20
 DRAIN_PER_SECOND = 50.0
 """How fast a backlog is sent, so that the link's return does not choke what it carries besides."""
@@ -32,7 +34,10 @@ class Publisher(Protocol):
 
 
 class Reporter:
-    """Keeps the broker's picture of this node up to date, for as long as ``run`` runs."""
+    """Keeps the broker's picture of this node up to date, for as long as ``run`` runs.
+
+    ``topics`` are where the classes of the outbox go.
+    """
 
     def __init__(
         self,
@@ -40,14 +45,14 @@ class Reporter:
         session: Publisher,
         connected: Callable[[], bool],
         outbox: Outbox,
-        events_topic: str,
+        topics: Mapping[str, str],
         clock: Clock,
         rng: random.Random,
     ) -> None:
         self._session = session
         self._connected = connected
         self._outbox = outbox
-        self._events_topic = events_topic
+        self._topics = topics
         self._clock = clock
         self._retry = Backoff(rng, first=1.0, ceiling=60.0)
         self._wanted: dict[str, bytes] = {}
@@ -119,15 +124,16 @@ class Reporter:
         acknowledgement in turn.
         """
         while items := self._outbox.first(DRAIN_BATCH):
-            await asyncio.gather(*(self._event(item) for item in items))
+            await asyncio.gather(*(self._send(item) for item in items))
             self._outbox.remove(items[-1].sequence)
             await self._states()
             if len(items) == DRAIN_BATCH:
                 await self._clock.sleep(DRAIN_BATCH / DRAIN_PER_SECOND)
 
-    async def _event(self, item: Item) -> None:
-        head = b'{"stream":"%b","sequence":%d,"event":' % (self._outbox.stream.encode(), item.sequence)
+    async def _send(self, item: Item) -> None:
+        about = self._outbox.stream.encode(), item.sequence, FIELDS[item.name].encode()
+        head = b'{"stream":"%b","sequence":%d,"%b":' % about
         try:
-            await self._session.publish(self._events_topic, head + item.body + b"}")
+            await self._session.publish(self._topics[item.name], head + item.body + b"}")
         except PermanentError as error:
-            log.error("an event is dropped: %s", error)
+            log.error("something for %s is dropped: %s", self._topics[item.name], error)
