@@ -92,7 +92,8 @@ class PodMemory:
         due: list[Key] = []
         waits: float | None = None
         for key, heard in list(self._silent.items()):
-            if not self._observer.view(self._facts[key].node_name).status_is_fresh:
+            view = self._observer.view(self._facts[key].node_name)
+            if not (view.online and view.status_is_fresh):
                 self._silent[key] = None
                 continue
             since = self._silent[key] = now if heard is None else heard

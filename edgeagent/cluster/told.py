@@ -51,6 +51,10 @@ class Told:
             lines.append(line)
         self._staged[source] = tuple(lines)
 
+    def has(self, source: Source, one: KubernetesObject) -> bool:
+        """Whether this very thing was told of ``source`` before."""
+        return any(line.of == one for line in self._lines.get(source, ()))
+
     def commit(self) -> bool:
         """Whether anything is another than before."""
         if self._anew:
@@ -78,12 +82,22 @@ class Problems:
 
     def __init__(self) -> None:
         self._known: dict[str, set[str]] = {}
+        self._before: dict[str, set[str]] = {}
+
+    def begin(self) -> None:
+        """Everything is looked at: what is not noted again until ``end`` is well."""
+        self._before |= self._known
+        self._known = {}
+
+    def end(self) -> None:
+        """Everything was looked at."""
+        self._before = {}
 
     def note(self, about: str, problem: str, *, part: str = "") -> None:
         """What is wrong with ``part`` of ``about``; an empty ``problem`` where nothing is."""
         parts = self._known.setdefault(about, set())
         if problem:
-            if not parts:
+            if not parts and about not in self._before:
                 log.warning("%s: %s", about, problem)
             parts.add(part)
         else:

@@ -165,6 +165,7 @@ CALLS: dict[str, st.SearchStrategy[tuple[Any, ...]]] = {
     "policy": st.tuples(),
     "remove": st.sampled_from([("Pod", "p"), ("Pod", "q"), ("Service", "p"), ("NetworkPolicy", "deny")]),
     "online": st.tuples(nodes, st.booleans()),
+    "absence": st.tuples(nodes),
     "says": st.tuples(
         nodes, st.sampled_from(["192.0.2.1", "192.0.2.2", "10.42.0.9"]), st.sampled_from(["", *KEYS])
     ),
@@ -192,6 +193,12 @@ def do(world: World, step: str, arguments: tuple[Any, ...]) -> None:
             world.remove(kind, name)
         case "online", (node, online):
             world.online(node, online)
+        case "absence", (node,):
+            world.online(node, False)
+            world.networking.look()
+            asyncio.run(world.clock.advance(GONE_SECONDS))
+            world.networking.look()
+            world.online(node, True)
         case "says", (node, address, key):
             world.says(node, address, key)
         case "add", (node,):
