@@ -125,8 +125,8 @@ async def finish_rotation(files: HubFiles, clock: Clock, rng: random.Random, *, 
         names = ", ".join(late[:10]) + (", …" if len(late) > 10 else "")
         raise PermanentError(
             f"not all have a certificate of the new CA: {names}. Nodes renew by themselves, operators need a"
-            " new file (`edgehub operator add`). With --force they are cut off: nodes then come back through the"
-            " enrolment listener",
+            " new file (`edgehub operator add`). With --force they are cut off: nodes then come back through"
+            " the enrolment listener",
             reason="Conflict",
         )
     authorities = load_authorities(files, clock)
