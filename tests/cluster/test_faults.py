@@ -32,7 +32,7 @@ from edgeagent.wire.session import Connection, MqttSession
 from edgeagent.wire.topics import Topics
 from edgeagent.wire.trust import verify
 from tests.support.hubrun import HubDirectory, config_map, pod, takes_from
-from tests.support.operators import root_caller
+from tests.support.operators import admin_caller
 from tests.support.waiting import wait_for_async
 
 
@@ -114,7 +114,7 @@ def test_an_object_that_the_connection_dies_of_stops_no_other_node(stopped_clust
                 pod("other", "gw-2"),
             ]
             objects = [msgspec.Raw(msgspec.json.encode(m)) for m in manifests]
-            hub._api.apply(ApplyParams(objects=objects), root_caller(hub._store))
+            hub._api.apply(ApplyParams(objects=objects), admin_caller(hub._store))
             assert [e.name for e in (await two.generation(2)).objects] == ["other"]
             await wait_for_async(lambda: "gw-1" in hub._publisher.failures)
             assert "gw-2" not in hub._publisher.failures
@@ -209,7 +209,7 @@ async def _faulty_run(folder: Path, steps: Any) -> None:
         store, clock, on_change=lambda *_: None, on_gone=lambda *_: None, on_node=lambda _: None
     )
     audit = AuditLogs(store, clock)
-    caller = root_caller(store)
+    caller = admin_caller(store)
     api = Api(
         store, Views(store, observer, publisher, audit), observer, lambda: signing, audit,
         network=ClusterNetwork(), clock=clock, wake=publisher.wake, on_change=lambda *_: None,

@@ -16,7 +16,7 @@ from edgeagent.wire.hubapi import ApplyParams
 from edgeagent.wire.keys import SealingKey
 from edgeagent.wire.sealing import unseal_secret
 from tests.support.hubrun import CLUSTER, Counter, HubDirectory, config_map, pod, secret, takes_from
-from tests.support.operators import root_caller
+from tests.support.operators import admin_caller
 from tests.support.waiting import wait_for_async
 
 
@@ -238,7 +238,7 @@ def test_large_objects_and_indexes_travel_in_chunks(stopped_cluster: HubDirector
                 pod("web", "gw-1", **takes_from(config_maps=["noise", *names])),
             ]
             objects = [msgspec.Raw(msgspec.json.encode(m)) for m in manifests]
-            api.apply(ApplyParams(objects=objects), root_caller(hub._store))
+            api.apply(ApplyParams(objects=objects), admin_caller(hub._store))
             await wait_for_async(lambda: hub.settled)
             payload = await node.read(node.topics.desired("gw-1"))
             assert payload[:1] == b"\x02"

@@ -46,12 +46,12 @@ def request(user: str, known_cluster: str, **fields: Any) -> OperatorRequest:
     return OperatorRequest(**(known | fields))
 
 
-def root_caller(store: Store) -> Caller:
-    """``root``, who is admin from now on and calls the hub's API past all signatures."""
+def admin_caller(store: Store) -> Caller:
+    """``admin``, who is one if not yet, and calls the hub's API past all signatures."""
     with store.transaction():
-        bind(store, "root", "admin", "", ManualClock())
-    made = request("root", "plant", nonce="n", expires=0.0, params=msgspec.Raw(b"{}"))
-    return Caller(store, OperatorCall("root", "1", made), b"")
+        bind(store, "admin", "admin", "", ManualClock())
+    made = request("admin", "plant", nonce="n", expires=0.0, params=msgspec.Raw(b"{}"))
+    return Caller(store, OperatorCall("admin", "1", made), b"")
 
 
 def binding(
