@@ -181,29 +181,60 @@ class Cluster:
         ``pod_security``: the level that is enforced where a namespace names none. edgeagent's own default is
         ``baseline``, which most pods of tests break: they use the host's network.
         """
+        node = self.prepare_node(
+            name, extra=extra, env=env, podman=podman, namespace=namespace, pod_security=pod_security
+        )
+        join = node.directory / "node.join"
+        _run(program("edgehub", "node", "add", name, "--dir", self.hub_dir, "--output", join))
+        node.run("enroll", "--join-file", str(join))
+        return node
+
+    def prepare_node(
+        self,
+        name: str,
+        *,
+        device: str = "",
+        extra: str = "",
+        env: Mapping[str, str] | None = None,
+        podman: PodmanService | None = None,
+        namespace: str = "",
+        pod_security: str = "privileged",
+    ) -> AgentProcess:
+        """A device that has all but an identity; arguments as of ``add_node``.
+
+        ``device`` tells it from others that are to have the same name.
+        """
+        device = device or name
         podman = podman or self.podman
         security = f'[plugins.security]\ndefault_level = "{pod_security}"\n'
         kernel = "" if "[plugins.network]" in extra else "[plugins.network]\nenabled = false\n"
-        directory = self.directory / name
+        directory = self.directory / device
         directory.mkdir()
-        join = directory / "node.join"
-        _run(program("edgehub", "node", "add", name, "--dir", self.hub_dir, "--output", join))
         config = directory / "config.toml"
         config.write_text(
-            f'[agent]\nstate_dir = "{directory}/state"\nrun_dir = "{podman.directory}/run-{name}"\n'
+            f'[agent]\nstate_dir = "{directory}/state"\nrun_dir = "{podman.directory}/run-{device}"\n'
             f'reserve_size = "0"\nlog_level = "debug"\n[pods]\nstatic_pod_path = ""\n'
             f"[mqtt]\nreconnect_ceiling_seconds = 1.0\n{kernel}{security}"
             f'[plugins.podman]\nsocket = "{podman.socket}"\n{extra}'
         )
-        _run(program("edgeagent", "--config", config, "enroll", "--join-file", join))
         process = Process(
             within(namespace, program("edgeagent", "--config", config, "run")),
             log=directory / "agent.log",
             env={**_environment(), **(env or {})},
         )
         node = AgentProcess(name, directory, process)
-        self.nodes[name] = node
+        self.nodes[device] = node
         return node
+
+    def edgehub(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run ``edgehub`` on the hub's directory."""
+        command = program("edgehub", *arguments, "--dir", self.hub_dir)
+        return _run(within(self.namespace, command), check=check)
+
+    def token(self, *arguments: str) -> dict[str, Any]:
+        """What ``edgehub token create`` says of a new token."""
+        found: dict[str, Any] = json.loads(self.edgehub("token", "create", *arguments, "-o", "json").stdout)
+        return found
 
     def ctl(self, *arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run ``edgectl``."""
