@@ -64,6 +64,7 @@ def add_node(
             private_key=issued.key,
             trust=signing.anchor,
             sealing_key=sealing.raw,
+            enrolment=[settings.enrol_broker] if settings.enrol_broker else [],
         )
         if output is not None:
             _write_join(output, join)

@@ -262,7 +262,7 @@ class _Enrolling:
         try:
             answer, authentic = decode_answer(message.payload, self._asked, self._wish.token.answer_key)
             if answer.state == "approved":
-                self._outcome.set_result(_accept(answer, self._keys))
+                self._outcome.set_result(_accept(answer, self._keys, self._wish.broker))
                 return
         except EdgeAgentError as error:
             # Whoever owns the broker can send anything; the hub's own answer may still come.
@@ -288,7 +288,7 @@ class _Enrolling:
             self._outcome.set_exception(error)
 
 
-def _accept(answer: EnrolmentAnswer, keys: _Keys) -> JoinFile:
+def _accept(answer: EnrolmentAnswer, keys: _Keys, listener: BrokerAddress) -> JoinFile:
     """The identity, once the answer is shown to be about this device's keys; PermanentError where it is not.
 
     The clock is not asked: a board that enrols may know no date.
@@ -308,5 +308,6 @@ def _accept(answer: EnrolmentAnswer, keys: _Keys) -> JoinFile:
         private_key=keys.private_key.pem,
         trust=answer.trust,
         sealing_key=keys.sealing_key.raw,
+        enrolment=[listener],
     )
     return check_join(join)

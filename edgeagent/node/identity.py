@@ -44,12 +44,16 @@ def lone_name(configured: str, hostname: str) -> str:
 
 
 class NodeIdentity(KubernetesStruct, frozen=True):
-    """The part of the identity that is no secret. ``trust`` is the signing key pinned at enrolment."""
+    """The part of the identity that is no secret. ``trust`` is the signing key pinned at enrolment.
+
+    ``enrolment`` is where brokers let in who has no certificate that counts; a ClusterTrust may know better.
+    """
 
     cluster: str
     node: str
     brokers: list[BrokerAddress]
     trust: TrustAnchor
+    enrolment: list[BrokerAddress] = []
 
 
 class IdentityDir:
@@ -94,7 +98,13 @@ class IdentityDir:
         """Store what a join file brings. The identity itself is written last: until then nothing counts."""
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         os.chmod(self.path, 0o700)
-        identity = NodeIdentity(cluster=join.cluster, node=join.node, brokers=join.brokers, trust=join.trust)
+        identity = NodeIdentity(
+            cluster=join.cluster,
+            node=join.node,
+            brokers=join.brokers,
+            trust=join.trust,
+            enrolment=join.enrolment,
+        )
         write_private(self.ca, join.ca.encode())
         write_private(self.certificate, join.certificate.encode())
         write_private(self.private_key, join.private_key.encode())

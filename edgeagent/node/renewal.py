@@ -46,6 +46,8 @@ SHUT_OUT_AGAIN_SECONDS = 120.0
 LONGEST_WAIT_SECONDS = 86_400.0
 """A wall clock may be set: so long after that at the latest it is looked at again."""
 
+_REFUSED = ("TLS", "SSL", "certificate")
+"""What the reason for a lost connection has in it where a certificate was refused, on either side."""
 _SCHEDULE, _TRUST = "certificate_schedule", "cluster_trust"
 
 
@@ -133,7 +135,8 @@ class Renewal:
     def disconnected(self, reason: str) -> None:
         """There is no session, and why. Refused certificates, on either side, are a case for the listener."""
         expired = self._schedule is not None and self._means.now() >= self._schedule.expires
-        if ("TLS" in reason or expired) and not self._shut_out:
+        refused = any(word in reason for word in _REFUSED)
+        if (refused or expired) and not self._shut_out:
             self._shut_out = True
             self._news.set()
 

@@ -53,7 +53,7 @@ def make_renewal(parts: RenewalParts) -> Renewal:
     async def ask_at_door(data: bytes, listeners: Sequence[str]) -> bytes:
         from edgeagent.node.enrolmentdoor import ask_at_door
 
-        addresses = doors(listeners, parts.brokers)
+        addresses = doors(listeners, parts.identity.enrolment, parts.brokers)
         return await ask_at_door(data, addresses, parts.topics, clock=parts.clock, rng=parts.rng)
 
     async def probe(tls: ssl.SSLContext) -> None:
@@ -86,8 +86,10 @@ def make_renewal(parts: RenewalParts) -> Renewal:
     )
 
 
-def doors(listeners: Sequence[str], brokers: Sequence[BrokerAddress]) -> list[BrokerAddress]:
-    """Where to ask without a certificate: where the hub said, else at the port after each broker's."""
+def doors(
+    listeners: Sequence[str], enrolment: Sequence[BrokerAddress], brokers: Sequence[BrokerAddress]
+) -> list[BrokerAddress]:
+    """Where to ask without a certificate: where the hub said, and at the port after each broker's."""
     found = []
     for text in listeners:
         try:
@@ -95,4 +97,4 @@ def doors(listeners: Sequence[str], brokers: Sequence[BrokerAddress]) -> list[Br
         except InvalidObjectError:
             continue  # of a hub that writes addresses another way
     others = [BrokerAddress(host=b.host, port=b.port + 1, tls=b.tls) for b in brokers if b.port < 65_535]
-    return list(dict.fromkeys([*found, *others]))
+    return list(dict.fromkeys([*found, *enrolment, *others]))

@@ -24,7 +24,7 @@ class JoinFile(KubernetesStruct, frozen=True):
     """Written by ``edgehub node add``, read by ``edgeagent enroll``.
 
     PEM texts for the CA, the node's certificate and its key; the pinned signing key; the node's private
-    X25519 key (raw).
+    X25519 key (raw). ``enrolment`` is where brokers let in who has no certificate that counts any more.
     """
 
     cluster: str
@@ -35,6 +35,7 @@ class JoinFile(KubernetesStruct, frozen=True):
     private_key: str
     trust: TrustAnchor
     sealing_key: bytes
+    enrolment: list[BrokerAddress] = []
 
 
 class OperatorFile(KubernetesStruct, frozen=True):
@@ -78,9 +79,10 @@ def check_join(data: object) -> JoinFile:
     validate_label(join.node, "node")
     if not join.brokers:
         raise InvalidObjectError("brokers", "at least one is required")
-    for position, broker in enumerate(join.brokers):
-        if (problem := _problem(broker.host, broker.port)) is not None:
-            raise InvalidObjectError(f"brokers[{position}].{problem[0]}", problem[1])
+    for path, brokers in (("brokers", join.brokers), ("enrolment", join.enrolment)):
+        for position, broker in enumerate(brokers):
+            if (problem := _problem(broker.host, broker.port)) is not None:
+                raise InvalidObjectError(f"{path}[{position}].{problem[0]}", problem[1])
     if join.trust.cluster != join.cluster:
         raise InvalidObjectError("trust.cluster", f"must be {join.cluster!r}, as cluster is")
     for path, key in (("trust.key", join.trust.key), ("sealingKey", join.sealing_key)):
