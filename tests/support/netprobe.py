@@ -55,6 +55,15 @@ def in_namespace_thread(namespace: str, call: Callable[[], T]) -> T:
     return results[0]
 
 
+def has_sctp() -> bool:
+    """Whether this machine's kernel has SCTP."""
+    try:
+        socket.socket(socket.AF_INET, socket.SOCK_STREAM, _IPPROTO_SCTP).close()
+    except OSError:
+        return False
+    return True
+
+
 def socket_of(family: socket.AddressFamily, protocol: Transport) -> socket.socket:
     """A socket that does not block, in the namespace of the calling thread."""
     kind = socket.SOCK_DGRAM if protocol == "UDP" else socket.SOCK_STREAM

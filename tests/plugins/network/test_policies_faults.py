@@ -13,7 +13,7 @@ from edgeagent.api.objects.decode import convert
 from edgeagent.api.objects.policy import NetworkPolicy
 from edgeagent_network.policies import Policies
 from edgeagent_network.policyrules import chain_name
-from tests.support.netprobe import Probe
+from tests.support.netprobe import Probe, has_sctp
 from tests.support.policyevaluator import Evaluator
 from tests.support.policylab import PODS, Connection, PolicyLab, network_pod, policy
 
@@ -182,15 +182,7 @@ def test_a_pod_reaches_itself_and_its_node_whatever_its_policies_are(lab: Policy
     assert not lab.lab.probe(spaces["web"], "10.244.0.10", 6379, timeout=0.15)
 
 
-def sctp() -> bool:
-    try:
-        socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_SCTP).close()
-    except OSError:
-        return False
-    return True
-
-
-@pytest.mark.skipif(not sctp(), reason="this kernel has no SCTP")
+@pytest.mark.skipif(not has_sctp(), reason="this kernel has no SCTP")
 def test_sctp(lab: PolicyLab) -> None:
     lab.serve(7000, 7001, protocol="SCTP")
     lab.apply([policy(podSelector=DB, ingress=[{"ports": [{"port": 7000, "protocol": "SCTP"}]}])])

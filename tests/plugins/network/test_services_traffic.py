@@ -11,7 +11,7 @@ from edgeagent.api.objects.service import ServicePort
 from edgeagent_network.programs import run_program
 from tests.plugins.network.servicemaking import backend, fragments, ruleset, service
 from tests.support.netlab import Lab
-from tests.support.netprobe import Outcome, Probe, Transport
+from tests.support.netprobe import Outcome, Probe, Transport, has_sctp
 from tests.support.nftscript import whole_table
 
 POD1, POD2, POD3 = ("10.42.0.2", "fd42::2"), ("10.42.0.3", "fd42::3"), ("10.42.0.4", "fd42::4")
@@ -77,6 +77,24 @@ def test_a_cluster_ip_spreads_over_its_backends_from_everywhere(
         assert set(answered) == {world.one, world.two, world.three}
         # Binomial with p = 1/3: 50 of 300 is more than six standard deviations away.
         assert min(answered.values()) > 50, (place, answered)
+
+
+@pytest.mark.skipif(not has_sctp(), reason="this kernel has no SCTP")
+def test_a_cluster_ip_of_sctp(world: World) -> None:
+    port = ServicePort(port=80, protocol="SCTP", node_port=NODE_PORT)
+    for place in (world.one, world.two, world.three):
+        world.lab.serve(place, 80, protocol="SCTP")
+    for family, (vip, node) in enumerate(((VIP, world.lab.host.ip4), (VIP6, world.lab.host.ip6))):
+        backends = [backend(pod[family]) for pod in (POD1, POD2, POD3)]
+        world.load(service("web", vip, backends, ports=[port], type="NodePort"))
+        for place, address, number in (
+            (world.one, vip, 80),
+            (world.host, vip, 80),
+            (world.lan, vip, 80),
+            (world.lan, node, NODE_PORT),
+        ):
+            answered = world.count(place, address, number, times=60, protocol="SCTP")
+            assert set(answered) == {world.one, world.two, world.three}, (place, address)
 
 
 def test_a_pod_reaches_itself(world: World) -> None:
