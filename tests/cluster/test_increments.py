@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgeagent.api.errors import TemporaryError
 from edgeagent.api.objects.base import Condition, ObjectMeta
 from edgeagent.api.objects.decode import KubernetesObject, decode_object
 from edgeagent.api.objects.node import NodeAddress, NodeStatus
 from edgeagent.api.objects.pod import Pod, PodIP, PodStatus
 from edgeagent.cluster.allocation import ClusterNetwork
-from edgeagent.cluster.networking import GONE_SECONDS, Networking
+from edgeagent.cluster.networking import GONE_SECONDS, RETRY_SECONDS, Networking
 from edgeagent.cluster.observer import Observer
 from edgeagent.cluster.store import Store, StoredNode, StoredObject
 from edgeagent.testing.clock import ManualClock
@@ -258,3 +260,36 @@ def test_change_by_change_is_as_a_whole(given_out: bool, taken: list[tuple[str, 
             assert told(world.networking) == told(other)
         finally:
             world.store.close()
+
+
+def test_a_look_that_fails_leaves_what_is_told_and_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def run() -> None:
+        world = World(tmp_path, ClusterNetwork())
+        begin(world)
+        before = told(world.networking)
+        following = asyncio.create_task(world.networking.run())
+        await world.clock.advance(1)
+        with monkeypatch.context() as broken:
+
+            def fail(*_: object) -> None:
+                raise TemporaryError("the disk is full")
+
+            broken.setattr(Store, "select", fail)
+            world.networking.look_again()
+            await world.clock.advance(3 * RETRY_SECONDS)
+            assert {n: {w.entry.uid: w for w in world.networking.for_node(n)} for n in NODES} == before
+            assert caplog.text.count("it stays as it is: the disk is full") == 1
+        world.report("n1", "p", None)
+        world.remove("Pod", "p")
+        await world.clock.advance(RETRY_SECONDS + 1)
+        world.networking.look_again()
+        found = {n: {w.entry.uid: w for w in world.networking.for_node(n)} for n in NODES}
+        assert found != before
+        assert found == told(world.networking)
+        following.cancel()
+        await asyncio.wait([following])
+        world.store.close()
+
+    asyncio.run(run())
