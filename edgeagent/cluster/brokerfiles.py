@@ -30,12 +30,13 @@ def write_rules(
     files: HubFiles,
     settings: HubSettings,
     *,
-    revoked: str,
+    revoked: str | None,
     refused: Iterable[str] = (),
     replace: bool = False,
 ) -> None:
-    """Who may do what: the CRL ``revoked`` (PEM), and the ACL that gives the names ``refused`` no right."""
-    write_file(files.revocation_list, revoked, PUBLIC, replace=replace)
+    """Who may do what: the CRL ``revoked`` (PEM; None: as it is), and an ACL that denies ``refused`` all."""
+    if revoked is not None:
+        write_file(files.revocation_list, revoked, PUBLIC, replace=replace)
     write_file(files.mosquitto_acl, broker_acl(settings.cluster, refused), replace=replace)
 
 

@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 TRIED_AS = "check:revocation"
 """The common name of the certificate that is tried; with its colon it is no node's and no operator's."""
+TRIED_SECONDS = 86_400.0
+"""So long the certificate that is tried stays listed: another may be trying its own at the same time."""
 PATIENCE_SECONDS = 5.0
 PAUSE_SECONDS = 0.1
 
@@ -88,8 +90,15 @@ class Revocations:
 
     async def enforce(self) -> Enforcement:
         """Have the broker follow. The hub tries again at its next connection what it does not follow now."""
+        rows = self._store.execute("SELECT serial, client_id FROM revoked WHERE enforced = 0")
+        listed: dict[str, str] = dict(rows)
         with tempfile.TemporaryDirectory(prefix=".revoke.", dir=self._files.root) as folder:
-            tried = self._write(Path(folder))
+            try:
+                tried, unsigned = self._write_lists(Path(folder)), ""
+            except PermanentError as error:
+                # The CA's key may lie elsewhere. The rest is done without.
+                self._write_rules(None)
+                tried, unsigned = None, str(error)
             notify_broker(self._files)
             address, reason = await self._reach()
             if address is None:
@@ -98,27 +107,38 @@ class Revocations:
                     f"the broker cannot be reached ({reason}): it refuses the certificate as soon as it runs,"
                     " if it uses the configuration of the hub's directory",
                 )
-            if not await self._is_refused(address, tried):
+            if tried is not None and not await self._is_refused(address, tried):
                 return Enforcement(
                     False,
                     f"the broker still lets revoked certificates in: have it read"
                     f" {self._files.revocation_list} by sending it SIGHUP (`systemctl reload mosquitto`), or"
                     f" start it again with {self._files.mosquitto_config}",
                 )
-        return await self._end_sessions(address)
+        problem = await self._end_sessions(listed, address)
+        if unsigned:
+            problem = f"the list of revoked certificates cannot be signed: {unsigned}"
+        elif not problem:
+            with self._store.transaction():
+                for serial in listed:
+                    self._store.execute("UPDATE revoked SET enforced = 1 WHERE serial = ?", (serial,))
+        return Enforcement(not unsigned, problem)
 
-    def _write(self, folder: Path) -> SessionConfig:
-        """Write the lists, with a new certificate on them that is to be tried: how to connect with it."""
+    def _write_lists(self, folder: Path) -> SessionConfig:
+        """Write all, with a new certificate on the list that is to be tried: how to connect with it."""
         authorities = load_authorities(self._files, self._clock)
         key = PrivateKey.generate()
         signed = authorities.sign(key.request(TRIED_AS), TRIED_AS, 1)
+        now = self._clock.now()
         # In a transaction, so that of two that write at a time neither leaves the other's out.
         with self._store.transaction():
-            revoked = authorities.revocation_lists([*self.serials(), signed.serial])
-            former = [*self._store.nodes("revoked"), *self._store.nodes("removed")]
-            write_rules(
-                self._files, self._settings, revoked=revoked, refused=(n.name for n in former), replace=True
+            self._store.execute(
+                "DELETE FROM revoked WHERE name = ? AND revoked < ?", (TRIED_AS, now - TRIED_SECONDS)
             )
+            self._store.execute(
+                "INSERT INTO revoked (serial, name, client_id, revoked, enforced) VALUES (?, ?, '', ?, 1)",
+                (signed.serial, TRIED_AS, now),
+            )
+            self._write_rules(authorities.revocation_lists(self.serials()))
         write_file(folder / "crt", signed.certificate)
         write_file(folder / "key", key.pem)
         return SessionConfig(
@@ -126,6 +146,11 @@ class Revocations:
             client_id=f"{TRIED_AS}.{secrets.token_hex(8)}",
             tls=client_context(self._files.ca_certificate, folder / "crt", folder / "key"),
         )
+
+    def _write_rules(self, revoked: str | None) -> None:
+        former = [*self._store.nodes("revoked"), *self._store.nodes("removed")]
+        names = [node.name for node in former]
+        write_rules(self._files, self._settings, revoked=revoked, refused=names, replace=True)
 
     async def _reach(self) -> tuple[BrokerAddress | None, str]:
         """The first address under which the broker lets the hub itself in, or why there is none."""
@@ -144,16 +169,12 @@ class Revocations:
             await self._clock.sleep(PAUSE_SECONDS)
         return True
 
-    async def _end_sessions(self, address: BrokerAddress) -> Enforcement:
-        rows = self._store.execute("SELECT serial, client_id FROM revoked WHERE enforced = 0")
-        clients = sorted({client_id for _, client_id in rows if client_id})
-        for client_id in clients:
+    async def _end_sessions(self, serials: dict[str, str], address: BrokerAddress) -> str:
+        """End the sessions of the certificates on the list; why that failed, empty if it did not."""
+        for client_id in sorted({one for one in serials.values() if one}):
             if reason := await self._connect(address, self._own(client_id)):
-                return Enforcement(True, f"a live session could not be ended: {reason}")
-        with self._store.transaction():
-            for serial, _ in rows:
-                self._store.execute("UPDATE revoked SET enforced = 1 WHERE serial = ?", (serial,))
-        return Enforcement(True)
+                return f"a live session could not be ended: {reason}"
+        return ""
 
     def _own(self, client_id: str) -> SessionConfig:
         """How to connect as the hub under some client id: the broker then ends whatever session has it."""

@@ -151,6 +151,8 @@ class SocketDriver:
     def _why(self) -> str:
         if self._accepted():
             return "connection lost"
+        if "CERTIFICATE_REVOKED" in self._trouble:
+            return "the broker refuses this client's certificate, which was revoked"
         hint = " (does it accept this client's certificate?)" if self._tls else ""
         return f"{self._trouble or 'the broker hung up before it answered CONNECT'}{hint}"
 
