@@ -54,7 +54,7 @@ def test_a_viewer_sees_and_changes_nothing_and_all_of_it_is_noted(
 
     def told() -> bool:
         """The node has the index with the new binding."""
-        return ctl("logs", "hello").returncode == 0
+        return bool(ctl("logs", "hello").returncode == 0)
 
     wait_for(told, 30, "the viewer's log")
     assert ctl("logs", "hello").stdout == "hello\n"

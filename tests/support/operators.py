@@ -37,11 +37,11 @@ def _signer(name: str, cluster: str, ca: int, node: bool) -> OperatorSigner:
     return OperatorSigner(cluster, user, issued.certificate, issued.key)
 
 
-def request(user: str, known_cluster: str, **fields: Any) -> OperatorRequest:
-    """What an operator signs; everything can be another."""
+def request(name: str, known_cluster: str, **fields: Any) -> OperatorRequest:
+    """What the operator ``name`` signs; everything can be another."""
     known: dict[str, Any] = {
-        "cluster": known_cluster, "user": f"user:{user}", "target": "hub", "method": "get",
-        "reply_topic": f"edge/v1/{known_cluster}/replies/user:{user}/s",
+        "cluster": known_cluster, "user": f"user:{name}", "target": "hub", "method": "get",
+        "reply_topic": f"edge/v1/{known_cluster}/replies/user:{name}/s",
     }  # fmt: skip
     return OperatorRequest(**(known | fields))
 

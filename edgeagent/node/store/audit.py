@@ -7,6 +7,8 @@ hub will be told, power cuts or not, for as long as the outbox has room.
 import secrets
 from collections.abc import Iterator
 
+import msgspec
+
 from edgeagent.api.clock import rfc3339
 from edgeagent.api.errors import InvalidObjectError
 from edgeagent.api.objects.decode import decode_json
@@ -43,6 +45,9 @@ class AuditLog:
         self.anchor = self._load_anchor()
         """What the oldest row follows."""
         self.head, self.fault = walk(self.anchor, self._all())
+        if not self.head.chain:
+            # Nothing of the log could be read: it goes on under another name, which the hub notices.
+            self.head = msgspec.structs.replace(self.head, chain=secrets.token_hex(8))
 
     def _load_anchor(self) -> AuditHead:
         text = get_meta(self._database, _ANCHOR)
@@ -133,13 +138,12 @@ class AuditLog:
             try:
                 row = decode_json(body if isinstance(body, bytes) else b"", AuditRow)
             except InvalidObjectError:
-                row = _unreadable(number)
-            yield row if row.sequence == number else _unreadable(number)
+                row = self._unreadable(number)
+            yield row if row.sequence == number else self._unreadable(number)
 
-
-def _unreadable(sequence: int) -> AuditRow:
-    """In place of a row that was damaged: it follows nothing, and nothing follows it."""
-    return AuditRow(
-        chain="", sequence=sequence, time="", operator="", method="", target="", verdict="refused",
-        reason="this row was damaged", nonce="", previous="",
-    )  # fmt: skip
+    def _unreadable(self, sequence: int) -> AuditRow:
+        """In place of a row that was damaged: it follows nothing, and nothing follows it."""
+        return AuditRow(
+            chain=self.anchor.chain, sequence=sequence, time="", operator="", method="", target="",
+            verdict="refused", reason="this row was damaged", nonce="", previous="",
+        )  # fmt: skip
