@@ -202,7 +202,7 @@ def cluster(podman: PodmanService, tmp_path: Path) -> Iterator[Cluster]:
 @pytest.fixture
 def joined(podman: PodmanService, cluster: Cluster, tmp_path: Path) -> Iterator[LoneAgent]:
     """A lone agent with a pod, a ConfigMap and a Secret, enrolled while they run."""
-    extra = "[mqtt]\nreconnect_ceiling_seconds = 1.0\n"
+    extra = '[mqtt]\nreconnect_ceiling_seconds = 1.0\n[plugins.security]\ndefault_level = "privileged"\n'
     with LoneAgent(tmp_path / "node", podman, extra=extra, name="joined") as agent:
         pod = static_pod("web", container={"envFrom": [{"secretRef": {"name": "login"}}]})
         agent.write("web", [secret("login", TOKEN="hush"), config_map("settings", A="b"), pod])

@@ -13,7 +13,6 @@ from typing import Literal, Self, TypeVar, cast
 
 import msgspec
 
-from edgeagent.api.admission import AdmissionRequest, AdmissionWarning, Review, Violation
 from edgeagent.api.errors import EdgeAgentError, TemporaryError
 from edgeagent.api.network import Attachment, PodSandbox
 from edgeagent.api.objects.base import Condition, ObjectMeta
@@ -40,6 +39,7 @@ from edgeagent.node.store.outbox import Outbox
 from edgeagent.node.store.pods import PodRecord, PodRecords
 from edgeagent.testing.clock import ManualClock
 from edgeagent.testing.runtime import FakeExits, FakeRuntime
+from tests.node.fakeadmission import FakeAdmission
 from tests.node.indexes import ANCHOR, NODE, signed_index
 from tests.node.podnetwork import MemoryNetwork
 
@@ -117,33 +117,6 @@ class FakeNetwork:
         self.log.append(("detach", sandbox.uid))
         if self.failures:
             raise self.failures.pop(0)
-
-
-class FakeAdmission:
-    """Implements ``Admission``: ``change`` mutates, ``violations`` refuse; ``requests`` has what was told."""
-
-    def __init__(self) -> None:
-        self.violations: list[Violation] = []
-        self.failures: list[Exception] = []
-        self.change: Callable[[Pod], Pod] = lambda pod: pod
-        self.warnings: list[AdmissionWarning] = []
-        self.audit: list[str] = []
-        self.requests: list[AdmissionRequest] = []
-        self.reviews = 0
-
-    def mutate(self, pod: Pod, request: AdmissionRequest) -> Pod:
-        """The pod as it should run."""
-        del request
-        if self.failures:
-            raise self.failures.pop(0)
-        return self.change(pod)
-
-    def review(self, pod: Pod, request: AdmissionRequest) -> Review:
-        """What forbids the pod to run."""
-        del pod
-        self.reviews += 1
-        self.requests.append(request)
-        return Review(violations=list(self.violations), warnings=self.warnings, audit=self.audit)
 
 
 class FakeUnsealer:

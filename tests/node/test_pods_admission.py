@@ -18,7 +18,8 @@ from edgeagent.api.objects.probe import ExecAction, Probe
 from edgeagent.api.objects.security import SeccompProfile, SecurityContext
 from edgeagent.api.runtime import ExecResult
 from edgeagent.node.plugins.facades import MissingAdmission
-from tests.node.podworld import FakeAdmission, FakeNetwork, PodWorld, container, pod, run, with_spec
+from tests.node.fakeadmission import FakeAdmission
+from tests.node.podworld import FakeNetwork, PodWorld, container, pod, run, with_spec
 
 NO = [Violation(field="spec.hostNetwork", message="no")]
 DOWN: list[Exception] = [TemporaryError("busy", reason="PluginBackoff")]

@@ -11,9 +11,9 @@ from edgeagent.api.clock import parse_rfc3339
 from edgeagent.api.errors import PermanentError, TemporaryError
 from edgeagent.api.objects.container import EnvVar
 from edgeagent.api.objects.pod import Pod
+from tests.node.fakeadmission import FakeAdmission
 from tests.node.podworld import (
     RESYNC,
-    FakeAdmission,
     FakeNetwork,
     PodWorld,
     container,

@@ -10,7 +10,8 @@ from edgeagent.api.errors import TemporaryError
 from edgeagent.api.objects.pod import Pod
 from edgeagent.api.objects.probe import ExecAction, Probe
 from edgeagent.api.runtime import ExecResult
-from tests.node.podworld import FakeAdmission, FakeNetwork, PodWorld, container, pod, run, with_spec
+from tests.node.fakeadmission import FakeAdmission
+from tests.node.podworld import FakeNetwork, PodWorld, container, pod, run, with_spec
 
 REFUSALS = ["unsupported", "forbidden", "unanswered"]
 

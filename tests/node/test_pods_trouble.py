@@ -11,10 +11,10 @@ from edgeagent.api.objects.container import EnvVar
 from edgeagent.api.objects.decode import convert
 from edgeagent.api.objects.volume import Volume, VolumeMount
 from edgeagent.api.runtime import LABEL_POD_NAME
+from tests.node.fakeadmission import FakeAdmission
 from tests.node.indexes import config_map
 from tests.node.podworld import (
     RESYNC,
-    FakeAdmission,
     FakeNetwork,
     FakeUnsealer,
     PodWorld,

@@ -17,7 +17,8 @@ from edgeagent.node.pods.pressured import PressuredPods
 from edgeagent.node.pods.volumes import Volumes, VolumeUsage
 from edgeagent.node.pressure.limits import exceeded
 from edgeagent.node.pressure.pods import DiskUsage
-from tests.node.podworld import FakeAdmission, PodWorld, container, pod, run, with_spec
+from tests.node.fakeadmission import FakeAdmission
+from tests.node.podworld import PodWorld, container, pod, run, with_spec
 from tests.support.waiting import wait_for_async
 
 FULL = 1 << 40
