@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeagent.cli import hubca, hubnodes, hubtokens
+from edgeagent.cli import hubbroker, hubca, hubnodes, hubtokens
 from edgeagent.cli.hubcommands import add_commands
 
 if TYPE_CHECKING:
@@ -130,6 +130,7 @@ def _parser() -> argparse.ArgumentParser:
 
     hubtokens.add_commands(commands, common)
     hubnodes.add_commands(commands, common)
+    hubbroker.add_commands(commands, common)
     add_commands(commands, common)
     hubca.add_commands(commands, common)
 

@@ -9,14 +9,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import msgspec
+
 from edgeagent.api.clock import Clock
 from edgeagent.api.errors import PermanentError
 from edgeagent.cluster.authorities import load_authorities
+from edgeagent.cluster.brokerfiles import write_config
 from edgeagent.cluster.enrolment import Enrolment, Enrolments
-from edgeagent.cluster.layout import HubFiles
+from edgeagent.cluster.layout import PUBLIC, HubFiles, read_file, write_file
 from edgeagent.cluster.lock import notify_hub
 from edgeagent.cluster.revocation import Enforcement, Revocations, end_membership
-from edgeagent.cluster.settings import HubSettings, load_settings
+from edgeagent.cluster.settings import HubSettings, load_settings, write_settings
 from edgeagent.cluster.signing import Signing
 from edgeagent.cluster.store import Store
 from edgeagent.cluster.tokens import Token, TokenRules, Tokens
@@ -113,6 +116,35 @@ async def enforce(files: HubFiles, clock: Clock) -> Enforcement | None:
         enforcement = await _enforce(files, settings, store, clock)
     notify_hub(files.lock)
     return enforcement
+
+
+def configure_broker(
+    files: HubFiles, clock: Clock, *, enrol_listen: BrokerAddress | None, close: bool
+) -> HubSettings:
+    """Write the broker's configuration and rules anew; the settings then.
+
+    ``enrol_listen``: where its listener for enrolment is to be, None for where it was; ``close``: nowhere.
+    The configuration before is kept with ``.before`` at its name's end.
+    """
+    with _opened(files) as (was, store):
+        settings = was
+        if close or enrol_listen is not None:
+            settings = msgspec.structs.replace(
+                was,
+                enrol_address=enrol_listen.host if enrol_listen else "",
+                enrol_port=enrol_listen.port if enrol_listen else 0,
+            )
+        if settings.enrol_port == settings.listen_port:
+            raise PermanentError(
+                f"port {settings.enrol_port} is the broker's own: name another for enrolment",
+                reason="Invalid",
+            )
+        before = files.mosquitto_config.with_name(f"{files.mosquitto_config.name}.before")
+        write_file(before, read_file(files.mosquitto_config), PUBLIC, replace=True)
+        _revocations(files, settings, store, clock).write()
+        write_config(files, settings, replace=True)
+        write_settings(files.settings, settings, replace=True)
+    return settings
 
 
 async def _enforce(files: HubFiles, settings: HubSettings, store: Store, clock: Clock) -> Enforcement | None:

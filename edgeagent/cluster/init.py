@@ -10,8 +10,6 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
-
 from edgeagent.api.clock import Clock
 from edgeagent.api.errors import InvalidObjectError, PermanentError
 from edgeagent.api.objects.validate import validate_label
@@ -20,10 +18,9 @@ from edgeagent.cluster.brokerfiles import write_config, write_rules
 from edgeagent.cluster.ca import USER_PREFIX, Authority
 from edgeagent.cluster.layout import DIRECTORY, PUBLIC, HubFiles, make_directory, sync_directory, write_file
 from edgeagent.cluster.operators import bind, encode_operator, record_operator
-from edgeagent.cluster.settings import HubSettings
+from edgeagent.cluster.settings import HubSettings, write_settings
 from edgeagent.cluster.signing import Signing
 from edgeagent.cluster.store import Store
-from edgeagent.wire.canonical import canonical_json
 from edgeagent.wire.join import BrokerAddress, OperatorFile
 from edgeagent.wire.keys import SealingKey
 
@@ -120,7 +117,7 @@ def _fill(files: HubFiles, final: HubFiles, settings: HubSettings, operator: str
     sealing = SealingKey.generate()
     write_file(files.sealing_key, sealing.raw)
     Signing.create(settings.cluster).save(files.signing)
-    write_file(files.settings, msgspec.json.format(canonical_json(settings)) + b"\n", PUBLIC)
+    write_settings(files.settings, settings)
     make_directory(files.mosquitto)
     make_directory(files.mosquitto_data)
     write_config(files, settings, final=final)

@@ -147,6 +147,12 @@ class Revocations:
             tls=client_context(self._files.ca_certificate, folder / "crt", folder / "key"),
         )
 
+    def write(self) -> None:
+        """Write what the broker reads, for when it next starts. PermanentError without the CA's key."""
+        authorities = load_authorities(self._files, self._clock)
+        with self._store.transaction():
+            self._write_rules(authorities.revocation_lists(self.serials()))
+
     def _write_rules(self, revoked: str | None) -> None:
         former = [*self._store.nodes("revoked"), *self._store.nodes("removed")]
         names = [node.name for node in former]

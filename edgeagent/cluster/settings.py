@@ -5,12 +5,15 @@ May not hold keys: those are files of their own.
 
 from pathlib import Path
 
+import msgspec
+
 from edgeagent.api.errors import InvalidObjectError, PermanentError
 from edgeagent.api.objects.base import KubernetesStruct
 from edgeagent.api.objects.decode import decode_json
 from edgeagent.cluster.allocation import ClusterNetwork, check_network
 from edgeagent.cluster.ca import NODE_DAYS, VALID_DAYS
-from edgeagent.cluster.layout import read_file
+from edgeagent.cluster.layout import PUBLIC, read_file, write_file
+from edgeagent.wire.canonical import canonical_json
 from edgeagent.wire.join import BrokerAddress
 
 ANYWHERE = "0.0.0.0"  # noqa: S104 - compared with, not bound to
@@ -57,3 +60,8 @@ def load_settings(path: Path) -> HubSettings:
         return settings
     except InvalidObjectError as error:
         raise PermanentError(f"{path} cannot be used: {error}") from None
+
+
+def write_settings(path: Path, settings: HubSettings, *, replace: bool = False) -> None:
+    """Write ``hub.json``; FileExistsError without ``replace``."""
+    write_file(path, msgspec.json.format(canonical_json(settings)) + b"\n", PUBLIC, replace=replace)

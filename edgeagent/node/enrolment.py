@@ -248,7 +248,7 @@ class _Enrolling:
         where = f"{self._wish.broker.host}:{self._wish.broker.port}"
         if not self._was_connected:
             return (
-                f"{where} cannot be reached: {self._problem or 'no answer'}. It must be the broker's listener"
+                f"{where} cannot be reached: {self._problem.removeprefix(where + ': ') or 'no answer'}. It must be the broker's listener"
                 " for enrolment, as `edgehub token create` prints it, and this machine must get there"
             )
         return (

@@ -16,6 +16,7 @@ from edgeagent.cli.edgehub import main
 from edgeagent.cluster.admin import NewToken, approve, create_token, delete_token, deny, end_node, list_tokens
 from edgeagent.cluster.enrolmentdesk import BURST
 from edgeagent.cluster.nodes import list_nodes
+from edgeagent.cluster.store import MIGRATIONS, Store
 from edgeagent.cluster.tokens import MAX_FAILURES, TokenRules
 from edgeagent.node.enrolment import PendingKeys
 from edgeagent.wire.certificates import read_certificate
@@ -533,3 +534,56 @@ def test_the_commands_say_it_to_people_and_to_programs(
     assert json.loads(out("node", "list", "-o", "json"))[0]["state"] == "revoked"
     assert "removed" in out("node", "remove", "gw-2")
     assert json.loads(out("node", "list", "-o", "json")) == []
+
+
+def test_a_cluster_without_a_listener_for_enrolment_gets_one_and_closes_it(
+    stopped_cluster: HubDirectory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As one that was made by an edgehub that knew none: its configuration, settings and schema."""
+    cluster, files = stopped_cluster, stopped_cluster.files
+    where = ["--dir", str(files.root)]
+    assert main(["broker", "configure", "--no-enrol-listen", *where]) == 0
+    files.revocation_list.unlink()
+    files.enrolment_acl.unlink()
+    files.database.unlink()
+    old = Store(files.database, migrations=MIGRATIONS[:1], create=True)
+    old.execute("INSERT INTO nodes VALUES ('gw-0', 'uid', '2026-01-01T00:00:00Z', x'', 'ab', 3)")
+    old.close()
+    assert main(["token", "create", *where]) == 1
+    assert "`edgehub broker configure --enrol-listen ADDR:PORT` adds one" in capsys.readouterr().err
+    assert main(["broker", "configure", "--enrol-listen", f"127.0.0.1:{cluster.port}", *where]) == 1
+    address = f"127.0.0.1:{cluster.enrol_address.port}"
+    assert main(["broker", "configure", "--enrol-listen", address, *where]) == 0
+    assert address in capsys.readouterr().out
+    cluster.start_broker()
+
+    async def run() -> None:
+        async with cluster.hub():
+            await Device(tmp_path / "a", "gw-1").enrol(token(cluster))
+            await end_node(files, "gw-0", SystemClock(), remove=False)
+
+    asyncio.run(run())
+    assert [(node.name, node.state) for node in list_nodes(files)] == [
+        ("gw-0", "revoked"),
+        ("gw-1", "member"),
+    ]
+
+
+def test_without_the_key_of_the_ca_a_session_is_ended_all_the_same(
+    cluster: HubDirectory, tmp_path: Path
+) -> None:
+    async def run() -> None:
+        async with cluster.hub():
+            cluster.joins["gw-1"] = await Device(tmp_path / "a", "gw-1").enrol(token(cluster))
+            key = cluster.files.ca_key.read_bytes()
+            async with cluster.peer("gw-1", client_id=_client_id(cluster, "gw-1")) as node:
+                cluster.files.ca_key.unlink()
+                done = await end_node(cluster.files, "gw-1", SystemClock(), remove=False)
+                assert not done.refuses
+                assert "list of revoked certificates cannot be signed" in done.problem
+                await wait_for_async(lambda: node.lost)
+            cluster.files.ca_key.write_bytes(key)
+            # Asked again, it is done whole.
+            assert (await end_node(cluster.files, "gw-1", SystemClock(), remove=False)).refuses
+
+    asyncio.run(run())
