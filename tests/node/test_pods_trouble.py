@@ -401,3 +401,23 @@ def test_a_pod_that_is_deleted_with_its_config_map_while_it_is_prepared_lacks_no
             assert world.calls("create_container") == 0
 
     run(scenario)
+
+
+def test_a_left_over_that_could_not_be_removed_and_went_by_itself_is_no_trouble_any_more(
+    tmp_path: Path,
+) -> None:
+    async def scenario() -> None:
+        async with PodWorld(tmp_path) as world:
+            await world.apply(pod("a", container(), container("other")))
+            left = world.running("a", "other").id
+            world.fail("remove_container", PERMANENT)
+            await world.apply(pod("a", generation=2))
+            await world.advance(RESYNC - 5)
+            assert world.status("a").reason == PERMANENT.reason
+            tried = world.calls("remove_container")
+            del world.runtime.containers[left]  # somebody else was here, as the next list tells
+            await world.advance(2 * RESYNC)
+            assert world.calls("remove_container") == tried
+            assert (world.status("a").reason, world.status("a").message) == ("", "")
+
+    run(scenario)

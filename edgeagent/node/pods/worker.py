@@ -236,7 +236,9 @@ class PodWorker:
 
     def _remove_strays(self, pod: Pod, places: list[Slot]) -> list[float]:
         """Begin to take away what the spec has no longer; the seconds until it is tried again."""
-        delays, strays = [], self._ending.strays(pod, places)
+        delays, strays, retries = [], self._ending.strays(pod, places), self._state.retries
+        for name in [one for one in retries if one.startswith(STRAY) and one[len(STRAY) :] not in strays]:
+            del retries[name]  # it went without our doing
         for name, stray in strays.items():
             if self._busy(name):
                 continue
