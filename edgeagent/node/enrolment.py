@@ -247,9 +247,10 @@ class _Enrolling:
     def _why_nothing(self) -> str:
         where = f"{self._wish.broker.host}:{self._wish.broker.port}"
         if not self._was_connected:
+            problem = self._problem.removeprefix(f"{where}: ") or "no answer"
             return (
-                f"{where} cannot be reached: {self._problem.removeprefix(where + ': ') or 'no answer'}. It must be the broker's listener"
-                " for enrolment, as `edgehub token create` prints it, and this machine must get there"
+                f"{where} cannot be reached: {problem}. It must be the broker's listener for enrolment, as"
+                " `edgehub token create` prints it, and this machine must get there"
             )
         return (
             f"the broker at {where} is there, but no hub of cluster {self._wish.cluster!r} answers:"
