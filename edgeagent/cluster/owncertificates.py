@@ -50,7 +50,7 @@ def _is_due(text: str, authorities: Authorities, now: float) -> bool:
 
 
 class OwnCertificates:
-    """Looks every day. ``on_hub_certificate`` is called when the hub's own is another."""
+    """Looks every day. ``on_hub_certificate`` is called when the hub's own is another, or the CAs are."""
 
     def __init__(
         self,
@@ -63,6 +63,7 @@ class OwnCertificates:
         self._authorities = authorities
         self._clock = clock
         self._on_hub_certificate = on_hub_certificate
+        self._used = self._read()
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -72,6 +73,19 @@ class OwnCertificates:
 
     def look(self) -> None:
         """Make anew what is due; where that cannot be, say what to do."""
+        self._renew()
+        try:
+            found = self._read()
+            if found != self._used:  # another program may have made it
+                self._on_hub_certificate()
+                self._used = found
+        except EdgeAgentError as error:
+            log.error("the hub goes on with the certificate that it has: %s", error)
+
+    def _read(self) -> tuple[bytes, bytes]:
+        return read_file(self._files.hub_certificate), read_file(self._files.ca_certificate)
+
+    def _renew(self) -> None:
         now = self._clock.now()
         try:
             authorities = self._authorities()
@@ -84,8 +98,6 @@ class OwnCertificates:
                 "the broker has a new certificate and could not be told: have it read its files by sending it"
                 " SIGHUP (`systemctl reload mosquitto`), or start it again"
             )
-        if self._files.hub_certificate in changed:
-            self._on_hub_certificate()
         ca = read_certificate(authorities.current.certificate)
         if now >= ca.due(RENEW_AT):
             log.warning("two thirds of the CA's life are over: make the next with `edgehub ca rotate`")
