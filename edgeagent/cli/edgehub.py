@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeagent.cli import hubbroker, hubca, hubnodes, hubtokens
-from edgeagent.cli.hubcommands import add_commands
+from edgeagent.cli import hubbroker, hubca, hubnodes, huboperators, hubtokens
 
 if TYPE_CHECKING:
     from edgeagent.cluster.layout import HubFiles
@@ -131,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     hubtokens.add_commands(commands, common)
     hubnodes.add_commands(commands, common)
     hubbroker.add_commands(commands, common)
-    add_commands(commands, common)
+    huboperators.add_commands(commands, common)
     hubca.add_commands(commands, common)
 
     keys = commands.add_parser("keys", help="the key that signs desired state")

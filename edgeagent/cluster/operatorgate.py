@@ -91,8 +91,9 @@ class OperatorGate:
         return Caller(self._store, call, payload)
 
     def _once(self, nonce: str, expires: float, now: float) -> None:
-        if len(self._nonces) >= MAX_NONCES:
-            self._nonces = {known: end for known, end in self._nonces.items() if end >= now}
+        # They come about in the order in which they end, so what has ended is at the front.
+        while self._nonces and next(iter(self._nonces.values())) < now:
+            del self._nonces[next(iter(self._nonces))]
         if nonce in self._nonces:
             raise _unauthorized("the call was already served")
         if len(self._nonces) >= MAX_NONCES:

@@ -23,6 +23,7 @@ from edgeagent.cluster.certificates import StoredCertificate, current, record_ce
 from edgeagent.cluster.layout import HubFiles, read_file, write_file
 from edgeagent.cluster.lock import notify_hub
 from edgeagent.cluster.operatorgate import bindings, cluster_trust
+from edgeagent.cluster.revocation import revoke
 from edgeagent.cluster.settings import load_settings
 from edgeagent.cluster.store import Store, StoredObject, new_uid
 from edgeagent.cluster.trust import change_trust
@@ -159,8 +160,9 @@ def list_operators(files: HubFiles) -> list[Operator]:
 def revoke_operator(files: HubFiles, name: str, clock: Clock) -> tuple[int, bool]:
     """Refuse every certificate that was given to ``name``, and take away its roles.
 
-    How many certificates these were, and whether a running hub was told. The last admin of the cluster
-    cannot be revoked: PermanentError, as where nobody has that name.
+    How many certificates these were, and whether a running hub was told; the broker is to be made to follow
+    (``edgeagent.cluster.admin.enforce``). The last admin of the cluster cannot be revoked: PermanentError, as
+    where nobody has that name.
     """
     load_settings(files.settings)
     store = Store(files.database)
@@ -180,7 +182,7 @@ def revoke_operator(files: HubFiles, name: str, clock: Clock) -> tuple[int, bool
                     " `edgehub operator add NAME --role admin`",
                     reason="Conflict",
                 )
-            _revoke(store, serials, clock)
+            _revoke(store, name, serials, clock)
             for one in mine:
                 kept = [subject for subject in one.subjects if subject.name != name]
                 if kept:
@@ -205,7 +207,9 @@ def _revoked(store: Store) -> frozenset[str]:
     return frozenset(trust.spec.revoked_operators if trust is not None else ())
 
 
-def _revoke(store: Store, serials: Sequence[str], clock: Clock) -> None:
+def _revoke(store: Store, name: str, serials: Sequence[str], clock: Clock) -> None:
+    for serial in serials:
+        revoke(store, serial, USER_PREFIX + name, now=clock.now())
     # What has run out is refused anyway, and is not told to every node for ever.
     rows = store.execute("SELECT serial FROM certificates WHERE not_after >= ?", (clock.now(),))
     running = {str(serial) for (serial,) in rows}

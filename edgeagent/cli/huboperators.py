@@ -121,16 +121,23 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _revoke(options: argparse.Namespace) -> int:
+    import asyncio
+
     from edgeagent.api.clock import SystemClock
+    from edgeagent.cluster.admin import enforce
     from edgeagent.cluster.layout import HubFiles
     from edgeagent.cluster.operators import revoke_operator
 
-    count, told = revoke_operator(HubFiles(Path(options.dir).absolute()), options.name, SystemClock())
+    files = HubFiles(Path(options.dir).absolute())
+    count, told = revoke_operator(files, options.name, SystemClock())
     print(f"operator {options.name} revoked: {count} certificates are refused at the hub from now on")
     if told:
         print("nodes learn of it with their next index, which is on its way")
     else:
         print("no running hub was told: nodes learn of it once it runs (or gets SIGHUP)")
+    enforcement = asyncio.run(enforce(files, SystemClock()))
+    if enforcement is not None and enforcement.problem:
+        print(f"warning: {enforcement.problem}", file=sys.stderr)
     return 0
 
 
