@@ -22,6 +22,9 @@ from edgeagent.node import localapi
 from edgeagent.node.localapi import AT_ONCE, LocalApi
 from edgeagent.node.networkreads import NetworkReads
 from edgeagent.node.reads import NodeReads
+from edgeagent.node.store.audit import AuditLog
+from edgeagent.node.store.database import Database
+from edgeagent.node.store.outbox import Outbox
 from tests.node.podworld import PodWorld, container, pod
 
 
@@ -66,7 +69,10 @@ class Door:
         self.world = world
         self.path = directory / "run" / "api.sock"
         self.network = AskedNetwork()
-        reads = NodeReads(name="n1", pods=world.manager, status=NodeStatus, network=self.network)
+        self.audit: AuditLog | None = None
+        reads = NodeReads(
+            name="n1", pods=world.manager, status=NodeStatus, network=self.network, audit=lambda: self.audit
+        )
         self.api = LocalApi(self.path, reads, agent_status=lambda: {"generation": world.generation})
 
     async def ask(self, path: str, method: str = "GET") -> tuple[int, bytes]:
@@ -357,5 +363,25 @@ def test_a_stop_while_somebody_waits_for_an_answer(tmp_path: Path) -> None:
         await _again(door)
         door.api.stop()
         connection.close()
+
+    with_door(tmp_path, scenario)
+
+
+def test_the_audit_log_is_read_and_checked(tmp_path: Path) -> None:
+    async def scenario(door: Door) -> None:
+        assert (await door.json("/edge/v1/audit?tail=5", 404))["reason"] == "NotFound"
+        database = Database(tmp_path / "audit.db", now=0.0)
+        door.audit = AuditLog(database, Outbox(database))
+        for number in range(3):
+            door.audit.append("ann", "logs", f"p{number}", "allowed", "", f"n{number}", 1e9)
+        found = await door.json("/edge/v1/audit?tail=2")
+        assert [row["target"] for row in found["rows"]] == ["p1", "p2"]
+        assert (found["head"]["sequence"], found["findings"]) == (3, [])
+        with database.durable() as connection:
+            connection.execute("DELETE FROM audit WHERE sequence = 2")
+        assert "row 2 is missing" in (await door.json("/edge/v1/audit?tail=2"))["findings"][0]
+        for tail in ("", "x", "-1", "9999999"):
+            await door.json(f"/edge/v1/audit?tail={tail}", 400)
+        database.close()
 
     with_door(tmp_path, scenario)
