@@ -2,8 +2,8 @@
 
 A sealed payload begins with a byte that no JSON begins with. Inside a sealed request stands the caller's
 X25519 key for the answers. Both are bound to the reply topic and the correlation data. This keeps a
-Secret on its way to the hub, or a log on its way back, from whoever owns the broker; who the caller is,
-is said by the broker all the same (docs/adr/0004).
+Secret on its way to the hub, or a log on its way back, from whoever owns the broker. Who the caller is, is
+said by the signature inside (``edgeagent.wire.operatorcalls``).
 """
 
 from edgeagent.api.errors import PermanentError
