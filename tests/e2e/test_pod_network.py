@@ -50,7 +50,7 @@ def lone(lab: Lab, podman: PodmanService, tmp_path_factory: pytest.TempPathFacto
         agent.mark()
         yield agent
         agent.clear()
-        assert agent.leftovers() == []
+        agent.assert_nothing_left()
 
 
 def unavailable(lone: LoneAgent) -> str:

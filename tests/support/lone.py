@@ -302,6 +302,12 @@ class LoneAgent:
         """What there is from here on is what ``leftovers`` is compared with."""
         self._before = self.snapshot()
 
+    def assert_nothing_left(self) -> None:
+        """Wait for the plugins' children to end, some seconds after their last calls; then nothing is left."""
+        with contextlib.suppress(WaitTimeout):
+            wait_for(lambda: not self.leftovers(), 20, "nothing to be left")
+        assert self.leftovers() == []
+
     def leftovers(self, tables: Collection[str] = TABLES, spare_threads: int = 4) -> list[str]:
         """What is there that was not when the agent was new, a line each; call it once all pods are gone."""
         assert self._before is not None
@@ -395,4 +401,4 @@ def lone_agent(directory: Path, podman: PodmanService, **options: Any) -> Iterat
     with LoneAgent(directory, podman, **options) as agent:
         yield agent
         agent.clear()
-        assert agent.leftovers() == []
+        agent.assert_nothing_left()
