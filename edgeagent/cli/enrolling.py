@@ -58,8 +58,12 @@ def add_command(commands: Any, read_config: "Callable[[argparse.Namespace], Agen
 
 
 def _enroll(arguments: argparse.Namespace, config: "AgentConfig") -> int:
+    import random
+
+    from edgeagent.api.clock import SystemClock
     from edgeagent.api.errors import PermanentError
     from edgeagent.node.identity import IdentityDir, read_join_file
+    from edgeagent.node.renewalschedule import plan_first
 
     os.umask(0o077)
     directory = IdentityDir(config.state_dir / "identity")
@@ -84,6 +88,8 @@ def _enroll(arguments: argparse.Namespace, config: "AgentConfig") -> int:
         from edgeagent.node.enrolment import PendingKeys
 
         PendingKeys(directory).forget()
+    rng = random.Random()  # noqa: S311 - spreads renewals, guards nothing
+    plan_first(directory, rng, SystemClock().now())
     brokers = [f"{broker.host}:{broker.port}" for broker in identity.brokers]
     if arguments.output == "json":
         import json

@@ -14,18 +14,17 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-import msgspec
-
 from edgeagent.api.clock import Clock, rfc3339
-from edgeagent.api.errors import EdgeAgentError, InvalidObjectError, TemporaryError
-from edgeagent.api.objects.decode import KubernetesObject, decode_json
+from edgeagent.api.errors import EdgeAgentError, PermanentError, TemporaryError
+from edgeagent.api.objects.decode import KubernetesObject
 from edgeagent.api.objects.trust import ClusterTrust, ClusterTrustSpec
 from edgeagent.node.identity import IdentityDir
+from edgeagent.node.renewalschedule import Schedule, ScheduleFile, digest_of, plan
 from edgeagent.node.renewedfiles import RenewedFiles, TlsFiles
 from edgeagent.node.store.database import Database
 from edgeagent.node.store.desired import get_meta, set_meta
 from edgeagent.wire.anchor import TrustAnchor
-from edgeagent.wire.canonical import canonical_json, digest
+from edgeagent.wire.canonical import digest
 from edgeagent.wire.jitter import Backoff
 from edgeagent.wire.rpc import RpcError
 from edgeagent.wire.tls import client_context
@@ -35,10 +34,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-RENEW_AT = 2 / 3
-"""Of a certificate's life; kubelets renew between 70 and 90 per cent of it."""
-JITTER = 0.1
-"""The renewal is somewhere in this part of the life from then on: nodes enrolled together spread out."""
 RETRY_FIRST_SECONDS = 60.0
 RETRY_CEILING_SECONDS = 3_600.0
 RETRY_LEAST_SECONDS = 5.0
@@ -48,26 +43,7 @@ LONGEST_WAIT_SECONDS = 86_400.0
 
 _REFUSED = ("TLS", "SSL", "certificate")
 """What the reason for a lost connection has in it where a certificate was refused, on either side."""
-_SCHEDULE, _TRUST = "certificate_schedule", "cluster_trust"
-
-
-class _Schedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """When the certificate with ``of`` (a digest of it and of the CAs) is to be renewed; seconds since 1970.
-
-    ``renewed``: when it came, by a clock that was plainly wrong, and ``rest`` for how many seconds it is good
-    by that same clock.
-    """
-
-    of: str
-    due: float
-    expires: float
-    renewed: float = 0.0
-    rest: float = 0.0
-
-    def left(self, now: float) -> float:
-        """Seconds until it is to be renewed, 0 or less once it is."""
-        resting = self.renewed <= now < self.renewed + self.rest
-        return self.renewed + self.rest - now if resting else self.due - now
+_TRUST = "cluster_trust"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +52,7 @@ class RenewalMeans:
 
     ``anchor``: the signing key in force. ``probe``: connect once with a context, and raise where the broker
     refuses. ``use``: the context for connections from now on. ``connected``: whether there is a session.
+    ``floor``: a time that has passed for good. ``on_time``: the hub said, by so many seconds, what time it is.
     """
 
     cluster: str
@@ -94,6 +71,8 @@ class RenewalMeans:
     use: Callable[[ssl.SSLContext], None]
     say: Callable[[Literal["Normal", "Warning"], str, str], None]
     on_change: Callable[[], None]
+    floor: Callable[[], float] = lambda: 0.0
+    on_time: Callable[[float, float], None] = lambda _time, _within: None
 
 
 class Renewal:
@@ -104,7 +83,8 @@ class Renewal:
         self._files = RenewedFiles(means.files)
         self._news = asyncio.Event()
         self._backoff = Backoff(means.rng, first=RETRY_FIRST_SECONDS, ceiling=RETRY_CEILING_SECONDS)
-        self._schedule: _Schedule | None = None
+        self._kept = ScheduleFile(means.files)
+        self._schedule: Schedule | None = None
         self._key_pem = ""
         self._shut_out = False
         self._just_renewed = False
@@ -212,37 +192,27 @@ class Renewal:
 
     # What is in the files
 
-    def _scheduled(self) -> _Schedule:
-        """When to renew: kept in the store, so that a start needs no look into the certificate."""
+    def _scheduled(self) -> Schedule:
+        """When to renew."""
         certificate, ca = self._read()
-        of = digest(certificate + b"\0" + ca)
+        of = digest_of(certificate, ca)
         if self._schedule is None or self._schedule.of != of:
-            try:
-                kept = decode_json(get_meta(self._means.database, _SCHEDULE).encode(), _Schedule)
-            except InvalidObjectError:
-                kept = None
-            if kept is None or kept.of != of:
-                kept = self._plan(certificate, ca, of)
-                self._keep(_SCHEDULE, canonical_json(kept).decode())
+            kept = self._kept.read(of)
+            if kept is None:
+                means, trust = self._means, self._trust() or ClusterTrustSpec()
+                kept = plan(
+                    certificate,
+                    ca,
+                    means.rng,
+                    means.now(),
+                    just_renewed=self._just_renewed,
+                    spread=trust.renewal_seconds,
+                )
+                self._kept.write(kept)
+            self._just_renewed = False
             self._schedule = kept
             self._means.on_change()
         return self._schedule
-
-    def _plan(self, certificate: bytes, ca: bytes, of: str) -> _Schedule:
-        from edgeagent.wire.certificates import read_bundle, read_certificate
-
-        means, own = self._means, read_certificate(certificate)
-        due, now = own.due(RENEW_AT + means.rng.uniform(0, JITTER)), means.now()
-        if self._just_renewed:
-            self._just_renewed = False
-            if not own.not_before <= now < due:
-                # Due again already, or not valid yet: this node's clock is wrong, and must not have it renew
-                # for ever.
-                return _Schedule(of, due, own.not_after, now, (own.not_after - own.not_before) / 2)
-        elif own.issuer_key != read_bundle(ca)[0].key_id:
-            spread = (self._trust() or ClusterTrustSpec()).renewal_seconds
-            due = min(due, now + means.rng.uniform(0, spread))
-        return _Schedule(of, due, own.not_after)
 
     def _read(self) -> tuple[bytes, bytes]:
         files = self._files.in_force
@@ -250,12 +220,6 @@ class Renewal:
             return files.certificate.read_bytes(), files.ca.read_bytes()
         except OSError as error:
             raise TemporaryError(f"{error.filename} cannot be read: {error.strerror}") from None
-
-    def _keep(self, key: str, value: str) -> None:
-        try:
-            set_meta(self._means.database, [(key, value)])
-        except EdgeAgentError as error:
-            log.warning("%s could not be kept: %s", key, error)
 
     # The CAs to believe
 
@@ -279,15 +243,25 @@ class Renewal:
         if bundle.encode() != self._read()[1]:
             from edgeagent.wire.certificates import read_bundle
 
-            count = len(read_bundle(bundle))
-            self._files.write_ca(bundle)
-            log.info("the cluster has %d CAs to believe now", count)
-            self._use()
-        self._keep(_TRUST, told)
+            try:
+                count = len(read_bundle(bundle))
+            except PermanentError as error:
+                log.error("the CAs that the hub names cannot be used, the ones before stay: %s", error)
+            else:
+                self._files.write_ca(bundle)
+                log.info("the cluster has %d CAs to believe now", count)
+                self._use()
+        try:
+            set_meta(self._means.database, [(_TRUST, told)])
+        except TemporaryError as error:
+            log.warning("that these CAs were heard of could not be kept: %s", error)
 
     def _use(self) -> None:
         files = self._files.in_force
-        self._means.use(client_context(files.ca, files.certificate, files.key))
+        self._means.use(self._context(files))
+
+    def _context(self, files: TlsFiles) -> ssl.SSLContext:
+        return client_context(files.ca, files.certificate, files.key, floor=self._means.floor)
 
     # Renewing
 
@@ -312,15 +286,18 @@ class Renewal:
             nonce=secrets.token_bytes(NONCE_BYTES),
             csr=key.request(means.node),
         )
-        asked = encode_renewal(request, self._own_key())
+        asked, began = encode_renewal(request, self._own_key()), means.clock.monotonic()
         answer = open_renewal_answer(await ask(asked), asked, means.anchor())
+        if answer.time:
+            within = (means.clock.monotonic() - began) / 2
+            means.on_time(answer.time + within, within)
         if answer.reason:
             raise RpcError(answer.reason, answer.message)
         own = check_renewed(answer, key)
         staged = self._files.stage(ca=answer.ca, certificate=answer.certificate, key=key.pem)
         if means.connected():
             # What works is not given up for what has not been shown to.
-            await means.probe(client_context(staged.ca, staged.certificate, staged.key))
+            await means.probe(self._context(staged))
         self._files.adopt()
         self._key_pem, self._problem = "", None
         self._unconfirmed = self._just_renewed = True

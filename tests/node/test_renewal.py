@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from edgeagent.api.errors import PermanentError, TemporaryError
@@ -86,9 +87,11 @@ async def test_nodes_enrolled_together_spread_out(hub: HubSide, tmp_path: Path) 
 
 
 @in_loop
-async def test_the_moment_is_kept_over_restarts(node: NodeSide) -> None:
+async def test_the_moment_is_kept_over_restarts(node: NodeSide, monkeypatch: pytest.MonkeyPatch) -> None:
     async with Running(node):
         schedule = node.renewal._schedule
+    # A start has no need to read the certificate.
+    monkeypatch.delattr("edgeagent.node.renewal.plan")
     node.make()
     async with Running(node):
         assert node.renewal._schedule == schedule
@@ -406,6 +409,19 @@ async def test_a_new_ca_is_believed_and_followed(node: NodeSide) -> None:
         node.hub.rotate_ca(finish=True)
         assert not node.works()
     assert node.said[-1][1] == "CertificateRenewed"
+
+
+@in_loop
+async def test_cas_that_cannot_be_read_change_nothing(node: NodeSide) -> None:
+    ca = node.files.ca.read_text()
+    trust = node.hub.trust
+    broken = msgspec.structs.replace(trust.spec, ca_bundle=["nonsense"])
+    node.told = [msgspec.structs.replace(trust, spec=broken)]
+    async with Running(node):
+        assert node.files.ca.read_text() == ca
+        await days(node.clock, 300)
+        assert node.works()
+        assert node.renewal.condition[0]
 
 
 @in_loop
