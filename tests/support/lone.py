@@ -303,7 +303,7 @@ class LoneAgent:
         self._before = self.snapshot()
 
     def assert_nothing_left(self) -> None:
-        """Wait for the plugins' children to end, some seconds after their last calls; then nothing is left."""
+        """Wait until plugins' children, idle now, have ended; then nothing may be left."""
         with contextlib.suppress(WaitTimeout):
             wait_for(lambda: not self.leftovers(), 20, "nothing to be left")
         assert self.leftovers() == []
