@@ -3,12 +3,16 @@
 In the hub's directory ``ca.crt`` holds the certificates to believe, that of the issuing CA first; ``ca.key``
 its key; ``ca.previous.key`` the keys of the others; and ``ca.chain`` what each CA signed for the one after
 it, the newest first. A rotation changes several files: it is written to ``ca.next`` first, and carried
-through from there by whoever comes next, should it be cut short.
+through from there by whoever comes next, should it be cut short. Of several programs one at a time does that.
 
 May not know who has which certificate.
 """
 
+import fcntl
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from edgeagent.api.clock import Clock
@@ -73,15 +77,23 @@ class _Next(KubernetesStruct, frozen=True):
 def load_authorities(files: HubFiles, clock: Clock) -> Authorities:
     """The CAs as they are; a change that was cut short is carried through first.
 
-    PermanentError where a file is not there: its key may lie elsewhere on purpose.
+    PermanentError where a file is not there (its key may lie elsewhere on purpose) or cannot be written.
     """
-    _carry_through(files)
+    if files.next_ca.exists():
+        with _alone(files):
+            _carry_through(files)
     return _load(files, clock)
 
 
 def rotate_authority(files: HubFiles, cluster: str, clock: Clock) -> Authorities:
     """A new CA that issues from now on, signed by the one before, which counts until it is retired."""
-    before = load_authorities(files, clock)
+    with _alone(files):
+        _carry_through(files)
+        _change(files, _rotated(_load(files, clock), cluster, clock))
+        return _load(files, clock)
+
+
+def _rotated(before: Authorities, cluster: str, clock: Clock) -> Authorities:
     if len(before.previous) + 2 > MAX_BUNDLE // 2:
         raise PermanentError(
             f"{len(before.previous) + 1} CAs count already: retire the old ones with"
@@ -94,17 +106,31 @@ def rotate_authority(files: HubFiles, cluster: str, clock: Clock) -> Authorities
     cross = before.current.cross_sign(issued.certificate).certificate
     now = clock.now()
     chain = [cross, *(one for one in before.chain if read_certificate(one).not_after > now)][:MAX_CHAIN]
-    previous = (before.current, *before.previous)
-    _change(files, Authorities(authority, previous, tuple(chain)))
-    return load_authorities(files, clock)
+    return Authorities(authority, (before.current, *before.previous), tuple(chain))
 
 
 def retire_previous(files: HubFiles, clock: Clock) -> int:
     """The CAs before the current one count no more; how many they were. What leads to it stays."""
-    before = load_authorities(files, clock)
-    if before.previous:
-        _change(files, replace(before, previous=()))
+    with _alone(files):
+        _carry_through(files)
+        before = _load(files, clock)
+        if before.previous:
+            _change(files, replace(before, previous=()))
     return len(before.previous)
+
+
+@contextmanager
+def _alone(files: HubFiles) -> Iterator[None]:
+    """While others wait: what one program has read, another may not change before it has written."""
+    try:
+        descriptor = os.open(files.ca_lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, PRIVATE)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise PermanentError(f"the CAs in {files.root} cannot be changed: {error.strerror}") from None
 
 
 def _load(files: HubFiles, clock: Clock) -> Authorities:

@@ -82,6 +82,12 @@ def current(store: Store) -> dict[str, StoredCertificate]:
     return {str(row[1]): StoredCertificate(*row) for row in rows}
 
 
+def find(store: Store, serial: str) -> StoredCertificate | None:
+    """The certificate with that serial number, as far as it was kept."""
+    rows = store.execute(f"SELECT {_COLUMNS} FROM certificates WHERE serial = ?", (serial,))  # noqa: S608
+    return StoredCertificate(*rows[0]) if rows else None
+
+
 def serials_of(store: Store, name: str, now: float) -> list[str]:
     """The serials of all that was ever given to ``name`` and has not run out: what to revoke with it."""
     rows = store.execute(

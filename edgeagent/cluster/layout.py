@@ -46,6 +46,11 @@ class HubFiles:
         return self.root / "ca.chain"
 
     @property
+    def ca_lock(self) -> Path:
+        """Held while the CAs are changed."""
+        return self.root / "ca.lock"
+
+    @property
     def next_ca(self) -> Path:
         """What a change of the CAs is to lead to, while it is under way."""
         return self.root / "ca.next"

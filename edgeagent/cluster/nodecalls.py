@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 
-from edgeagent.api.errors import PermanentError, TemporaryError
+from edgeagent.api.errors import EdgeAgentError, PermanentError, TemporaryError
 from edgeagent.wire.session import Message, MqttSession
 from edgeagent.wire.topics import Topics
 
@@ -45,7 +45,11 @@ class NodeCalls:
             return
         if len(self._answers) >= MAX_ANSWERS:
             return
-        answer = answerer(node, message.payload)
+        try:
+            answer = answerer(node, message.payload)
+        except EdgeAgentError as error:
+            log.warning("%s calls %s in vain: %s", node, method, error)
+            return
         if answer is not None:
             task = asyncio.create_task(self._answer(reply, answer, message.correlation))
             self._answers.add(task)

@@ -290,6 +290,38 @@ async def test_a_revoked_node_cannot_make_a_newer_key_count(node: NodeSide) -> N
     assert len(pending(node.hub.store, NODE)) == 1
 
 
+@in_loop
+async def test_a_hub_whose_store_is_of_before_the_last_renewal_goes_on(node: NodeSide) -> None:
+    store = node.hub.store
+    before = store.execute("SELECT * FROM nodes"), store.execute("SELECT * FROM certificates")
+    stolen = own_key(node)
+    shown = node.certificate
+    async with Running(node):
+        await days(node.clock, 300)
+        # From a backup.
+        with store.transaction():
+            store.execute("DELETE FROM nodes")
+            store.execute("DELETE FROM certificates")
+            for table, rows in zip(("nodes", "certificates"), before, strict=True):
+                for row in rows:
+                    marks = ", ".join("?" for _ in row)
+                    store.execute(f"INSERT INTO {table} VALUES ({marks})", row)  # noqa: S608
+        last = node.certificate.serial
+        await days(node.clock, 300)
+        assert node.certificate.serial != last
+        assert node.works()
+        assert current(store)[NODE].serial == node.certificate.serial
+    # What the store knows to be older does not come back this way.
+    old = RenewalRequest(
+        cluster=CLUSTER,
+        node=NODE,
+        certificate=shown.der,
+        nonce=bytes(16),
+        csr=PrivateKey.generate().request(NODE),
+    )
+    assert node.hub.renewals.answer(encode_renewal(old, stolen)) is None
+
+
 # Offline for long
 
 
