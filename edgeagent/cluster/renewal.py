@@ -13,12 +13,12 @@ import msgspec
 from edgeagent.api.clock import Clock
 from edgeagent.api.errors import EdgeAgentError, PermanentError
 from edgeagent.cluster.authorities import Authorities, load_authorities
-from edgeagent.cluster.certificates import StoredCertificate, confirm, pending, record_certificate
+from edgeagent.cluster.certificates import StoredCertificate, confirm, find, pending, record_certificate
 from edgeagent.cluster.layout import HubFiles
 from edgeagent.cluster.settings import HubSettings
 from edgeagent.cluster.signing import Signing
 from edgeagent.cluster.store import Store, StoredNode
-from edgeagent.wire.certificates import check_chain, read_certificate_der
+from edgeagent.wire.certificates import check_chain, read_certificate, read_certificate_der
 from edgeagent.wire.renewal import (
     MAX_MESSAGE,
     ReceivedRenewal,
@@ -124,26 +124,34 @@ class Renewals:
 
     def _key_used(self, node: StoredNode, received: ReceivedRenewal) -> bytes | None:
         """The key of the node's that made the request; a newer one than counted so far counts from now on."""
-        known = node.public_key or self._from_before(node, received)
-        if known and received.made_with(known):
-            return known
+        if node.public_key and received.made_with(node.public_key):
+            return node.public_key
         for one in pending(self._store, node.name):
             if received.made_with(one.public_key):
                 if node.state == "member":
                     self._confirm(one)
                 return one.public_key
-        return None
+        shown = self._forgotten(node, received.request.certificate)
+        return shown if shown and received.made_with(shown) else None
 
-    def _from_before(self, node: StoredNode, received: ReceivedRenewal) -> bytes:
-        """The key of a node that was added when keys were not kept: that of the certificate it was given."""
+    def _forgotten(self, node: StoredNode, certificate: bytes) -> bytes:
+        """The key of a certificate (DER) that this store does not know, though one of the CAs made it.
+
+        It is the one from before keys were kept, or from after the backup that the store came from: so it
+        must be newer than the one that is known, and not revoked. Empty where there is no such key.
+        """
         try:
-            shown = read_certificate_der(received.request.certificate)
-            if shown.serial != node.serial or shown.common_name != node.name:
-                return b""
-            check_chain(shown, self._authorities().bundle, now=(shown.not_before + shown.not_after) / 2)
+            shown = read_certificate_der(certificate)
+            middle = (shown.not_before + shown.not_after) / 2
+            check_chain(shown, self._authorities().bundle, now=middle)
         except PermanentError:
             return b""
-        return shown.public_key
+        known = find(self._store, node.serial)
+        revoked = self._store.execute("SELECT 1 FROM revoked WHERE serial = ?", (shown.serial,))
+        newer = known is not None and shown.not_before > read_certificate(known.certificate).not_before
+        unknown = find(self._store, shown.serial) is None
+        fits = shown.common_name == node.name and not revoked and unknown
+        return shown.public_key if fits and (newer or shown.serial == node.serial) else b""
 
     def _confirm(self, used: StoredCertificate) -> None:
         with self._store.transaction():
