@@ -34,6 +34,7 @@ from edgeagent.cluster.renewal import AuthoritySource, Renewals
 from edgeagent.cluster.settings import load_settings
 from edgeagent.cluster.signing import SigningSource
 from edgeagent.cluster.store import Store, StoredObject
+from edgeagent.cluster.timekeeping import Timekeeping
 from edgeagent.cluster.trust import follow_files
 from edgeagent.cluster.views import Views
 from edgeagent.wire.canonical import digest
@@ -42,6 +43,7 @@ from edgeagent.wire.join import BrokerAddress
 from edgeagent.wire.keys import SealingKey
 from edgeagent.wire.renewal import RENEW, is_renewal
 from edgeagent.wire.session import Connection, Message, MqttSession, SessionConfig
+from edgeagent.wire.signedtime import TIME
 from edgeagent.wire.tls import client_context
 from edgeagent.wire.topics import Topics
 
@@ -154,7 +156,10 @@ class Hub:
         self._node_calls = NodeCalls(
             self._session,
             self._topics,
-            {RENEW: lambda node, data: self._renewals.answer(data, name=node)},
+            {
+                RENEW: lambda node, data: self._renewals.answer(data, name=node),
+                TIME: Timekeeping(settings.cluster, self._signing.current, self._clock).answer,
+            },
         )
         self._own = OwnCertificates(self._files, authorities, self._clock, self._use_certificate)
         self._membership = Membership(

@@ -105,7 +105,9 @@ class Renewals:
                 request.node,
             )
             return None
-        answer = RenewalAnswer(cluster=request.cluster, node=request.node, request=received.digest)
+        answer = RenewalAnswer(
+            cluster=request.cluster, node=request.node, request=received.digest, time=self._clock.now()
+        )
         try:
             answer = msgspec.structs.replace(
                 answer,

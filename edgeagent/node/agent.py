@@ -16,7 +16,7 @@ from edgeagent.api.facts import Facts
 from edgeagent.api.objects.base import ObjectReference
 from edgeagent.api.objects.node import AuditHead, NodeStatus
 from edgeagent.api.objects.pod import Pod, PodStatus
-from edgeagent.node.beginning import adopt_origin, node_facts, note_boot, open_database
+from edgeagent.node.beginning import adopt_origin, node_facts, note_boot, open_database, say_recovered
 from edgeagent.node.config import AgentConfig
 from edgeagent.node.events import EventRecorder
 from edgeagent.node.identity import HOW_TO_ENROLL, NOT_ENROLLED, IdentityDir, NodeIdentity, lone_name
@@ -41,12 +41,14 @@ from edgeagent.node.static.folder import StaticPods
 from edgeagent.node.static.kept import KeptFiles
 from edgeagent.node.static.manifest import StaticObject
 from edgeagent.node.status import Conditions, collect_facts, host_ip, node_status, system_info
+from edgeagent.node.steadyclock import steady_clock
 from edgeagent.node.store.desired import Change, DesiredState
 from edgeagent.node.store.outbox import Outbox
 from edgeagent.node.store.pods import PodRecord, PodRecords
 from edgeagent.node.store.reserve import Reserve
 from edgeagent.node.store.snapshots import Snapshots
 from edgeagent.node.summary import Connection, summary
+from edgeagent.node.trustedtime import TrustedTime, tell_clock
 from edgeagent.wire.join import parse_broker
 from edgeagent.wire.reports import PodReport, mirror_of
 from edgeagent.wire.topics import Topics
@@ -109,6 +111,7 @@ class Agent:
         self._outbox = Outbox(self._database)
         self._conditions = Conditions()
         self._info = system_info(world.root, "")
+        self._time = TrustedTime(self._database, clock)
         note_boot(self._database, self._records, self._outbox, self._info.boot_id)
         self._facts: Sequence[Facts] = ()
         self._status_due: asyncio.TimerHandle | None = None
@@ -116,7 +119,7 @@ class Agent:
         self._uplink: Uplink | None = None
         self._operations: Operations | None = None
         self._events = EventRecorder(
-            node=name, outbox=self._outbox, clock=clock, rng=rng, on_append=self._events_appended
+            node=name, outbox=self._outbox, clock=self._time, rng=rng, on_append=self._events_appended
         )
         self._gate = Gate(config.eviction.transition_seconds)
         network = self._plugins.network()
@@ -138,7 +141,10 @@ class Agent:
         mounter = SystemMounter()
         self._volumes = Volumes(disk=disk, memory=memory, host=self._world.root, mounter=mounter)
         return PodManager(
-            clock=self._world.clock,
+            clock=steady_clock(
+                self._database, self._world.clock, boot_id=self._info.boot_id, now=self._time.now()
+            ),
+            today=self._time.now,
             runtime=runtime,
             network=self._network,
             admissions=self._plugins.admissions(self._config.pods.required_admission),
@@ -207,7 +213,7 @@ class Agent:
         )
 
     def _pressure_changed(self, conditions: Sequence[PressureCondition]) -> None:
-        now = self._world.clock.now()
+        now = self._time.now()
         for one in conditions:
             self._conditions.set(one.type, one.status, one.reason, one.message, now)
         if self._pods is not None:
@@ -260,7 +266,7 @@ class Agent:
                 # One turn of the loop, so that pods are begun before anything else is made.
                 await asyncio.sleep(0)
                 self._local.start()
-                self._say_recovered()
+                say_recovered(self._database, self._events, self._name)
                 self._node_changed()
                 if self._identity is not None:
                     self._make_uplink(self._identity)
@@ -280,12 +286,13 @@ class Agent:
             self._status_due.cancel()
         self._snapshots.finish()
         await self._plugins.stop()
+        self._time.close()
         self._database.close()
         self._lock.release()
 
     def _stand_alone(self) -> None:
         log.info("this node is not enrolled: it runs as %s, by itself", self._name)
-        self._conditions.set("Connected", False, NOT_ENROLLED, HOW_TO_ENROLL, self._world.clock.now())
+        self._conditions.set("Connected", False, NOT_ENROLLED, HOW_TO_ENROLL, self._time.now())
         if self._static is None:
             log.warning(
                 "nothing to run: static pods are switched off, and this node is not enrolled. %s",
@@ -310,7 +317,7 @@ class Agent:
                 run_program=self._world.run_program,
                 root=self._world.root,
                 boot_id=self._info.boot_id,
-                now=self._world.clock.now,
+                now=self._time.now,
                 on_audit=self._audited,
             )
         )
@@ -328,6 +335,7 @@ class Agent:
                     outbox=self._outbox,
                     topics=Topics(identity.cluster),
                     clock=self._world.clock,
+                    time=self._time,
                     rng=self._world.rng,
                     operations=operations,
                     on_switch=self._switched,
@@ -339,7 +347,7 @@ class Agent:
         except PermanentError as error:
             # A broken certificate must not keep a single pod from running.
             log.error("the broker cannot be used: %s", error)
-            self._conditions.set("Connected", False, "BadIdentity", str(error), self._world.clock.now())
+            self._conditions.set("Connected", False, "BadIdentity", str(error), self._time.now())
             return
         self._uplink.report_node(self.status())
         # First what is gone, then what is there: a new pod may have the name of one that is gone.
@@ -443,11 +451,12 @@ class Agent:
 
     def status(self) -> NodeStatus:
         """The node's status as it is now."""
-        now = self._world.clock.now()
+        now = self._time.now()
         problem = ("NoRuntime", "no runtime plugin is loaded") if self._pods is None else self._pods.problem
         self._conditions.set("Ready", problem is None, *(problem or ("AgentReady", "")), now)
         public_key = tell_network(self._conditions, self._network, now)
         tell_audit(self._conditions, self._operations, now)
+        tell_clock(self._conditions, self._time, now)
         for condition in self._uplink.conditions if self._uplink is not None else ():
             self._conditions.set(*condition, now)
         return node_status(
@@ -475,11 +484,6 @@ class Agent:
             status=self.status(),
             static=self._static,
         )
-
-    def _say_recovered(self) -> None:
-        if self._database.recovered:
-            about = ObjectReference(kind="Node", name=self._name)
-            self._events.record(about, "Warning", "StoreRecovered", self._database.recovered)
 
     async def _describe_runtime(self) -> None:
         """What the runtime is and what plugins know of the node: asked once, when the pods are under way."""

@@ -3,8 +3,10 @@
 import logging
 
 from edgeagent.api.errors import TemporaryError
+from edgeagent.api.objects.base import ObjectReference
 from edgeagent.api.quantity import parse_quantity
 from edgeagent.node.config import AgentConfig
+from edgeagent.node.events import EventRecorder
 from edgeagent.node.identity import NodeIdentity
 from edgeagent.node.pods.means import NodeFacts
 from edgeagent.node.status import capacity
@@ -46,6 +48,13 @@ def adopt_origin(desired: DesiredState, identity: NodeIdentity) -> None:
         desired.adopt_origin(digest(canonical_json(identity.trust)))
     except TemporaryError as error:
         log.warning("a full disk keeps this enrolment from being noted: %s", error)
+
+
+def say_recovered(database: Database, events: EventRecorder, node: str) -> None:
+    """Record what was lost of the store, if anything was."""
+    if database.recovered:
+        about = ObjectReference(kind="Node", name=node)
+        events.record(about, "Warning", "StoreRecovered", database.recovered)
 
 
 def note_boot(database: Database, records: PodRecords, outbox: Outbox, boot_id: str) -> None:

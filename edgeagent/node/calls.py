@@ -39,13 +39,16 @@ class NodeCalls:
         operations: Operations,
         clock: Clock,
         payload_limit: Callable[[], int],
+        on_expired: Callable[[], None] = lambda: None,
     ) -> None:
+        """``clock`` is what requests expire by. ``on_expired``: one of the hub's own has, it seems."""
         self._node = node
         self._session = session
         self._anchor = anchor
         self._operations = operations
         self._clock = clock
         self._payload_limit = payload_limit
+        self._on_expired = on_expired
         self._nonces: dict[str, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -75,6 +78,8 @@ class NodeCalls:
         except EdgeAgentError as error:
             # Whoever sent this may be anybody: no answer, which could be made to go anywhere.
             log.warning("a request for %s is refused: %s", method, error)
+            if getattr(error, "reason", "") == "Expired":
+                self._on_expired()
             return
         asked = call.request
         limit = self._payload_limit()
@@ -86,9 +91,9 @@ class NodeCalls:
         except Exception as error:
             log.exception("a request for %s met a bug", method)
             answer = encode_failure(error)
-        if asked.answers_to:
-            answer = seal_answer(answer, asked.answers_to, asked.reply_topic, message.correlation)
         try:
+            if asked.answers_to:
+                answer = seal_answer(answer, asked.answers_to, asked.reply_topic, message.correlation)
             await self._session.publish(asked.reply_topic, answer, correlation=message.correlation)
         except EdgeAgentError as error:
             log.warning("the answer to a request for %s was not sent: %s", method, error)

@@ -52,7 +52,8 @@ class RenewalMeans:
 
     ``anchor``: the signing key in force. ``probe``: connect once with a context, and raise where the broker
     refuses. ``use``: the context for connections from now on. ``connected``: whether there is a session.
-    ``floor``: a time that has passed for good. ``on_time``: the hub said, by so many seconds, what time it is.
+    ``floor``: a time that has passed for good. ``on_time``: the hub said what time it is,
+    and by how many seconds that may be off.
     """
 
     cluster: str

@@ -14,6 +14,7 @@ from edgeagent.node.identity import IdentityDir, NodeIdentity
 from edgeagent.node.renewal import Renewal, RenewalMeans
 from edgeagent.node.store.database import Database
 from edgeagent.node.store.desired import DesiredState
+from edgeagent.node.trustedtime import TrustedTime
 from edgeagent.wire.anchor import TrustAnchor
 from edgeagent.wire.join import BrokerAddress, parse_broker
 from edgeagent.wire.session import MqttSession
@@ -23,7 +24,7 @@ from edgeagent.wire.trial import try_connection
 
 @dataclass(frozen=True, slots=True)
 class RenewalParts:
-    """Parts of the uplink. ``now``: the time to judge certificates by, in seconds since 1970."""
+    """Parts of the uplink. ``time`` is what certificates are judged by."""
 
     identity: NodeIdentity
     files: IdentityDir
@@ -34,7 +35,7 @@ class RenewalParts:
     topics: Topics
     clock: Clock
     rng: random.Random
-    now: Callable[[], float]
+    time: TrustedTime
     session: MqttSession
     hub: HubCalls
     anchor: Callable[[], TrustAnchor]
@@ -72,7 +73,9 @@ def make_renewal(parts: RenewalParts) -> Renewal:
             database=parts.database,
             clock=parts.clock,
             rng=parts.rng,
-            now=parts.now,
+            now=parts.time.now,
+            floor=parts.time.floor,
+            on_time=parts.time.told,
             anchor=parts.anchor,
             objects=lambda: list(parts.desired.objects.values()),
             connected=lambda: parts.session.connection is not None,

@@ -17,6 +17,7 @@ from edgeagent.node.calls import NodeCalls
 from edgeagent.node.config import MqttSection
 from edgeagent.node.events import EventRecorder
 from edgeagent.node.hubcalls import HubCalls
+from edgeagent.node.hubtime import HubTime
 from edgeagent.node.identity import IdentityDir, NodeIdentity
 from edgeagent.node.operations import Operations
 from edgeagent.node.renewal import Renewal
@@ -28,11 +29,13 @@ from edgeagent.node.store.outbox import Outbox
 from edgeagent.node.sync.desired import DesiredSync
 from edgeagent.node.sync.fetch import ObjectFetcher
 from edgeagent.node.sync.report import Reporter
+from edgeagent.node.trustedtime import TrustedTime
 from edgeagent.wire.canonical import canonical_json
 from edgeagent.wire.clientid import client_id
 from edgeagent.wire.join import BrokerAddress
 from edgeagent.wire.reports import PodReport, Presence
 from edgeagent.wire.session import Connection, Message, MqttSession, SessionConfig, Will
+from edgeagent.wire.signedtime import TIME
 from edgeagent.wire.tls import client_context
 from edgeagent.wire.topics import Topics
 
@@ -57,6 +60,7 @@ class UplinkParts:
     outbox: Outbox
     topics: Topics
     clock: Clock
+    time: TrustedTime
     rng: random.Random
     operations: Operations
     on_switch: Callable[[Change], None]
@@ -76,7 +80,7 @@ class Uplink:
         tls = None
         if any(address.tls for address in parts.brokers):
             in_force = RenewedFiles(files).in_force
-            tls = client_context(in_force.ca, in_force.certificate, in_force.key)
+            tls = client_context(in_force.ca, in_force.certificate, in_force.key, floor=parts.time.floor)
         self._session_number = int(get_meta(parts.database, "session") or "0")
         self._sessions_reserved = self._session_number
         self.last_error = ""
@@ -116,16 +120,27 @@ class Uplink:
             on_switch=self._switched,
             on_problem=parts.on_change,
             prepare=parts.prepare,
+            on_issued=parts.time.at_least,
+        )
+        self._hub = HubCalls(self._session, topics, node)
+        self._hub_time = HubTime(
+            parts.time,
+            cluster=parts.identity.cluster,
+            clock=parts.clock,
+            anchor=lambda: self._sync.anchor,
+            ask=lambda data: self._hub.call(TIME, data),
+            on_settled=self._time_settled,
+            on_change=parts.on_change,
         )
         self._calls = NodeCalls(
             node=node,
             session=self._session,
             anchor=lambda: self._sync.anchor,
             operations=parts.operations,
-            clock=parts.clock,
+            clock=parts.time,
             payload_limit=lambda: self._session.connection.payload_limit if self._session.connection else 0,
+            on_expired=self._hub_time.doubt,
         )
-        self._hub = HubCalls(self._session, topics, node)
         self._renewal = self._make_renewal() if tls is not None else None
         self._subscribe = asyncio.Event()
 
@@ -142,7 +157,7 @@ class Uplink:
                 topics=parts.topics,
                 clock=parts.clock,
                 rng=parts.rng,
-                now=parts.clock.now,
+                time=parts.time,
                 session=self._session,
                 hub=self._hub,
                 anchor=lambda: self._sync.anchor,
@@ -181,6 +196,7 @@ class Uplink:
                 tasks.create_task(self._sync.run())
                 tasks.create_task(self._reporter.run())
                 tasks.create_task(self._keep_subscribed())
+                tasks.create_task(self._hub_time.run())
                 if self._renewal is not None:
                     tasks.create_task(self._renewal.run())
         finally:
@@ -221,12 +237,17 @@ class Uplink:
         self._reporter.set(self._parts.topics.online(self._parts.identity.node), online)
         self._reporter.reconnected()
         self._subscribe.set()
-        if self._renewal is not None:
-            self._renewal.connected()
+        self._hub_time.connected()
         self._parts.on_change()
+
+    def _time_settled(self) -> None:
+        """What time it is comes first: by a clock that is years ahead each certificate has run out."""
+        if self._renewal is not None and self.connected:
+            self._renewal.connected()
 
     def _switched(self, change: Change) -> None:
         self._parts.on_switch(change)
+        self._hub_time.switched()
         if self._renewal is not None:
             self._renewal.switched()
 

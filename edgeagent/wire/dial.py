@@ -7,6 +7,8 @@ import ssl
 import threading
 from typing import TypeVar
 
+from edgeagent.wire.tls import ClocklessContext
+
 T = TypeVar("T")
 
 
@@ -53,6 +55,8 @@ async def _secure(sock: socket.socket, tls: ssl.SSLContext, host: str) -> ssl.SS
             ready = loop.create_future()
             try:
                 secured.do_handshake()
+                if isinstance(tls, ClocklessContext):
+                    tls.check(secured)
                 return secured
             except ssl.SSLWantReadError:
                 loop.add_reader(secured, _settle, ready, None)

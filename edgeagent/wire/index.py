@@ -1,5 +1,6 @@
 """The index: the signed list of everything one node should have."""
 
+from edgeagent.api.clock import parse_rfc3339
 from edgeagent.api.errors import InvalidObjectError, PermanentError
 from edgeagent.api.objects.base import KubernetesStruct
 from edgeagent.api.objects.decode import MAX_OBJECT_BYTES, KubernetesObject, decode_json, decode_object_json
@@ -46,6 +47,7 @@ def decode_index(payload: bytes, *, cluster: str, node: str) -> Index:
             f"the index is for node {index.node!r} of cluster {index.cluster!r}, not {node!r} of {cluster!r}",
             reason="WrongNode",
         )
+    issued(index)
     if index.generation < 1:
         raise InvalidObjectError("generation", "must be at least 1")
     if len(index.objects) > MAX_OBJECTS:
@@ -61,6 +63,14 @@ def decode_index(payload: bytes, *, cluster: str, node: str) -> Index:
             raise InvalidObjectError(f"{place}.uid", "must be there, and once only")
         seen.add(entry.uid)
     return index
+
+
+def issued(index: Index) -> float:
+    """When it was made, in seconds since the epoch; InvalidObjectError where it says no time."""
+    try:
+        return parse_rfc3339(index.issued_at)
+    except (ValueError, OverflowError):
+        raise InvalidObjectError("issuedAt", "must be a time as in RFC 3339") from None
 
 
 def describe_entry(entry: IndexEntry) -> str:

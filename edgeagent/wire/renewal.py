@@ -32,6 +32,7 @@ from edgeagent.wire.envelope import (
     pre_authentication,
     sign_envelope,
 )
+from edgeagent.wire.signedtime import LATEST
 from edgeagent.wire.trust import verify
 
 RENEWAL_REQUEST_TYPE = "application/vnd.edgeagent.renewal-request.v1+json"
@@ -63,7 +64,8 @@ class RenewalAnswer(KubernetesStruct, frozen=True):
     """``request`` is the SHA-256 of the request's payload; ``reason`` is empty where it was granted.
 
     ``certificate`` is PEM, the node's own first, and empty where only a key was confirmed; ``ca`` holds the
-    CAs to believe, as PEM.
+    CAs to believe, as PEM. ``time`` is when it was answered, in seconds since the epoch, 0 where it is
+    not said: a node that was away for years has no other way to learn it before it is let in.
     """
 
     cluster: str
@@ -73,6 +75,7 @@ class RenewalAnswer(KubernetesStruct, frozen=True):
     ca: str = ""
     reason: str = ""
     message: str = ""
+    time: float = 0.0
 
 
 class ReceivedRenewal:
@@ -145,6 +148,7 @@ def open_renewal_answer(data: bytes, asked: bytes, anchor: TrustAnchor) -> Renew
     request = msgspec.json.decode(payload, type=RenewalRequest)
     if (answer.cluster, answer.node, answer.request) != (request.cluster, request.node, digest(payload)):
         raise PermanentError("the answer is to another request", reason="WrongRequest")
+    require(0 <= answer.time < LATEST, "time", "is none that can be")
     for path, text in (("reason", answer.reason), ("message", answer.message)):
         require(len(text) <= MAX_MESSAGE, path, f"more than {MAX_MESSAGE} characters")
     return answer

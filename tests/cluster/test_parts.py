@@ -312,7 +312,7 @@ def test_desired_state_is_what_the_nodes_live_pods_need_and_nothing_else(
     # The order of what is given does not matter, and a node accepts every bit of it.
     assert wanted(node, list(reversed(pods)), find, seal) == want
     entries = [one.entry for one in want]
-    index = Index(cluster="c", node=node, generation=1, issued_at="", objects=entries)
+    index = Index(cluster="c", node=node, generation=1, issued_at="2026-01-01T00:00:00Z", objects=entries)
     assert decode_index(encode_index(index), cluster="c", node=node) == index
     for one in want:
         assert b"Running" not in one.body

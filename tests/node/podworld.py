@@ -33,6 +33,7 @@ from edgeagent.node.pods.sandbox import Sandboxes
 from edgeagent.node.pods.volumes import Volumes
 from edgeagent.node.pressure.gate import Gate
 from edgeagent.node.pressure.thresholds import ConditionType
+from edgeagent.node.steadyclock import steady_clock
 from edgeagent.node.store.database import Database
 from edgeagent.node.store.desired import DesiredState
 from edgeagent.node.store.outbox import Outbox
@@ -290,6 +291,7 @@ class PodWorld:
         self.host_ip = HOST_IP
         self.tell = True
         """Whether ends are told by themselves, as pidfds tell them."""
+        self.boot = "boot-1"
         self.generation = 0
         self.objects: list[KubernetesObject] = []
         self.reports: list[tuple[str, PodStatus]] = []
@@ -319,6 +321,7 @@ class PodWorld:
         """Read the store as a starting agent does."""
         now = self.clock.now()
         self.database = Database(self._directory / f"agent{self._databases}.db", now=now)
+        self.steady = steady_clock(self.database, self.clock, boot_id=self.boot, now=now)
         self.desired = DesiredState(self.database, now=now)
         self.records = PodRecords(self.database)
         self.outbox = Outbox(self.database)
@@ -334,7 +337,8 @@ class PodWorld:
         disk, memory = self._directory / "pods", self._directory / "run"
         mounter = self.mounter
         self.manager = PodManager(
-            clock=self.clock,
+            clock=self.steady,
+            today=self.clock.now,
             runtime=RuntimeFacade(plugin),
             network=MemoryNetwork(plugin) if self.network is not None else None,
             admissions=[AdmissionFacade(plugin)] if self.admission is not None else [],
@@ -383,6 +387,7 @@ class PodWorld:
         await self.crash()
         if reboot:
             self.runtime.reboot()
+            self.boot += "+"
         if lose == "records":
             with self.database.batched() as connection:
                 connection.execute("DELETE FROM pod_record")

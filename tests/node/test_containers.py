@@ -24,7 +24,9 @@ def crash(
     history: ContainerHistory, attempt: int, started: float, ended: float, code: int = 1
 ) -> ContainerHistory:
     run = run_of(attempt, "exited", exit_code=code, started_at=started, finished_at=ended)
-    return decisions.note_end(run, history, ended)
+    if history.started_id != run.id:
+        history = msgspec.structs.replace(history, started_id=run.id, started_at=started)
+    return decisions.note_end(run, history, ended, today=ended)
 
 
 def test_the_documented_back_off() -> None:
@@ -64,7 +66,7 @@ def test_a_run_lost_to_a_reboot_is_over_and_one_never_started_is_not() -> None:
     lost = ContainerHistory(started_id="c0")
     assert decisions.has_ended(run_of(0, "created"), lost)
     assert decisions.decide(run_of(0, "created"), ContainerHistory(), "h", "Always", NOW) == Start()
-    noted = decisions.note_end(run_of(0, "created"), lost, NOW)
+    noted = decisions.note_end(run_of(0, "created"), lost, NOW, today=NOW)
     assert noted.last is not None
     assert (noted.last.exit_code, noted.last.reason) == (255, "ContainerStatusUnknown")
     assert decisions.decide(run_of(0, "created"), noted, "h", "Always", NOW) == Create(1)
@@ -118,7 +120,7 @@ def test_any_history(steps: list[tuple[str, float]], policy: RestartPolicy) -> N
             history = ContainerHistory(started_id=current.id)
         for _ in range(5):
             if current is not None:
-                history = decisions.note_end(current, history, now)
+                history = decisions.note_end(current, history, now, today=now)
             decision = decisions.decide(current, history, "h", policy, now)
             match decision:
                 case Create(attempt=attempt):
@@ -129,7 +131,7 @@ def test_any_history(steps: list[tuple[str, float]], policy: RestartPolicy) -> N
                 case Start():
                     assert current is not None
                     current = msgspec.structs.replace(current, state="running", started_at=now)
-                    history = msgspec.structs.replace(history, started_id=current.id)
+                    history = msgspec.structs.replace(history, started_id=current.id, started_at=now)
                 case WaitUntil(time=time):
                     assert now < time <= now + 300
                     break

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from edgeagent.api.clock import parse_rfc3339, rfc3339
+from edgeagent.api.clock import rfc3339
 from edgeagent.api.objects.container import Container, RestartPolicy
 from edgeagent.api.objects.pod import ContainerStateTerminated, PodSpec
 from edgeagent.api.objects.support import fields_of
@@ -43,7 +43,7 @@ class Replace:
 
 @dataclass(frozen=True, slots=True)
 class WaitUntil:
-    """Back off until ``time`` (seconds since the epoch), then make the next run."""
+    """Back off until ``time`` (by the clock that is never set), then make the next run."""
 
     time: float
 
@@ -138,7 +138,7 @@ def _again(history: ContainerHistory, now: float) -> Decision:
 
 
 def _backs_off(history: ContainerHistory, now: float) -> bool:
-    # A time further away than any back-off means that the clock was set back: it is not waited for.
+    # A time further away than any back-off was noted by another clock: it is not waited for.
     return now < history.restart_at <= now + BACKOFF_CEILING_SECONDS
 
 
@@ -155,41 +155,48 @@ def restarts(policy: RestartPolicy, history: ContainerHistory) -> bool:
     return history.again or policy == "Always" or (policy == "OnFailure" and failed)
 
 
-def note_end(current: ContainerRecord, history: ContainerHistory, now: float) -> ContainerHistory:
-    """The history with the end of ``current`` in it; noted once, however often it is asked."""
+def note_end(
+    current: ContainerRecord, history: ContainerHistory, now: float, *, today: float
+) -> ContainerHistory:
+    """The history with the end of ``current`` in it; noted once, however often it is asked.
+
+    ``now`` is by the clock that back-offs are counted by, ``today`` the date, in seconds since the epoch.
+    """
     if history.ended_id == current.id or not has_ended(current, history):
         return history
-    return _ended(current.id, terminated_state(current, now), history, now)
+    return _ended(current.id, terminated_state(current, today), history, now)
 
 
-def note_seen(current: ContainerRecord | None, history: ContainerHistory, now: float) -> ContainerHistory:
+def note_seen(
+    current: ContainerRecord | None, history: ContainerHistory, now: float, *, today: float
+) -> ContainerHistory:
     """The history with all that ``current`` tells: a run unknown to the records, its end, or its loss."""
     if current is None:
         if history.started_id in ("", history.ended_id):
             return history
-        return _ended(history.started_id, _lost(history.started_id, 0, now), history, now)
+        return _ended(history.started_id, _lost(history.started_id, 0, today), history, now)
     began = current.state != "created" or current.started_at > 0
     if began and current.id not in (history.started_id, history.ended_id):
         count = max(history.restart_count, attempt_of(current))
-        history = msgspec.structs.replace(history, started_id=current.id, restart_count=count)
-    return note_end(current, history, now)
+        history = msgspec.structs.replace(history, started_id=current.id, started_at=now, restart_count=count)
+    return note_end(current, history, now, today=today)
 
 
 def note_start_error(
-    current: ContainerRecord, message: str, history: ContainerHistory, now: float
+    current: ContainerRecord, message: str, history: ContainerHistory, now: float, *, today: float
 ) -> ContainerHistory:
     """The history of a container whose command could not be executed."""
     state = ContainerStateTerminated(
-        exit_code=START_ERROR_EXIT_CODE, reason="StartError", message=message, finished_at=rfc3339(now),
+        exit_code=START_ERROR_EXIT_CODE, reason="StartError", message=message, finished_at=rfc3339(today),
         container_id=current.id,
     )  # fmt: skip
     return _ended(current.id, state, history, now)
 
 
-def note_stopped(current: ContainerRecord, history: ContainerHistory, now: float) -> ContainerHistory:
+def note_stopped(current: ContainerRecord, history: ContainerHistory, *, today: float) -> ContainerHistory:
     """The history after the node itself stopped a run to replace it: no crash, so no back-off."""
     return msgspec.structs.replace(
-        history, ended_id=current.id, last=terminated_state(current, now), crashes=0, restart_at=0.0
+        history, ended_id=current.id, last=terminated_state(current, today), crashes=0, restart_at=0.0
     )
 
 
@@ -197,7 +204,8 @@ def _ended(
     run: str, state: ContainerStateTerminated, history: ContainerHistory, now: float
 ) -> ContainerHistory:
     crashes = history.crashes
-    if state.started_at and _seconds(state) >= BACKOFF_RESET_SECONDS:
+    ran_for = now - history.started_at if history.started_id == run and history.started_at else 0.0
+    if ran_for >= BACKOFF_RESET_SECONDS:
         crashes = 0
     delay = (
         0.0
@@ -209,31 +217,27 @@ def _ended(
     )
 
 
-def _seconds(state: ContainerStateTerminated) -> float:
-    return parse_rfc3339(state.finished_at) - parse_rfc3339(state.started_at)
-
-
-def terminated_state(current: ContainerRecord, now: float) -> ContainerStateTerminated:
-    """The end of a run as Kubernetes shows it."""
+def terminated_state(current: ContainerRecord, today: float) -> ContainerStateTerminated:
+    """The end of a run as Kubernetes shows it. What the runtime dates is dated by the machine's own clock."""
     if current.state != "exited":
-        return _lost(current.id, current.started_at, now)
+        return _lost(current.id, current.started_at, today)
     reason = "OOMKilled" if current.oom_killed else "Completed" if current.exit_code == 0 else "Error"
     return ContainerStateTerminated(
         exit_code=current.exit_code,
         reason=reason,
         message=current.error,
         started_at=rfc3339(current.started_at) if current.started_at else "",
-        finished_at=rfc3339(current.finished_at or now),
+        finished_at=rfc3339(current.finished_at or today),
         container_id=current.id,
     )
 
 
-def _lost(run: str, started_at: float, now: float) -> ContainerStateTerminated:
+def _lost(run: str, started_at: float, today: float) -> ContainerStateTerminated:
     return ContainerStateTerminated(
         exit_code=LOST_EXIT_CODE,
         reason="ContainerStatusUnknown",
         message="the run was lost: the machine restarted, or the container was removed from outside",
         started_at=rfc3339(started_at) if started_at else "",
-        finished_at=rfc3339(now),
+        finished_at=rfc3339(today),
         container_id=run,
     )

@@ -64,10 +64,12 @@ class Ending:
         deadline, record = pod.spec.active_deadline_seconds, self._state.record(pod)
         if deadline is None or record.phase:
             return None
-        left = record.start_time + deadline - self._means.clock.now()
+        now = self._means.clock.now()
+        if not record.active_since:  # written before it was noted
+            self._state.update(pod, active_since=now)
+        left = self._state.record(pod).active_since + deadline - now
         if left > 0:
-            # Waited for in pieces: the clock of the day may be set meanwhile.
-            return min(left, 3600.0)
+            return left
         self._state.event(pod, "Warning", DEADLINE_EXCEEDED, DEADLINE_MESSAGE)
         self._state.update(pod, phase="Failed", reason=DEADLINE_EXCEEDED, message=DEADLINE_MESSAGE)
         return None

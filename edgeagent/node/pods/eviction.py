@@ -62,7 +62,8 @@ class Eviction:
             reason="",
             message="",
             initialized=False,
-            start_time=self._means.clock.now(),
+            start_time=self._means.today(),
+            active_since=self._means.clock.now(),
             containers=afresh,
         )
         state.sandbox = None
@@ -79,7 +80,8 @@ class Eviction:
         if why:
             state.refuse(pod, UNDER_PRESSURE, why.strip())
         elif state.refused is not None and state.refused.reason == UNDER_PRESSURE:
-            state.update(pod, start_time=self._means.clock.now())  # a deadline counts from here
+            # A deadline counts from here.
+            state.update(pod, start_time=self._means.today(), active_since=self._means.clock.now())
         return bool(why)
 
     def _begun(self, pod: Pod) -> bool:

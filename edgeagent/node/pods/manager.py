@@ -65,6 +65,7 @@ class PodManager:
         self,
         *,
         clock: Clock,
+        today: Callable[[], float],
         runtime: RuntimeFacade,
         network: PodNetwork | None,
         admissions: list[AdmissionFacade],
@@ -114,6 +115,7 @@ class PodManager:
         )
         self._means = Means(
             clock=clock,
+            today=today,
             rng=rng,
             node=node,
             runtime=runtime,

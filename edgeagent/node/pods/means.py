@@ -74,6 +74,9 @@ class Means:
     """What a worker works with; the same for all pods of a node."""
 
     clock: Clock
+    """What is waited for is counted by it; it is never set."""
+    today: Callable[[], float]
+    """What is told of is dated by it, in seconds since the epoch."""
     rng: random.Random
     node: NodeFacts
     runtime: RuntimeFacade

@@ -71,7 +71,8 @@ class PodState:
                 uid=self.uid,
                 namespace=pod.metadata.namespace,
                 name=pod.metadata.name,
-                start_time=self.means.clock.now(),
+                start_time=self.means.today(),
+                active_since=self.means.clock.now(),
                 grace_seconds=pod.spec.termination_grace_period_seconds,
                 host_network=pod.spec.host_network,
                 static=self.means.static(self.uid),
@@ -98,7 +99,8 @@ class PodState:
             uid=record.uid,
             namespace=record.namespace,
             name=record.name,
-            start_time=self.means.clock.now(),
+            start_time=self.means.today(),
+            active_since=self.means.clock.now(),
             grace_seconds=record.grace_seconds,
             host_network=record.host_network,
             static=self.means.static(self.uid),
@@ -112,7 +114,14 @@ class PodState:
             for container in pod.spec.init_containers:
                 history = histories.get(container.name, ContainerHistory())
                 histories[container.name] = msgspec.structs.replace(history, again=True)
-        return msgspec.structs.replace(record, restarted=False, initialized=False, containers=histories)
+        return msgspec.structs.replace(
+            record,
+            restarted=False,
+            initialized=False,
+            # How long the machine was off its clock may not know: the deadline begins anew.
+            active_since=self.means.clock.now(),
+            containers=histories,
+        )
 
     def update(self, pod: Pod, **changes: object) -> None:
         """Change the pod's record."""
@@ -249,7 +258,7 @@ class PodState:
             host_ip=self.means.host_ip(),
             pod_ips=self.ips(pod),
         )
-        status = pod_status(observation, self.status, self.means.clock.now())
+        status = pod_status(observation, self.status, self.means.today())
         if (network := pod_on_network(pod, status)) != record.network:
             self.means.keep(msgspec.structs.replace(record, network=network))
         if status != self.status:

@@ -38,12 +38,15 @@ class Probing:
     def _start(self, pod: Pod, slot: Slot, current: ContainerRecord) -> None:
         state, name = self._state, slot.name
         history = state.history(pod, name)
+        # A run that nothing was noted of counts as new: a delay is kept rather than cut short.
+        noted = history.started_id == current.id and history.started_at
+        started_at = history.started_at if noted else state.means.clock.now()
         probes = ContainerProbes(
             slot.container,
             lambda: self._steps.target(pod, slot, current),
             clock=state.means.clock,
             rng=state.means.rng,
-            started_at=current.started_at,
+            started_at=started_at,
             on_change=lambda: self._changed(pod, name, current.id),
             on_remark=lambda kind, outcome: self._remark(pod, name, kind, outcome),
             limit=state.means.limits.execs,

@@ -158,14 +158,20 @@ class Steps:
                 started = await self._means.runtime.start_container(current.id)
         except PermanentError as error:
             history = decisions.note_start_error(
-                current, str(error), state.history(pod, name), self._means.clock.now()
+                current,
+                str(error),
+                state.history(pod, name),
+                self._means.clock.now(),
+                today=self._means.today(),
             )
             state.retries.pop(name, None)
             state.remember(pod, name, history)
             state.event(pod, "Warning", "Failed", f"Error: {error}", name)
             return
         state.retries.pop(name, None)
-        history = msgspec.structs.replace(state.history(pod, name), started_id=started.id)
+        history = msgspec.structs.replace(
+            state.history(pod, name), started_id=started.id, started_at=self._means.clock.now()
+        )
         state.fresh.add(started.id)
         state.remember(pod, name, history)
         self._means.observed(started)
@@ -206,7 +212,7 @@ class Steps:
             await self.remove(current)
             return
         ended = await self.stop(pod, slot, current, message, pod.spec.termination_grace_period_seconds)
-        noted = decisions.note_stopped(ended, state.history(pod, slot.name), self._means.clock.now())
+        noted = decisions.note_stopped(ended, state.history(pod, slot.name), today=self._means.today())
         state.remember(pod, slot.name, noted)
 
     async def stop(

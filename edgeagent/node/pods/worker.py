@@ -290,7 +290,8 @@ class PodWorker:
         runs = decisions.runs_of(slot.name, self._means.containers(self.uid))
         current = runs[0] if runs else None
         history = state.history(pod, slot.name)
-        noted = decisions.note_seen(current, history, self._means.clock.now())
+        now, today = self._means.clock.now(), self._means.today()
+        noted = decisions.note_seen(current, history, now, today=today)
         if noted.ended_id != history.ended_id and noted.last is not None and current is not None:
             path = termination_file(self._means.folder, self.uid, slot.name, decisions.attempt_of(current))
             text = read_message(

@@ -20,14 +20,16 @@ log = logging.getLogger(__name__)
 class ContainerHistory(KubernetesStruct, frozen=True):
     """One container's past. ``started_id``: the runtime's id of the run that was last started.
 
-    ``crashes`` counts the restarts in the current back-off series; ``restart_at`` (seconds since the
-    epoch) is when the next run may begin; ``pulled_hash`` the spec whose image was last pulled.
+    ``started_at`` is when that was, or was noted; 0 where it was not. ``crashes`` counts the restarts in the
+    current back-off series; ``restart_at`` is when the next run may begin. Both times are by the clock that
+    is never set (``edgeagent.node.steadyclock``). ``pulled_hash``: the spec whose image was last pulled.
     ``hooked_id``, ``passed_id`` and ``ready_id`` are the last runs whose postStart hook ended well, that
     passed their startup probe, and that were seen ready. ``again``: to be run once more, however it ended.
     """
 
     restart_count: int = 0
     started_id: str = ""
+    started_at: float = 0
     ended_id: str = ""
     last: ContainerStateTerminated | None = None
     crashes: int = 0
@@ -62,7 +64,8 @@ class PodRecord(KubernetesStruct, frozen=True):
     comes from the node's own folder. ``spec`` is kept where stopping the pod needs more than its containers:
     an order, or preStop hooks. ``leaving``: containers with a preStop hook that were taken out of the spec
     and run still. ``network`` is None until the pod was looked at. ``evictions`` is how many in a row count,
-    ``evicted_at`` (seconds since the epoch) when the last was.
+    ``evicted_at`` when the last was, and ``active_since`` when the deadline of the pod began to count, both
+    by the clock that is never set; ``start_time`` is a date, in seconds since the epoch.
     ``gone``: nothing of the pod is left on the node; the record waits until the hub has been told.
     """
 
@@ -71,6 +74,7 @@ class PodRecord(KubernetesStruct, frozen=True):
     name: str
     grace_seconds: int = 30
     start_time: float = 0
+    active_since: float = 0
     phase: str = ""
     reason: str = ""
     message: str = ""

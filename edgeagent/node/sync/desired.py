@@ -13,7 +13,7 @@ from edgeagent.wire.anchor import TrustAnchor
 from edgeagent.wire.blob import ChunkList, decode_blob
 from edgeagent.wire.canonical import digest
 from edgeagent.wire.envelope import INDEX_TYPE, decode_envelope
-from edgeagent.wire.index import MAX_INDEX_BYTES, decode_index
+from edgeagent.wire.index import MAX_INDEX_BYTES, decode_index, issued
 from edgeagent.wire.jitter import Backoff
 
 log = logging.getLogger(__name__)
@@ -41,8 +41,12 @@ class DesiredSync:
         on_switch: Callable[[Change], None],
         on_problem: Callable[[], None],
         prepare: Callable[[], None] = lambda: None,
+        on_issued: Callable[[float], None] = lambda _: None,
     ) -> None:
-        """``prepare`` is called as soon as a verified index brings work, before its objects are fetched."""
+        """``prepare`` is called as soon as a verified index brings work, before its objects are fetched.
+
+        ``on_issued`` is told when a verified index was made, in seconds since the epoch.
+        """
         self._cluster = cluster
         self._node = node
         self._pinned = pinned
@@ -52,6 +56,7 @@ class DesiredSync:
         self._on_switch = on_switch
         self._on_problem = on_problem
         self._prepare = prepare
+        self._on_issued = on_issued
         self._retry = Backoff(rng, first=RETRY_FIRST_SECONDS, ceiling=RETRY_CEILING_SECONDS)
         self._payload = b""
         self._news = asyncio.Event()
@@ -143,6 +148,7 @@ class DesiredSync:
 
         anchor = verify(envelope, self.anchor)
         index = decode_index(envelope.payload, cluster=self._cluster, node=self._node)
+        self._on_issued(issued(index))
         if index.generation < self._desired.generation:
             return
         if index.generation == self._desired.generation:

@@ -41,7 +41,7 @@ class ContainerProbes:
     reached its failure threshold; readiness is still probed then, until ``close``.
 
     ``target`` is asked before each attempt: the pod's address may change. ``started_at`` is when the
-    container started, in seconds since the epoch. ``on_change`` is called after any of the three has
+    container started, by ``clock``. ``on_change`` is called after any of the three has
     changed, ``on_remark`` with kind (``Readiness``) and outcome after each single attempt that failed, or
     succeeded with a warning. Both may call ``close``. ``limit`` bounds how many exec actions run at once,
     on the whole node.
