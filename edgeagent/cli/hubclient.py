@@ -248,6 +248,8 @@ class HubClient:
         queue = self._calls.get(message.correlation)
         if queue is None:
             return  # the answer to a call that was given up
+        if self._key is not None and not is_sealed(message.payload):
+            return  # a sealed call is answered sealed: this is of somebody who could not read it
         try:
             _put(queue, decode_reply(self._opened(message)))
         except RpcError as error:
@@ -256,7 +258,7 @@ class HubClient:
             _put(queue, PermanentError(f"the hub's answer cannot be read: {error}"))
 
     def _opened(self, message: Message) -> bytes:
-        if self._key is None or not is_sealed(message.payload):
+        if self._key is None:
             return message.payload
         return open_answer(message.payload, self._key, self._replies, message.correlation)
 

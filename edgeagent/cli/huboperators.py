@@ -130,7 +130,13 @@ def _revoke(options: argparse.Namespace) -> int:
 
     files = HubFiles(Path(options.dir).absolute())
     count, told = revoke_operator(files, options.name, SystemClock())
-    print(f"operator {options.name} revoked: {count} certificates are refused at the hub from now on")
+    if count:
+        print(f"operator {options.name} revoked: {count} certificates are refused at the hub from now on")
+    else:
+        print(
+            f"the roles of {options.name} are taken away; which certificates have that name is not known"
+            " here, so do not give it to anybody else"
+        )
     if told:
         print("nodes learn of it with their next index, which is on its way")
     else:

@@ -63,6 +63,24 @@ Key = tuple[str, str, bytes]
 
 
 @dataclass(frozen=True, slots=True)
+class _Return:
+    """The way of a call's answers, sealed to ``answers_to``; in clear where that is empty.
+
+    Each call has its own: anybody can send a call with the topic and correlation data of another.
+    """
+
+    user: str
+    topic: str
+    correlation: bytes
+    answers_to: bytes
+
+    @property
+    def key(self) -> Key:
+        """What tells calls apart."""
+        return self.user, self.topic, self.correlation
+
+
+@dataclass(frozen=True, slots=True)
 class _Watching:
     """A watch under way, and whose it is."""
 
@@ -92,7 +110,6 @@ class Calls:
         self._topics = topics
         self._clock = clock
         self._key = key
-        self._answers_to: dict[Key, bytes] = {}
         self._calls: set[asyncio.Task[None]] = set()
         self._watches: dict[Key, _Watching] = {}
 
@@ -114,38 +131,34 @@ class Calls:
         if not 0 < len(message.correlation) <= MAX_CORRELATION_BYTES:
             log.warning("%s calls %s without fit correlation data", user, method)
             return
-        key = user, reply, message.correlation
+        if len(self._calls) >= 2 * MAX_CALLS:
+            return  # not even a refusal for who floods
         try:
-            payload = self._open(key, message.payload)
+            payload, answers_to = self._open(message, reply)
         except PermanentError as error:
             log.warning("%s calls %s with what cannot be opened: %s", user, method, error)
             return
+        way = _Return(user, reply, message.correlation, answers_to)
         if len(self._calls) >= MAX_CALLS:
-            self._spawn(
-                self._refuse(
-                    key, RpcError("TooManyRequests", "the hub has too many calls under way: try again")
-                )
-            )
+            refusal = RpcError("TooManyRequests", "the hub has too many calls under way: try again")
+            self._spawn(self._fail(way, refusal))
             return
         try:
-            caller = self._gate.open(
-                payload, user=user, method=method, answers_to=self._answers_to.get(key, b"")
-            )
+            caller = self._gate.open(payload, user=user, method=method, answers_to=answers_to)
             if caller.request.reply_topic != reply:
                 raise PermanentError("the call was signed for another reply topic", reason="Unauthorized")
         except EdgeAgentError as error:
             log.warning("%s calls %s and is refused: %s", user, method, error)
-            self._spawn(self._refuse(key, error))
+            self._spawn(self._fail(way, error))
             return
-        if caller.request.answers_to:
-            self._answers_to[key] = caller.request.answers_to
+        way = _Return(user, reply, message.correlation, caller.request.answers_to)
         if method == "cancel":
-            if (watching := self._watches.get(key)) is not None:
+            if (watching := self._watches.get(way.key)) is not None:
                 watching.task.cancel("cancelled")
         elif method == "watch":
-            self._start_watch(key, caller)
+            self._start_watch(way, caller)
         else:
-            self._spawn(self._call(key, method, caller))
+            self._spawn(self._call(way, method, caller))
 
     def changed(self, kind: str, namespace: str, name: str) -> None:
         """Tell every watch."""
@@ -175,42 +188,37 @@ class Calls:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        if len(self._calls) >= 2 * MAX_CALLS:
-            work.close()  # not even a refusal for who floods
-            return
         task = asyncio.create_task(work)
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)
 
-    async def _call(self, key: Key, method: str, caller: Caller) -> None:
+    async def _call(self, way: _Return, method: str, caller: Caller) -> None:
         params = bytes(caller.request.params)
         try:
             if method == "apply":
                 applied = self._api.apply(_params(params, ApplyParams), caller)
-                await self._answer(key, encode_reply(applied))
+                await self._answer(way, encode_reply(applied))
             elif method == "delete":
                 deleted = self._api.delete(_params(params, DeleteParams), caller)
-                await self._answer(key, encode_reply(deleted))
+                await self._answer(way, encode_reply(deleted))
             elif method == "get":
-                await self._answer_items(key, self._api.get(_params(params, GetParams), caller))
+                await self._answer_items(way, self._api.get(_params(params, GetParams), caller))
             elif method == "audit":
                 found = self._api.audit(_params(params, AuditParams), caller)
-                await self._answer(key, encode_reply(found))
+                await self._answer(way, encode_reply(found))
             elif method in NODE_METHODS:
-                await self._pass_on(key, method, caller)
+                await self._pass_on(way, method, caller)
             else:
                 raise RpcError(
                     "Invalid", f"unknown method {method[:40]!r}, expected one of {', '.join(METHODS)}"
                 )
         except ForbiddenError as error:
             self._api.note_refused(caller, error)
-            await self._fail(key, error)
+            await self._fail(way, error)
         except Exception as error:
-            await self._fail(key, error)
-        finally:
-            self._answers_to.pop(key, None)
+            await self._fail(way, error)
 
-    async def _answer_items(self, key: Key, items: list[KubernetesObject]) -> None:
+    async def _answer_items(self, way: _Return, items: list[KubernetesObject]) -> None:
         """As many answers as it takes to keep each within the broker's limit; all but the last say so."""
         room = self._room()
         batch: list[msgspec.Raw] = []
@@ -218,18 +226,16 @@ class Calls:
         for item in items:
             body = canonical_json(item)
             if batch and size + len(body) > room:
-                await self._answer(key, encode_reply(GetResult(items=batch), sequence=sequence, last=False))
+                await self._answer(way, encode_reply(GetResult(items=batch), sequence=sequence, last=False))
                 batch, size, sequence = [], 0, sequence + 1
             batch.append(msgspec.Raw(body))
             size += len(body) + 1
-        await self._answer(key, encode_reply(GetResult(items=batch), sequence=sequence))
+        await self._answer(way, encode_reply(GetResult(items=batch), sequence=sequence))
 
-    async def _pass_on(self, key: Key, method: str, caller: Caller) -> None:
-        _, reply, correlation = key
+    async def _pass_on(self, way: _Return, method: str, caller: Caller) -> None:
         node, request = self._api.to_node(caller)
-        await self._session.publish(
-            self._topics.node_rpc(node, method), request, response_topic=reply, correlation=correlation
-        )
+        topic = self._topics.node_rpc(node, method)
+        await self._session.publish(topic, request, response_topic=way.topic, correlation=way.correlation)
 
     def _room(self) -> int:
         connection = self._session.connection
@@ -237,43 +243,36 @@ class Calls:
             raise TemporaryError("not connected to a broker", reason="Disconnected")
         return min(connection.payload_limit, MAX_RPC_BYTES) - REPLY_ROOM - SEALED_OVERHEAD
 
-    async def _answer(self, key: Key, payload: bytes) -> None:
-        if (answers_to := self._answers_to.get(key)) is not None:
-            payload = seal_answer(payload, answers_to, key[1], key[2])
-        await self._session.publish(key[1], payload, correlation=key[2])
+    async def _answer(self, way: _Return, payload: bytes) -> None:
+        if way.answers_to:
+            payload = seal_answer(payload, way.answers_to, way.topic, way.correlation)
+        await self._session.publish(way.topic, payload, correlation=way.correlation)
 
-    def _open(self, key: Key, payload: bytes) -> bytes:
-        """What was asked; a sealed request says how to seal its answers."""
-        if not is_sealed(payload):
-            return payload
-        payload, answers_to = open_request(payload, self._key, key[1], key[2])
-        if len(self._answers_to) < 2 * (MAX_CALLS + MAX_WATCHES):
-            self._answers_to[key] = answers_to
-        return payload
+    def _open(self, message: Message, reply: str) -> tuple[bytes, bytes]:
+        """What was asked, and how to seal the answers to a sealed request; empty for one in clear."""
+        if not is_sealed(message.payload):
+            return message.payload, b""
+        return open_request(message.payload, self._key, reply, message.correlation)
 
-    async def _refuse(self, key: Key, error: Exception) -> None:
-        await self._fail(key, error)
-        self._answers_to.pop(key, None)
-
-    async def _fail(self, key: Key, error: Exception) -> None:
+    async def _fail(self, way: _Return, error: Exception) -> None:
         if not isinstance(error, EdgeAgentError):
-            log.error("a call of %s failed", key[0], exc_info=error)
+            log.error("a call of %s failed", way.user, exc_info=error)
         try:
-            await self._answer(key, encode_failure(error))
+            await self._answer(way, encode_failure(error))
         except (TemporaryError, PermanentError) as unsent:
-            log.info("an answer to %s was not sent: %s", key[0], unsent)
+            log.info("an answer to %s was not sent: %s", way.user, unsent)
 
     # Watches
 
-    def _start_watch(self, key: Key, caller: Caller) -> None:
-        mine = sum(1 for other in self._watches if other[0] == key[0])
-        if key in self._watches:
+    def _start_watch(self, way: _Return, caller: Caller) -> None:
+        mine = sum(1 for other in self._watches if other[0] == way.user)
+        if way.key in self._watches:
             return  # the same request, delivered twice
         if len(self._watches) >= MAX_WATCHES or mine >= MAX_WATCHES_PER_USER:
             refusal = RpcError(
                 "TooManyRequests", f"the hub has {len(self._watches)} watches under way: end some"
             )
-            self._spawn(self._refuse(key, refusal))
+            self._spawn(self._fail(way, refusal))
             return
         try:
             params = _params(bytes(caller.request.params), WatchParams)
@@ -284,13 +283,13 @@ class Calls:
         except EdgeAgentError as error:
             if isinstance(error, ForbiddenError):
                 self._api.note_refused(caller, error)
-            self._spawn(self._refuse(key, error))
+            self._spawn(self._fail(way, error))
             return
-        task = asyncio.create_task(self._stream(key, watch, params.timeout_seconds))
-        self._watches[key] = _Watching(task, watch, caller, params)
-        task.add_done_callback(lambda _: self._forget(key))
+        task = asyncio.create_task(self._stream(way, watch, params.timeout_seconds))
+        self._watches[way.key] = _Watching(task, watch, caller, params)
+        task.add_done_callback(lambda _: self._watches.pop(way.key, None))
 
-    async def _stream(self, key: Key, watch: Watch, seconds: int) -> None:
+    async def _stream(self, way: _Return, watch: Watch, seconds: int) -> None:
         """Events in sequence; the last answer says that it is, and carries nothing."""
         sequence = 0
 
@@ -298,7 +297,7 @@ class Calls:
             nonlocal sequence
             async with aclosing(watch.events()) as events:
                 async for event in events:
-                    await self._answer(key, encode_reply(event, sequence=sequence, last=False))
+                    await self._answer(way, encode_reply(event, sequence=sequence, last=False))
                     sequence += 1
 
         sending = asyncio.create_task(send())
@@ -307,13 +306,13 @@ class Calls:
             await asyncio.wait((sending, timer), return_when=asyncio.FIRST_COMPLETED)
             if sending.done() and (error := sending.exception()) is not None:
                 await self._fail(
-                    key, error if isinstance(error, Exception) else TemporaryError("the watch has ended")
+                    way, error if isinstance(error, Exception) else TemporaryError("the watch has ended")
                 )
                 return
         except asyncio.CancelledError as cancelled:
             [reason] = cancelled.args or [None]
             if isinstance(reason, ForbiddenError):
-                await self._fail(key, reason)
+                await self._fail(way, reason)
                 return
             if reason != "cancelled":
                 raise
@@ -322,17 +321,13 @@ class Calls:
             for task in (sending, timer):
                 task.cancel()
             await asyncio.gather(sending, timer, return_exceptions=True)
-        await self._end(key, sequence)
+        await self._end(way, sequence)
 
-    def _forget(self, key: Key) -> None:
-        self._watches.pop(key, None)
-        self._answers_to.pop(key, None)
-
-    async def _end(self, key: Key, sequence: int) -> None:
+    async def _end(self, way: _Return, sequence: int) -> None:
         try:
-            await self._answer(key, encode_reply(None, sequence=sequence))
+            await self._answer(way, encode_reply(None, sequence=sequence))
         except (TemporaryError, PermanentError) as unsent:
-            log.info("the end of a watch of %s was not sent: %s", key[0], unsent)
+            log.info("the end of a watch of %s was not sent: %s", way.user, unsent)
 
 
 def _require_watch(caller: Caller, params: WatchParams) -> None:

@@ -92,10 +92,16 @@ def derive_key(secret: bytes, purpose: bytes) -> bytes:
 
 
 def seal(public: bytes, data: bytes, context: bytes) -> bytes:
-    """Encrypt ``data`` to the X25519 key ``public``, bound to ``context``; 48 bytes longer than ``data``."""
+    """Encrypt ``data`` to the X25519 key ``public``, bound to ``context``; 48 bytes longer than ``data``.
+
+    PermanentError where nothing can be sealed to such a key.
+    """
     ephemeral = X25519PrivateKey.generate()
     sender = ephemeral.public_key().public_bytes_raw()
-    shared = ephemeral.exchange(X25519PublicKey.from_public_bytes(public))
+    try:
+        shared = ephemeral.exchange(X25519PublicKey.from_public_bytes(public))
+    except ValueError:  # of another length, or one of the points that give the same secret to everybody
+        raise PermanentError("what is to be sealed to is no X25519 key", reason="BadKey") from None
     # A fixed nonce is sound: every message has a key of its own, through its ephemeral half.
     return sender + _cipher(shared, sender, public).encrypt(bytes(12), data, context)
 

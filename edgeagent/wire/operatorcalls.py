@@ -26,6 +26,7 @@ from edgeagent.wire.certificates import (
     verifies,
 )
 from edgeagent.wire.envelope import Envelope, check_envelope, pre_authentication, sign_envelope
+from edgeagent.wire.privatecalls import KEY_BYTES
 from edgeagent.wire.rpc import MAX_RPC_BYTES
 from edgeagent.wire.topics import Topics
 
@@ -156,6 +157,8 @@ def open_call(
     levels = Topics(cluster).levels(request.reply_topic)
     if len(levels) != 3 or levels[:2] != ["replies", request.user] or set(levels[2]) & set("+#"):
         raise _unauthorized("the answer would not go to the operator's own reply topic")
+    if len(request.answers_to) not in (0, KEY_BYTES):
+        raise InvalidObjectError("answersTo", f"must have {KEY_BYTES} bytes, or be left out")
     if not 16 <= len(request.nonce) <= MAX_NONCE:
         raise InvalidObjectError("nonce", f"must have 16 to {MAX_NONCE} characters")
     _check_time(request.expires, now)

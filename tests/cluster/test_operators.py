@@ -9,13 +9,15 @@ import pytest
 
 from edgeagent.api.clock import SystemClock
 from edgeagent.api.errors import PermanentError
+from edgeagent.cli.hubclient import HubClient
 from edgeagent.cluster.ca import Authority
 from edgeagent.cluster.layout import read_file
 from edgeagent.cluster.operators import list_operators, revoke_operator
 from edgeagent.cluster.store import Store
 from edgeagent.wire.canonical import canonical_json
+from edgeagent.wire.join import OperatorFile
 from edgeagent.wire.operatorcalls import CALL_SECONDS, OperatorSigner, SignedCall
-from edgeagent.wire.rpc import RpcError, decode_reply
+from edgeagent.wire.rpc import RpcError, decode_reply, encode_reply
 from tests.support.hubrun import CLUSTER, HubDirectory, Peer, config_map, pod, secret
 from tests.support.operators import request
 from tests.support.waiting import wait_for_async
@@ -345,3 +347,54 @@ def test_an_operator_that_cannot_be_is_not_made(cluster: HubDirectory) -> None:
     with pytest.raises(Exception, match="namespace: 'a/b' must be lower-case"):
         cluster.add_operator("ann", "viewer", "a/b")
     assert [one.name for one in list_operators(cluster.files)] == ["admin"]
+
+
+def test_a_forged_call_opens_nobody_elses_answers(cluster: HubDirectory) -> None:
+    """Topic and correlation data of a call are seen by whoever owns the broker; its answers stay sealed."""
+    operator = msgspec.json.decode(cluster.files.operator.read_bytes(), type=OperatorFile)
+
+    async def run() -> None:
+        async with cluster.hub(), HubClient(operator) as admin, cluster.peer("hub") as owner:
+            topics = owner.topics
+            await owner.session.subscribe(
+                [topics.replies("user:admin", "+"), topics.hub_rpc("user:admin", "+")]
+            )
+            async with admin.watch("ConfigMap") as events:
+                await wait_for_async(lambda: any("/watch" in m.topic for m in owner.messages))
+                [call] = [m for m in owner.messages if "/watch" in m.topic]
+                for payload in (b"garbage", call.payload):
+                    for method in ("get", "watch", "cancel"):
+                        await owner.session.publish(
+                            topics.hub_rpc("user:admin", method), payload,
+                            response_topic=call.response_topic, correlation=call.correlation,
+                        )  # fmt: skip
+                # Nor does an answer that somebody else makes up count.
+                await owner.session.publish(
+                    call.response_topic, encode_reply(None), correlation=call.correlation
+                )
+                await admin.apply([msgspec.Raw(canonical_json(config_map("a", TEXT="for-ann-alone")))])
+                assert b"for-ann-alone" in bytes((await anext(events)).object)
+                await owner.barrier()
+            answers = [m.payload for m in owner.messages if "/replies/" in m.topic]
+            in_clear = [one for one in answers if one.startswith(b"{")]
+            assert sum(b"not a call that an operator signed" in one for one in in_clear) == 3
+            assert len(in_clear) == 4
+            assert not any(b"for-ann-alone" in one for one in answers)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("key", [bytes(32), b"short"], ids=["a point of low order", "another length"])
+def test_a_key_that_nothing_can_be_sealed_to_gets_no_answer(cluster: HubDirectory, key: bytes) -> None:
+    async def run() -> None:
+        async with cluster.hub() as hub, cluster.peer("user:admin") as admin, cluster.peer("hub") as owner:
+            attack = Attack(cluster, admin, owner)
+            await owner.session.publish(
+                admin.topics.hub_rpc("user:admin", "apply"), attack.call(answers_to=key),
+                response_topic=admin.topics.replies("user:admin", "attack"), correlation=b"1",
+            )  # fmt: skip
+            await owner.barrier()
+            assert await admin.get("Node") == []
+            await wait_for_async(lambda: not hub._calls._calls)
+
+    asyncio.run(run())
