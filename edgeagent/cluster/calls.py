@@ -18,7 +18,7 @@ from edgeagent.api.clock import Clock
 from edgeagent.api.errors import EdgeAgentError, InvalidObjectError, PermanentError, TemporaryError
 from edgeagent.api.objects.decode import KubernetesObject, decode_json
 from edgeagent.cluster.api import Api
-from edgeagent.cluster.operatorgate import Caller, OperatorGate
+from edgeagent.cluster.operatorgate import REPLAYED, Caller, OperatorGate
 from edgeagent.cluster.views import Views
 from edgeagent.cluster.watches import Watch
 from edgeagent.wire.authority import NODE_METHODS, USER_PREFIX, ForbiddenError
@@ -149,7 +149,9 @@ class Calls:
                 raise PermanentError("the call was signed for another reply topic", reason="Unauthorized")
         except EdgeAgentError as error:
             log.warning("%s calls %s and is refused: %s", user, method, error)
-            self._spawn(self._fail(way, error))
+            # What comes twice was answered once: a second answer would be taken for that of the first.
+            if getattr(error, "reason", "") != REPLAYED:
+                self._spawn(self._fail(way, error))
             return
         way = _Return(user, reply, message.correlation, caller.request.answers_to)
         if method == "cancel":

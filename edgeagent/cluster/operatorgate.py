@@ -23,6 +23,8 @@ from edgeagent.wire.operatorcalls import (
     read_call,
 )
 
+REPLAYED = "Replayed"
+"""The reason why a call is refused that was opened before: nobody waits for an answer to it."""
 MAX_NONCES = 100_000
 """Calls that may be remembered at once; more in half a minute are refused."""
 
@@ -69,12 +71,15 @@ class OperatorGate:
     def open(self, payload: bytes, *, user: str, method: str, answers_to: bytes) -> Caller:
         """The caller, shown to be ``user``, as the topic says. ``answers_to``: of a sealed call.
 
-        Raises InvalidObjectError or PermanentError (``Unauthorized``). The call counts once from here on.
+        Raises InvalidObjectError or PermanentError (``Unauthorized``, ``REPLAYED``). The call counts once.
         """
         now = self._clock.now()
+        said = read_call(payload)
+        if said.nonce in self._nonces:
+            raise PermanentError("the call was already served", reason=REPLAYED)
         target = HUB_TARGET
         if method in NODE_METHODS:
-            target = read_call(payload).target
+            target = said.target
             if target == HUB_TARGET:
                 raise PermanentError(f"a call of {method} must say which node it is for", reason="Invalid")
         call = open_call(payload, self._trust(), cluster=self._cluster, target=target, method=method, now=now)
@@ -94,8 +99,6 @@ class OperatorGate:
         # They come about in the order in which they end, so what has ended is at the front.
         while self._nonces and next(iter(self._nonces.values())) < now:
             del self._nonces[next(iter(self._nonces))]
-        if nonce in self._nonces:
-            raise _unauthorized("the call was already served")
         if len(self._nonces) >= MAX_NONCES:
             raise PermanentError(
                 "the hub has too many calls to remember: try again", reason="TooManyRequests"

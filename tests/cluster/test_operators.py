@@ -177,13 +177,15 @@ class Attack:
         return signer.sign_request(request("admin", CLUSTER, **(known | fields)))
 
 
-def test_whoever_owns_the_broker_makes_no_call(cluster: HubDirectory) -> None:
+def test_whoever_owns_the_broker_makes_no_call(
+    cluster: HubDirectory, caplog: pytest.LogCaptureFixture
+) -> None:
     join = cluster.add_node("gw-1")
     ann = cluster.add_operator("ann", "viewer")
 
     async def run() -> None:
         async with cluster.hub(), cluster.peer("user:admin") as admin, cluster.peer("hub") as owner:
-            attack = Attack(cluster, admin, owner)
+            attack, topics = Attack(cluster, admin, owner), admin.topics
             stranger = Authority.create(CLUSTER, SystemClock())[0].operator("admin")
             as_stranger = OperatorSigner(CLUSTER, "user:admin", stranger.certificate, stranger.key)
             as_node = OperatorSigner(CLUSTER, "gw-1", join.certificate, join.private_key)
@@ -223,13 +225,14 @@ def test_whoever_owns_the_broker_makes_no_call(cluster: HubDirectory) -> None:
             # One that the operator did sign is served, and not again.
             await admin.apply(config_map("good"))
             captured = attack.call(nonce="z" * 32)
-            topic, reply = (
-                admin.topics.hub_rpc("user:admin", "apply"),
-                admin.topics.replies("user:admin", "attack"),
-            )
-            await owner.session.publish(topic, captured, response_topic=reply, correlation=b"first")
+            topic, reply = topics.hub_rpc("user:admin", "apply"), topics.replies("user:admin", "attack")
+            for mark in (b"first", b"again"):
+                await owner.session.publish(topic, captured, response_topic=reply, correlation=mark)
             await wait_for_async(lambda: any(m.correlation == b"first" for m in owner.messages))
-            assert "already served" in str(await attack.refusal(captured))
+            await admin.get("Node")
+            await owner.barrier()
+            assert not any(m.correlation == b"again" for m in owner.messages if m.topic == reply)
+            assert "user:admin calls apply and is refused: the call was already served" in caplog.text
             rows = (await admin.call("audit", {}))["rows"]
             assert [(row["operator"], row["verdict"]) for row in rows] == [("admin", "allowed")] * 2
 
