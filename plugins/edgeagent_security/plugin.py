@@ -37,6 +37,6 @@ def edgeagent_admission(ctx: PluginContext) -> Admission:
 @hookimpl
 def edgeagent_secrets(ctx: PluginContext) -> Unsealer:
     """The unsealer for this node's key."""
-    from edgeagent_security.unseal import NodeUnsealer
+    from edgeagent_security.opener import Opener
 
-    return NodeUnsealer(ctx.identity_dir / "sealing.key", cluster=ctx.cluster, node=ctx.node_name)
+    return Opener(ctx.identity_dir / "sealing.key", cluster=ctx.cluster, node=ctx.node_name)
