@@ -9,8 +9,6 @@ from collections.abc import Callable
 class ManualClock:
     """Time moves by ``advance`` alone; whoever sleeps wakes in the order of their times.
 
-    ``jump`` is what somebody does who sets the date: it wakes nobody.
-
     ``busy`` says whether something is still under way that takes turns of the loop: time waits for it.
     """
 
@@ -28,10 +26,6 @@ class ManualClock:
     def monotonic(self) -> float:
         """Seconds since the clock was made."""
         return self._monotonic
-
-    def jump(self, seconds: float) -> None:
-        """The time of day is another, later by ``seconds`` or earlier; no time has passed."""
-        self._now += seconds
 
     async def sleep(self, seconds: float) -> None:
         """Return once ``advance`` has moved the clock by ``seconds``."""

@@ -258,7 +258,7 @@ class PodState:
             host_ip=self.means.host_ip(),
             pod_ips=self.ips(pod),
         )
-        status = pod_status(observation, self.status, self.means.today())
+        status = pod_status(observation, self.status, self.means.clock.now(), today=self.means.today())
         if (network := pod_on_network(pod, status)) != record.network:
             self.means.keep(msgspec.structs.replace(record, network=network))
         if status != self.status:

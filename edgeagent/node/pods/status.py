@@ -67,8 +67,11 @@ class Observation:
     runtime_name: str = "podman"
 
 
-def pod_status(seen: Observation, previous: PodStatus, now: float) -> PodStatus:
-    """The status now; conditions keep their transition times where ``previous`` says the same."""
+def pod_status(seen: Observation, previous: PodStatus, now: float, *, today: float) -> PodStatus:
+    """The status now; conditions keep their transition times where ``previous`` says the same.
+
+    ``now`` is by the clock that back-offs are counted by, ``today`` the date, in seconds since the epoch.
+    """
     places = list(slots(seen.pod.spec))
     statuses = {slot.name: _container_status(slot, seen, now) for slot in places}
     inits = [statuses[slot.name] for slot in places if slot.role != "main"]
@@ -81,7 +84,7 @@ def pod_status(seen: Observation, previous: PodStatus, now: float) -> PodStatus:
     )
     return PodStatus(
         phase=phase,  # type: ignore[arg-type]
-        conditions=_conditions(seen, phase, ready, serving, previous.conditions, now),
+        conditions=_conditions(seen, phase, ready, serving, previous.conditions, today),
         reason=said.reason if said else "",
         message=said.message if said else "",
         host_ip=seen.host_ip,
@@ -181,7 +184,7 @@ def _conditions(
     ready: bool,
     serving: Sequence[ContainerStatus],
     previous: Sequence[Condition],
-    now: float,
+    today: float,
 ) -> list[Condition]:
     unready = " ".join(status.name for status in serving if not status.ready)
     if phase == "Succeeded":
@@ -212,7 +215,7 @@ def _conditions(
     for type_, good, reason, message in wanted:
         status = "True" if good else "False"
         old = before.get(type_)
-        since = old.last_transition_time if old is not None and old.status == status else rfc3339(now)
+        since = old.last_transition_time if old is not None and old.status == status else rfc3339(today)
         conditions.append(
             Condition(
                 type=type_,
