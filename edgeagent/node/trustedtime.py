@@ -95,8 +95,7 @@ class TrustedTime:
         """The hub has signed that this was the time, at some moment that lies in the past by now."""
         if self._base is not None and time > self.now():
             self._base = time, self._clock.monotonic()
-        if time > self.floor():
-            self._set_floor(time)
+        self._set_floor(max(time, self.floor()))
 
     def agreed(self) -> None:
         """Somebody says the same as ``now``, whoever that is: nothing is believed of what he says.
@@ -122,6 +121,7 @@ class TrustedTime:
 
     def close(self) -> None:
         """The agent ends: what has passed while it ran is kept, if it is worth it."""
+        self._written_at = None
         self._set_floor(self.floor())
 
     def _set_floor(self, time: float) -> None:
