@@ -1,7 +1,9 @@
 """A node whose clock is wrong, and the hub that it may ask: everything but the broker between them."""
 
+import asyncio
 import dataclasses
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from edgeagent.api.errors import TemporaryError
@@ -107,3 +109,17 @@ class ClockNode(NodeSide):
     def runs(self, *, renews: bool) -> list[Awaitable[None]]:
         """What the uplink would run."""
         return [self.hub_time.run(), *([self.renewal.run()] if renews else [])]
+
+
+@asynccontextmanager
+async def running(node: ClockNode, *, renews: bool = False) -> AsyncIterator[ClockNode]:
+    """The node at work. An answer to a renewal says what time it is, too."""
+    tasks = [asyncio.ensure_future(work) for work in node.runs(renews=renews)]
+    await node.clock.settle()
+    try:
+        yield node
+        assert not any(task.done() for task in tasks), tasks
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

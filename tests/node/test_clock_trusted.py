@@ -1,8 +1,6 @@
 """What time a node believes it is: boots in 1970 and ten years ahead, clocks that are set, hubs that err."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -18,7 +16,7 @@ from edgeagent.testing.clock import ManualClock
 from edgeagent.wire.envelope import decode_envelope, encode_envelope, sign_envelope
 from edgeagent.wire.keys import SigningKey
 from edgeagent.wire.signedtime import LATEST, TIME_TYPE, SignedTime
-from tests.node.clockkit import ClockNode
+from tests.node.clockkit import ClockNode, running
 from tests.node.renewalkit import DAY, YEAR, HubSide, in_loop
 
 NOW = 1_800_000_000.0
@@ -33,20 +31,6 @@ def make(hub: HubSide, tmp_path: Path, ahead: float) -> ClockNode:
     """A node whose clock is ahead of the hub's."""
     (tmp_path / "node").mkdir()
     return ClockNode(hub, tmp_path / "node", ahead)
-
-
-@asynccontextmanager
-async def running(node: ClockNode, *, renews: bool = False) -> AsyncIterator[ClockNode]:
-    """The node at work. An answer to a renewal says what time it is, too."""
-    tasks = [asyncio.ensure_future(work) for work in node.runs(renews=renews)]
-    await node.clock.settle()
-    try:
-        yield node
-        assert not any(task.done() for task in tasks), tasks
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @pytest.mark.parametrize(
