@@ -7,7 +7,7 @@ taken back is a finding, which stays until somebody acknowledges it. May not jud
 import logging
 import secrets
 
-from edgeagent.api.clock import Clock, rfc3339
+from edgeagent.api.clock import Clock, parse_rfc3339, rfc3339
 from edgeagent.api.errors import EdgeAgentError, InvalidObjectError
 from edgeagent.api.objects.decode import decode_json
 from edgeagent.api.objects.node import AuditHead
@@ -150,6 +150,17 @@ class AuditLogs:
             head=self.head(source),
             findings=self.findings(source),
         )
+
+    def recent_calls(self, seconds: float) -> set[str]:
+        """The nonces of the calls that the hub has in its own log from the last so many seconds."""
+        since = self._clock.now() - seconds - 1  # a row's time is in whole seconds
+        found = set()
+        rows = self._store.execute("SELECT body FROM audit WHERE source = ? ORDER BY id DESC", (HUB,))
+        for row in (decode_json(body, AuditRow) for (body,) in rows):
+            if parse_rfc3339(row.time) < since:
+                break
+            found.add(row.nonce)
+        return found
 
     def findings(self, source: str) -> list[str]:
         """What is wrong with a source's log, the oldest first, each with its time."""

@@ -41,6 +41,7 @@ from edgeagent.wire.canonical import digest
 from edgeagent.wire.jitter import Backoff
 from edgeagent.wire.join import BrokerAddress
 from edgeagent.wire.keys import SealingKey
+from edgeagent.wire.operatorcalls import CALL_SECONDS
 from edgeagent.wire.renewal import RENEW, is_renewal
 from edgeagent.wire.session import Connection, Message, MqttSession, SessionConfig
 from edgeagent.wire.signedtime import TIME
@@ -143,7 +144,11 @@ class Hub:
         self._calls = Calls(
             self._api,
             OperatorGate(
-                self._store, cluster=settings.cluster, ca=self._files.ca_certificate, clock=self._clock
+                self._store,
+                cluster=settings.cluster,
+                ca=self._files.ca_certificate,
+                clock=self._clock,
+                served=self._audit.recent_calls(2 * CALL_SECONDS),
             ),
             self._views,
             self._session,
