@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -18,9 +19,7 @@ YEAR = 365.0 * 86_400
 JUMPS = [-56 * YEAR, -3_600.0, 3_600.0, 10 * YEAR]
 
 
-def alive(command: str = "true", **more: int) -> Probe:
-    """A probe that runs a command."""
-    return Probe(exec=ExecAction(command=[command]), **more)
+ALIVE = Probe(exec=ExecAction(command=["true"]))
 
 
 @pytest.mark.parametrize("by", JUMPS)
@@ -28,7 +27,7 @@ def alive(command: str = "true", **more: int) -> Probe:
 def test_pods_that_run_go_on(tmp_path: Path, by: float, restart: bool) -> None:
     async def scenario() -> None:
         async with PodWorld(tmp_path) as world:
-            probed = container(liveness_probe=alive(), readiness_probe=alive())
+            probed = container(liveness_probe=ALIVE, readiness_probe=ALIVE)
             pods = [pod("a"), pod("b", probed), with_spec(pod("c"), active_deadline_seconds=86_400)]
             await world.apply(*pods)
             await world.advance(30)
@@ -161,9 +160,11 @@ def test_the_first_delay_of_a_probe_is_not_cut_short(tmp_path: Path, by: float) 
 
     async def scenario() -> None:
         async with PodWorld(tmp_path) as world:
-            world.runtime.on_exec = lambda _id, _command: ExecResult(exit_code=1, output="not yet")
+            world.runtime.on_exec = lambda _id, _command: ExecResult(exit_code=1, output=b"not yet")
             slow = container(
-                liveness_probe=alive(initial_delay_seconds=300, period_seconds=1, failure_threshold=1)
+                liveness_probe=msgspec.structs.replace(
+                    ALIVE, initial_delay_seconds=300, period_seconds=1, failure_threshold=1
+                )
             )
             await world.apply(pod("a", slow))
             await world.advance(10)
