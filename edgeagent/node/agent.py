@@ -141,9 +141,7 @@ class Agent:
         mounter = SystemMounter()
         self._volumes = Volumes(disk=disk, memory=memory, host=self._world.root, mounter=mounter)
         return PodManager(
-            clock=steady_clock(
-                self._database, self._world.clock, boot_id=self._info.boot_id, now=self._time.now()
-            ),
+            clock=steady_clock(self._database, self._time, boot_id=self._info.boot_id),
             today=self._time.now,
             runtime=runtime,
             network=self._network,
@@ -156,6 +154,7 @@ class Agent:
             reports=Reports(self._pod_status, self._pod_gone),
             host_ip=host_ip,
             on_problem=self._node_changed,
+            on_resync=self._node_changed,
             on_started=lambda: self._pressure.started() if self._pressure is not None else None,
             resync_seconds=self._config.agent.resync_seconds,
             rng=self._world.rng,

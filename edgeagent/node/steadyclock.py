@@ -37,12 +37,12 @@ class SteadyClock:
         await self._clock.sleep(seconds)
 
 
-def steady_clock(database: Database, clock: Clock, *, boot_id: str, now: float) -> SteadyClock:
-    """The clock of this boot; a new one begins at ``now``. Without a ``boot_id`` none is gone on with."""
+def steady_clock(database: Database, clock: Clock, *, boot_id: str) -> SteadyClock:
+    """The clock of this boot, begun with what ``clock`` says; without a ``boot_id`` each is a new one."""
     kept_boot, _, text = get_meta(database, _STEADY).partition(" ")
     offset = _number(text)
     if not boot_id or kept_boot != boot_id or offset is None:
-        offset = now - clock.monotonic()
+        offset = clock.now() - clock.monotonic()
         try:
             set_meta(database, [(_STEADY, f"{boot_id} {offset!r}")])
         except EdgeAgentError as error:

@@ -297,6 +297,7 @@ class PodWorld:
         self.reports: list[tuple[str, PodStatus]] = []
         self.gone: list[str] = []
         self.started: list[None] = []
+        self.resyncs: list[None] = []
         self.problems: list[tuple[str, str] | None] = []
         self._task: asyncio.Task[None] | None = None
         self.open()
@@ -321,7 +322,7 @@ class PodWorld:
         """Read the store as a starting agent does."""
         now = self.clock.now()
         self.database = Database(self._directory / f"agent{self._databases}.db", now=now)
-        self.steady = steady_clock(self.database, self.clock, boot_id=self.boot, now=now)
+        self.steady = steady_clock(self.database, self.clock, boot_id=self.boot)
         self.desired = DesiredState(self.database, now=now)
         self.records = PodRecords(self.database)
         self.outbox = Outbox(self.database)
@@ -350,6 +351,7 @@ class PodWorld:
             reports=Reports(self._reported, self._gone),
             host_ip=lambda: self.host_ip,
             on_problem=lambda: self.problems.append(self.manager.problem),
+            on_resync=lambda: self.resyncs.append(None),
             on_started=lambda: self.started.append(None),
             resync_seconds=RESYNC,
             rng=random.Random(2),

@@ -13,7 +13,7 @@ from edgeagent.api.runtime import ExecResult
 from edgeagent.node.steadyclock import steady_clock
 from edgeagent.node.store.database import Database
 from edgeagent.testing.clock import ManualClock
-from tests.node.podworld import TRANSITION, PodWorld, container, pod, run, with_spec
+from tests.node.podworld import RESYNC, TRANSITION, PodWorld, container, pod, run, with_spec
 
 YEAR = 365.0 * 86_400
 JUMPS = [-56 * YEAR, -3_600.0, 3_600.0, 10 * YEAR]
@@ -179,6 +179,16 @@ def test_the_first_delay_of_a_probe_is_not_cut_short(tmp_path: Path, by: float) 
     run(scenario)
 
 
+def test_whoever_looks_at_the_clock_is_told_of_each_resync(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with PodWorld(tmp_path) as world:
+            assert len(world.resyncs) == 1
+            await world.advance(3 * RESYNC)
+            assert len(world.resyncs) == 4
+
+    run(scenario)
+
+
 def test_pods_that_fail_are_tried_again_as_soon_as_ever(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with PodWorld(tmp_path) as world:
@@ -196,7 +206,8 @@ def test_the_steady_clock_is_one_a_boot(tmp_path: Path) -> None:
     database = Database(tmp_path / "agent.db", now=0)
 
     def begin(boot: str, now: float) -> float:
-        return steady_clock(database, clock, boot_id=boot, now=now).now()
+        clock.set_wall_clock(now - clock.now())
+        return steady_clock(database, clock, boot_id=boot).now()
 
     assert begin("one", 100.0) == 100.0
     assert begin("one", 5_000.0) == 100.0

@@ -77,6 +77,7 @@ class PodManager:
         reports: Reports,
         host_ip: Callable[[], str],
         on_problem: Callable[[], None],
+        on_resync: Callable[[], None],
         on_started: Callable[[], None],
         resync_seconds: float,
         rng: random.Random,
@@ -93,6 +94,7 @@ class PodManager:
         self._records = records
         self._reports = reports
         self._on_problem = on_problem
+        self._on_resync = on_resync
         self._resync_seconds = resync_seconds
         self._exits = exits
         self._containers: dict[str, dict[str, ContainerRecord]] = {}
@@ -164,6 +166,7 @@ class PodManager:
                 self._means.network.adopt(self._running())
             while True:
                 self._wake_all()
+                self._on_resync()
                 due = self._clock.monotonic() + self._resync_seconds
                 while await self._troubled_before(due):
                     if await self._list():
