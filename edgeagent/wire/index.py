@@ -4,7 +4,9 @@ from edgeagent.api.clock import parse_rfc3339
 from edgeagent.api.errors import InvalidObjectError, PermanentError
 from edgeagent.api.objects.base import KubernetesStruct
 from edgeagent.api.objects.decode import MAX_OBJECT_BYTES, KubernetesObject, decode_json, decode_object_json
+from edgeagent.api.objects.validate import require
 from edgeagent.wire.canonical import canonical_json, digest, is_digest
+from edgeagent.wire.signedtime import LATEST
 
 MAX_INDEX_BYTES = 8_000_000
 MAX_OBJECTS = 20_000
@@ -68,9 +70,11 @@ def decode_index(payload: bytes, *, cluster: str, node: str) -> Index:
 def issued(index: Index) -> float:
     """When it was made, in seconds since the epoch; InvalidObjectError where it says no time."""
     try:
-        return parse_rfc3339(index.issued_at)
+        time = parse_rfc3339(index.issued_at)
     except (ValueError, OverflowError):
         raise InvalidObjectError("issuedAt", "must be a time as in RFC 3339") from None
+    require(time < LATEST, "issuedAt", "is none that can be")
+    return time
 
 
 def describe_entry(entry: IndexEntry) -> str:

@@ -62,6 +62,7 @@ class Served:
         self.mode = "slow"
         self.served = 0
         self.numbers = itertools.count()
+        self.doubts: list[float] = []
         self.objects: list[KubernetesObject] = [
             binding("operator", "ann", namespace="shop"), binding("admin", "root"),
         ]  # fmt: skip
@@ -84,6 +85,7 @@ class Served:
             ),
             clock=self.clock,
             payload_limit=lambda: 1000,
+            on_expired=lambda: self.doubts.append(self.clock.now()),
         )  # fmt: skip
 
     async def logs(self, params: msgspec.Raw, limit: int) -> object:
@@ -239,6 +241,22 @@ def test_a_request_is_served_once(tmp_path: Path) -> None:
         assert await node.ask(node.request(), retain=True) == 1, "a retained one is no request"
         assert node.served == 1
         assert len(node.calls._nonces) <= 1
+
+    with_node(tmp_path, scenario)
+
+
+def test_what_of_the_hubs_own_has_expired_makes_one_doubt_the_clock(tmp_path: Path) -> None:
+    """A clock that drifts for months without a new connection: what others send is no reason to ask."""
+
+    async def scenario(node: Served) -> None:
+        for off in (-3_600.0, 3_600.0):
+            late = node.clock.now() + off
+            assert await node.ask(node.request(expires=late, key=MALLORY)) == 0
+            assert len(node.doubts) == (0 if off < 0 else 1)
+            assert await node.ask(node.request(expires=late)) == 0
+        assert len(node.doubts) == 2
+        assert await node.ask(node.request()) == 1
+        assert len(node.doubts) == 2
 
     with_node(tmp_path, scenario)
 

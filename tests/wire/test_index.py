@@ -59,6 +59,9 @@ def test_an_index_for_another(changes: dict[str, Any]) -> None:
     [
         (index(generation=0), "generation"),
         (index(generation=-5), "generation"),
+        (index(issued_at=""), "issuedAt"),
+        (index(issued_at="yesterday"), "issuedAt"),
+        (index(issued_at="9999-12-31T23:59:59Z"), "issuedAt"),
         (index(objects=[ENTRY, entry(uid="u2"), ENTRY]), "objects[2].uid"),
         (index(objects=[entry(uid="")]), "objects[0].uid"),
         (index(objects=[entry(size=0)]), "objects[0].size"),
