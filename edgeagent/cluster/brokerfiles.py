@@ -10,7 +10,7 @@ import signal
 from collections.abc import Iterable
 
 from edgeagent.cluster.layout import PUBLIC, HubFiles, write_file
-from edgeagent.cluster.mosquitto import broker_acl, broker_config, enrolment_acl
+from edgeagent.cluster.mosquitto import broker_acl, broker_config
 from edgeagent.cluster.settings import HubSettings
 
 MAX_COMMAND_BYTES = 65_536
@@ -19,11 +19,11 @@ MAX_COMMAND_BYTES = 65_536
 def write_config(
     files: HubFiles, settings: HubSettings, *, final: HubFiles | None = None, replace: bool = False
 ) -> None:
-    """The configuration and the ACL of the listener for enrolment. ``final``: where ``files`` will lie."""
+    """The configuration, and the file of passwords. ``final``: where ``files`` will lie."""
     final = final or files
     write_file(files.mosquitto_config, broker_config(final, settings, user=_owner()), PUBLIC, replace=replace)
     # Mosquitto wants nobody else to be able to change or read it.
-    write_file(files.enrolment_acl, enrolment_acl(settings.cluster), replace=replace)
+    write_file(files.mosquitto_passwords, "", replace=replace)
 
 
 def write_rules(

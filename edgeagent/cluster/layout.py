@@ -111,9 +111,9 @@ class HubFiles:
         return self.mosquitto / "acl"
 
     @property
-    def enrolment_acl(self) -> Path:
-        """The same for the listener that anybody may connect to."""
-        return self.mosquitto / "enrolment.acl"
+    def mosquitto_passwords(self) -> Path:
+        """Who may come with a password: it is empty, so that nobody gives a name without a certificate."""
+        return self.mosquitto / "passwords"
 
     @property
     def mosquitto_pid(self) -> Path:

@@ -25,9 +25,8 @@ def broker_config(files: HubFiles, settings: HubSettings, *, user: str) -> str:
 user {user}
 # So that `edgehub node revoke` can have the broker read the list of revoked certificates.
 pid_file {files.mosquitto_pid}
-# Each listener has rules of its own.
-per_listener_settings true
-{_enrolment_listener(files, settings)}
+acl_file {files.mosquitto_acl}
+{_strangers(files, settings)}
 listener {settings.listen_port} {settings.listen_address}
 cafile {files.ca_certificate}
 certfile {files.broker_certificate}
@@ -37,8 +36,6 @@ require_certificate true
 crlfile {files.revocation_list}
 # The certificate's common name is the user name that the ACL is about.
 use_identity_as_username true
-allow_anonymous false
-acl_file {files.mosquitto_acl}
 
 # Retained messages are the cluster's desired state and its last known status: all of them are kept.
 # What a power cut takes, the hub and the nodes publish again when they reconnect.
@@ -64,20 +61,24 @@ log_type notice
 """
 
 
-def _enrolment_listener(files: HubFiles, settings: HubSettings) -> str:
+def _strangers(files: HubFiles, settings: HubSettings) -> str:
+    # No per_listener_settings: Mosquitto 2.0.21 then drops what it should keep for a client that is away,
+    # for that one is on no listener and so under no rules that allow it.
     if not settings.enrol_port:
-        return ""
-    return f"""
+        return "allow_anonymous false\n"
+    return f"""\
 # Here a device without a certificate asks to become a node (`edgeagent enroll --token`). Anybody may connect,
-# under any user name: the ACL gives names no rights, and each client its own two topics alone.
+# under no name: nobody is in the file of passwords, and the other listener takes names from certificates
+# alone. The ACL gives who has no name two topics, which are those of the own client id.
+allow_anonymous true
+password_file {files.mosquitto_passwords}
+
 listener {settings.enrol_port} {settings.enrol_address}
 certfile {files.broker_certificate}
 keyfile {files.broker_key}
 tls_version tlsv1.2
 require_certificate false
-allow_anonymous true
 max_connections {MAX_ENROLLING}
-acl_file {files.enrolment_acl}
 """
 
 
@@ -106,22 +107,22 @@ def broker_acl(cluster: str, refused: Iterable[str] = ()) -> str:
     ]
     patterns = "\n".join(f"pattern {access} {topic}" for access, topic in rules)
     denied = "".join(f"user {name}\ntopic deny #\n" for name in sorted(set(refused)))
+    # A pattern without %u counts for who has no name, too.
+    rooms = ("nodes", "objects", "hub", "replies")
+    strangers = "\n".join(f"topic deny {topics.prefix}{room}/#" for room in rooms)
     return f"""\
 # Written by `edgehub`. Whatever is not allowed here is forbidden.
+# Who has no name, and is there to become a node, has nothing to do with anything else.
+{strangers}
+
 user {HUB_NAME}
 topic readwrite {topics.prefix}#
 {denied}
 # For everybody, %u being the own name: a node's, or user:NAME for an operator. Calls to the hub from
 # a name without that prefix are refused by the hub itself.
 {patterns}
-"""
 
-
-def enrolment_acl(cluster: str) -> str:
-    """The text of the ACL of the listener for enrolment: two topics for each client id, whoever it is."""
-    topics = Topics(cluster)
-    return f"""\
-# Written by `edgehub`. No name has any right here: anybody may give any.
+# For everybody, %c being the client's id: a device asks to become a node, and is answered.
 pattern write {topics.enrolment_request("%c")}
 pattern read {topics.enrolment_answer("%c")}
 """

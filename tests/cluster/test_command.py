@@ -36,7 +36,7 @@ def test_init_makes_files_that_others_cannot_read_whatever_the_umask(tmp_path: P
         "hub.db",
         "operator.json",
         "acl",
-        "enrolment.acl",
+        "passwords",
     }
     for path in [tmp_path / "hub", *(tmp_path / "hub").rglob("*")]:
         mode = stat.S_IMODE(path.stat().st_mode)

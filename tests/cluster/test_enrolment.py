@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 import ssl
+import subprocess
 import time
 from functools import partial
 from pathlib import Path
@@ -253,8 +254,20 @@ def test_a_broker_that_changes_an_answer_is_not_believed(cluster: HubDirectory, 
 
 
 @pytest.mark.parametrize("name", ["hub", "gw-1", "user:admin", "anybody"])
-def test_a_name_gives_no_rights_at_the_listener_for_enrolment(cluster: HubDirectory, name: str) -> None:
-    """Mosquitto's own clients, which give whatever user name they like, reach their own two topics alone."""
+@pytest.mark.parametrize("password", [[], ["-P", ""], ["-P", "x"]])
+def test_nobody_comes_under_a_name_at_the_listener_for_enrolment(
+    cluster: HubDirectory, name: str, password: list[str]
+) -> None:
+    """Names are those of certificates, at the other listener."""
+    who = ["-h", "127.0.0.1", "-p", str(cluster.enrol_address.port), "--insecure", "-u", name, *password]
+    who += ["--cafile", str(cluster.files.ca_certificate), "-V", "5", "-t", "elsewhere", "-m", "forged"]
+    done = subprocess.run(["mosquitto_pub", *who], capture_output=True, timeout=20, check=False)
+    assert done.returncode != 0
+    assert b"Not authorized" in done.stderr
+
+
+def test_a_stranger_reaches_the_own_two_topics_alone(cluster: HubDirectory) -> None:
+    """With Mosquitto's own clients."""
     cluster.add_node("gw-1")
     topics, channel = cluster.topics, "0" * 32
     forbidden = [
@@ -263,7 +276,7 @@ def test_a_name_gives_no_rights_at_the_listener_for_enrolment(cluster: HubDirect
         topics.enrolment_answer("f" * 32), topics.enrolment_request("f" * 32),
         topics.enrolment_answer(channel), "elsewhere",
     ]  # fmt: skip
-    who = ["-h", "127.0.0.1", "-p", str(cluster.enrol_address.port), "--insecure", "-u", name, "-i", channel]
+    who = ["-h", "127.0.0.1", "-p", str(cluster.enrol_address.port), "--insecure", "-i", channel]
     who += ["--cafile", str(cluster.files.ca_certificate), "-V", "5"]
 
     async def client(*argv: str) -> asyncio.subprocess.Process:
@@ -544,7 +557,7 @@ def test_a_cluster_without_a_listener_for_enrolment_gets_one_and_closes_it(
     where = ["--dir", str(files.root)]
     assert main(["broker", "configure", "--no-enrol-listen", *where]) == 0
     files.revocation_list.unlink()
-    files.enrolment_acl.unlink()
+    files.mosquitto_passwords.unlink()
     files.database.unlink()
     old = Store(files.database, migrations=MIGRATIONS[:1], create=True)
     old.execute("INSERT INTO nodes VALUES ('gw-0', 'uid', '2026-01-01T00:00:00Z', x'', 'ab', 3)")
