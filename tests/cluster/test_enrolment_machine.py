@@ -257,5 +257,5 @@ class _EnrolmentMachine(RuleBasedStateMachine):
         self.model.revoked.discard(name)
 
 
-_EnrolmentMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+_EnrolmentMachine.TestCase.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
 TestEnrolment = _EnrolmentMachine.TestCase
