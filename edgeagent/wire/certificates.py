@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
@@ -31,6 +31,14 @@ MAX_BUNDLE_BYTES = 131_072
 MAX_BUNDLE = 16
 """How many certificates one PEM text may hold."""
 MAX_CHAIN_LENGTH = 16
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""What ``cryptography`` says of keys and certificates that are none, or of a kind it does not know."""
 
 
 class PrivateKey:
@@ -41,7 +49,7 @@ class PrivateKey:
         data = pem.encode() if isinstance(pem, str) else pem
         try:
             loaded = load_pem_private_key(data[:MAX_CERTIFICATE_BYTES], None)
-        except (ValueError, TypeError) as error:
+        except _UNREADABLE as error:
             raise PermanentError(f"the key cannot be read: {error}", reason=BAD_CERTIFICATE) from None
         if not isinstance(loaded, ec.EllipticCurvePrivateKey) or not isinstance(loaded.curve, ec.SECP256R1):
             raise PermanentError("the key is no ECDSA key on P-256", reason=BAD_CERTIFICATE)
@@ -142,7 +150,7 @@ def read_request(der: bytes) -> Request:
         public = loaded.public_key()
         valid = loaded.is_signature_valid
         common_name = _common_name(loaded.subject)
-    except (ValueError, TypeError, InvalidSignature, x509.UnsupportedGeneralNameType) as error:
+    except (*_UNREADABLE, InvalidSignature) as error:
         raise PermanentError(f"the request cannot be read: {error}", reason=BAD_CERTIFICATE) from None
     if not isinstance(public, ec.EllipticCurvePublicKey) or not isinstance(public.curve, ec.SECP256R1):
         raise PermanentError("the request is for no ECDSA key on P-256", reason=BAD_CERTIFICATE)
@@ -155,7 +163,7 @@ def verifies(public_key: bytes, signature: bytes, data: bytes) -> bool:
     """Whether ``signature`` (ECDSA with SHA-256, DER) over ``data`` is of this key (SPKI in DER, P-256)."""
     try:
         key = load_der_public_key(public_key[:MAX_CERTIFICATE_BYTES])
-    except (ValueError, TypeError):
+    except _UNREADABLE:
         return False
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         return False
@@ -207,7 +215,7 @@ def _signed(certificate: x509.Certificate, issuer: x509.Certificate, now: float)
         constraints = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value
         usage = issuer.extensions.get_extension_for_class(x509.KeyUsage).value
         certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
+    except (*_UNREADABLE, InvalidSignature, x509.ExtensionNotFound):
         return False
     return constraints.ca and usage.key_cert_sign
 
@@ -236,7 +244,7 @@ def _facts(loaded: x509.Certificate) -> Certificate:
     try:
         public = loaded.public_key()
         common_name = _common_name(loaded.subject)
-    except (ValueError, TypeError) as error:
+    except _UNREADABLE as error:
         raise PermanentError(f"the certificate cannot be read: {error}", reason=BAD_CERTIFICATE) from None
     if not isinstance(public, ec.EllipticCurvePublicKey):
         raise PermanentError("the certificate is not for an ECDSA key", reason=BAD_CERTIFICATE)
@@ -261,7 +269,7 @@ def _key_ids(loaded: x509.Certificate) -> tuple[str, str]:
                 own = extension.value.digest
             elif isinstance(extension.value, x509.AuthorityKeyIdentifier):
                 authority = extension.value.key_identifier or b""
-    except (ValueError, x509.DuplicateExtension) as error:
+    except _UNREADABLE as error:
         raise PermanentError(f"the certificate cannot be read: {error}", reason=BAD_CERTIFICATE) from None
     return own.hex(), authority.hex()
 

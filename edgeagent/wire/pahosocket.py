@@ -21,6 +21,8 @@ KEEPALIVE_MARGIN_SECONDS = 0.05
 """How much later than paho's own reckoning its keep-alive is looked at, so that it is due by then."""
 MAX_PACKET_BYTES = 4_000_000
 """What this side accepts in one packet (MQTT 5 Maximum Packet Size)."""
+PUBLISH, QOS_2 = 0x30, 0x04
+"""In the first byte of a packet (MQTT 5, 2.1.1 and 3.3.1)."""
 SEND_WINDOW = 20
 """How many publications may await their acknowledgement, where the broker's Receive Maximum is not less."""
 
@@ -39,6 +41,13 @@ class PahoClient(paho.Client):
         if sock is None:
             raise OSError("the socket is not open yet")
         return sock
+
+    def _packet_handle(self) -> MQTTErrorCode:
+        """No message before CONNACK, and none of QoS 2: paho keeps either, as many as are sent."""
+        command = self._in_packet["command"]
+        if command & 0xF0 == PUBLISH and (command & 0x06 == QOS_2 or not self.is_connected()):
+            return MQTTErrorCode.MQTT_ERR_PROTOCOL
+        return super()._packet_handle()
 
     def take_terms(self, *, keepalive: int | None, receive_maximum: int | None) -> None:
         """Keep to what the broker's CONNACK set, which paho 2.1 does not do and lets nobody else do."""

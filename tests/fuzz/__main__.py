@@ -17,6 +17,7 @@ INPUT_SECONDS = 5
 
 def main() -> int:
     """Run what was asked for."""
+    known = ", ".join(TARGETS)
     parser = argparse.ArgumentParser(prog="./dev fuzz", description="Fuzz the parsers of bytes from outside.")
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"all of them, or some: {known}")
     parser.add_argument("--seconds", type=int, default=60, help="how long each of them runs (60)")

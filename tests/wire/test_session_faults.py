@@ -94,6 +94,7 @@ MALFORMED = "the broker sent a malformed packet"
         b"\x20\x04\x00\x00\x01\xfe",  # with an unknown property
         b"\x20\xff\xff\xff\xff\x01",  # a length of five bytes
         b"\xf0\x00",
+        publish("t", b"a message of no session"),
     ],
     ids=lambda data: data[:6].hex(),
 )
@@ -115,6 +116,7 @@ def test_garbage_instead_of_an_answer(data: bytes) -> None:
         b"\x20\x01\x00",
         b"\x10\x00",
         b"\xd0\x01\x00",
+        b"\x34\x06\x00\x01t\x00\x01\x00",  # QoS 2, which nobody asked for, and which would have to be kept
     ],
     ids=bytes.hex,
 )
