@@ -18,6 +18,8 @@ from edgeagent.wire.session import Message
 log = logging.getLogger(__name__)
 
 AT_ONCE = 8
+MAX_METHOD = 40
+"""So much of a method's name stands in the log: the broker may say anything, as often as it likes."""
 
 
 class Replier(Protocol):
@@ -55,9 +57,8 @@ class NodeCalls:
     def handle(self, method: str, message: Message) -> None:
         """A request came in; it is worked on beside everything else. More than a few at once are refused."""
         if message.retain or len(self._tasks) >= AT_ONCE:
-            log.warning(
-                "a request for %s is passed over: %s", method, "retained" if message.retain else "too many"
-            )
+            why = "retained" if message.retain else "too many"
+            log.warning("a request for %s is passed over: %s", method[:MAX_METHOD], why)
             return
         task = asyncio.get_running_loop().create_task(self._serve(method, message))
         self._tasks.add(task)
@@ -77,7 +78,7 @@ class NodeCalls:
             call = self._operations.open(method, request.call)
         except EdgeAgentError as error:
             # Whoever sent this may be anybody: no answer, which could be made to go anywhere.
-            log.warning("a request for %s is refused: %s", method, error)
+            log.warning("a request for %s is refused: %s", method[:MAX_METHOD], error)
             if getattr(error, "reason", "") == "Expired":
                 self._on_expired()
             return
