@@ -4,6 +4,7 @@ Parses arguments, calls one thing, prints. Nothing heavy is imported before a co
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,6 +38,7 @@ exit codes: 0 done, 1 it could not be done (the reason is on standard error), 2 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     options = _parser().parse_args(argv)
+    os.umask(0o077)
     from edgeagent.api.errors import EdgeAgentError
 
     try:
