@@ -133,7 +133,7 @@ def read_bundle(pem: str | bytes) -> list[Certificate]:
         raise PermanentError(f"more than {MAX_BUNDLE} certificates", reason=BAD_CERTIFICATE)
     try:
         return [_facts(one) for one in x509.load_pem_x509_certificates(data)]
-    except ValueError as error:
+    except _UNREADABLE as error:
         raise PermanentError(f"the certificate cannot be read: {error}", reason=BAD_CERTIFICATE) from None
 
 
@@ -237,7 +237,7 @@ def _load_der(der: bytes) -> x509.Certificate:
         if len(der) > MAX_CERTIFICATE_BYTES:
             raise ValueError(f"more than {MAX_CERTIFICATE_BYTES} bytes")
         return x509.load_der_x509_certificate(der)
-    except ValueError as error:
+    except _UNREADABLE as error:
         raise PermanentError(f"the certificate cannot be read: {error}", reason=BAD_CERTIFICATE) from None
 
 
