@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import MQTTErrorCode
+from paho.mqtt.enums import MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
 
@@ -21,10 +21,24 @@ KEEPALIVE_MARGIN_SECONDS = 0.05
 """How much later than paho's own reckoning its keep-alive is looked at, so that it is due by then."""
 MAX_PACKET_BYTES = 4_000_000
 """What this side accepts in one packet (MQTT 5 Maximum Packet Size)."""
-PUBLISH, QOS_2 = 0x30, 0x04
+PUBLISH, PINGRESP, QOS_2 = 0x30, 0xD0, 0x04
 """In the first byte of a packet (MQTT 5, 2.1.1 and 3.3.1)."""
+MAX_CONTROL_BYTES = 16_384
+"""What a message's properties may take, or a packet that is none: paho's time grows with the square of it."""
+PACKETS_AT_ONCE = 50
+"""After so many, whoever else waits for the loop has a turn."""
 SEND_WINDOW = 20
 """How many publications may await their acknowledgement, where the broker's Receive Maximum is not less."""
+
+
+def _variable(data: bytearray) -> int:
+    """A Variable Byte Integer (MQTT 5, 1.5.5), of its first three bytes."""
+    value = 0
+    for position, byte in enumerate(data):
+        value |= (byte & 127) << 7 * position
+        if byte < 128:
+            return value
+    return value | 1 << 21
 
 
 class PahoClient(paho.Client):
@@ -43,11 +57,26 @@ class PahoClient(paho.Client):
         return sock
 
     def _packet_handle(self) -> MQTTErrorCode:
-        """No message before CONNACK, and none of QoS 2: paho keeps either, as many as are sent."""
-        command = self._in_packet["command"]
-        if command & 0xF0 == PUBLISH and (command & 0x06 == QOS_2 or not self.is_connected()):
+        """Hang up on what no broker has a reason to send, and paho would keep, or be busy with for long."""
+        if self._is_unfit(self._in_packet["command"], self._in_packet["packet"]):
             return MQTTErrorCode.MQTT_ERR_PROTOCOL
         return super()._packet_handle()
+
+    def _is_unfit(self, command: int, body: bytearray) -> bool:
+        kind = command & 0xF0
+        if kind == PINGRESP:
+            return not self._ping_t
+        if kind != PUBLISH:
+            return len(body) > MAX_CONTROL_BYTES
+        # A message before there is a session, or of QoS 2, of which paho keeps as many as are sent.
+        if not self.is_connected() or command & 0x06 == QOS_2:
+            return True
+        if self.protocol != MQTTProtocolVersion.MQTTv5:
+            return False
+        start = 2 + int.from_bytes(body[:2], "big") + (2 if command & 0x06 else 0)
+        length = body[start : start + 3]
+        # Three bytes of the length that all say that another follows are far too many properties already.
+        return _variable(length) > MAX_CONTROL_BYTES
 
     def take_terms(self, *, keepalive: int | None, receive_maximum: int | None) -> None:
         """Keep to what the broker's CONNACK set, which paho 2.1 does not do and lets nobody else do."""
@@ -143,8 +172,13 @@ class SocketDriver:
         try:
             code = client.loop_read()
             # TLS hands over whole records: what is left of one raises no further readiness event.
+            count = 1
             while self._sock is sock and isinstance(sock, ssl.SSLSocket) and sock.pending():
+                if count == PACKETS_AT_ONCE:
+                    self._loop.call_soon(self._read_on, sock)
+                    break
                 code = client.loop_read()
+                count += 1
         except Exception as error:
             # paho 2.1 lets out whatever its parser stumbled over, and would do so again for ever.
             log.debug("malformed packet", exc_info=error)
@@ -156,6 +190,10 @@ class SocketDriver:
             self._lost("the broker sent a malformed packet" if malformed else self._why())
         elif client.incoming_bytes > MAX_PACKET_BYTES:
             self._lost(f"the broker sent a packet of more than {MAX_PACKET_BYTES} bytes")
+
+    def _read_on(self, sock: "paho.SocketLike") -> None:
+        if self._sock is sock:
+            self._read()
 
     def _why(self) -> str:
         if self._accepted():
