@@ -7,6 +7,7 @@ where a target failed.
 import argparse
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.fuzz.targets import CORPUS, TARGETS
@@ -21,6 +22,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="./dev fuzz", description="Fuzz the parsers of bytes from outside.")
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"all of them, or some: {known}")
     parser.add_argument("--seconds", type=int, default=60, help="how long each of them runs (60)")
+    parser.add_argument("--jobs", type=int, default=1, help="how many of them run at a time (1)")
     parser.add_argument("--seed", action="store_true", help="write the good inputs to the corpora, and end")
     arguments = parser.parse_args()
     if unknown := [name for name in arguments.targets if name not in TARGETS]:
@@ -30,7 +32,9 @@ def main() -> int:
         for name in names:
             write_seeds(name)
         return 0
-    failed = [name for name in names if not fuzz(name, arguments.seconds)]
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        good = list(pool.map(lambda name: fuzz(name, arguments.seconds), names))
+    failed = [name for name, is_good in zip(names, good, strict=True) if not is_good]
     print(f"fuzz: failed: {', '.join(failed)}" if failed else f"fuzz: {len(names)} targets, nothing found")
     return 1 if failed else 0
 

@@ -185,23 +185,16 @@ def _settings() -> Iterable[bytes]:
 
 
 FILES: Mapping[str, Target] = {
-    "join-file": Target(
-        _from_file(read_join_file), ("edgeagent.wire.join", "edgeagent.node.identity"), _files
-    ),
-    "identity-file": Target(_from_file(_identity, "identity.json"), ("edgeagent.node.identity",), _files),
-    "operator-file": Target(_from_file(read_operator_file), ("edgeagent.cli.operatorfile",), _operator_files),
+    "join-file": Target(_from_file(read_join_file), _files),
+    "identity-file": Target(_from_file(_identity, "identity.json"), _files),
+    "operator-file": Target(_from_file(read_operator_file), _operator_files),
     "config": Target(
         _from_file(lambda path: load_config(path, required=True)),
-        ("edgeagent.node.config", "edgeagent.node.pressure", "tomllib"),
         _configs,
     ),
-    "hub-settings": Target(_from_file(load_settings), ("edgeagent.cluster.settings",), _settings),
-    "manifest": Target(
-        _manifest, ("edgeagent.wire.yamlio", "edgeagent.wire.jsonio", "edgeagent.node.static"), _manifests
-    ),
-    "broker-address": Target(
-        _addresses, ("edgeagent.wire.join",), lambda: [b"host:1", b"[::1]:8883", b"h"], 300
-    ),
-    "log": Target(_log, ("edgeagent.node.pods.logs", "edgeagent_podman.frames"), _logs),
-    "report": Target(_report, ("edgeagent.cluster.observer", "edgeagent.cluster.audit"), _reports),
+    "hub-settings": Target(_from_file(load_settings), _settings),
+    "manifest": Target(_manifest, _manifests),
+    "broker-address": Target(_addresses, lambda: [b"host:1", b"[::1]:8883", b"h"], 300),
+    "log": Target(_log, _logs),
+    "report": Target(_report, _reports),
 }

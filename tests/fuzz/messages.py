@@ -246,45 +246,26 @@ def _values(vector: str, *names: str) -> Callable[[], Iterable[bytes]]:
 
 
 MESSAGES: Mapping[str, Target] = {
-    "index": Target(
-        _index, ("edgeagent.wire.index", "edgeagent.wire.envelope"), _values("index", "payload", "envelope")
-    ),
-    "object": Target(_object, ("edgeagent.api.objects",), _objects),
-    "blob": Target(_blob, ("edgeagent.wire.blob",), _values("blob", "plain", "compressed", "chunked")),
+    "index": Target(_index, _values("index", "payload", "envelope")),
+    "object": Target(_object, _objects),
+    "blob": Target(_blob, _values("blob", "plain", "compressed", "chunked")),
     "envelope": Target(
         _envelope,
-        ("edgeagent.wire.envelope", "edgeagent.wire.trust"),
         _values("rotation", "link", "envelope", "payload"),
     ),
     "reply": Target(
         _reply,
-        ("edgeagent.wire.rpc", "edgeagent.wire.privatecalls"),
         _values("sealed_call", "reply", "answer"),
     ),
-    "node-request": Target(
-        _node_request, ("edgeagent.wire.noderequest",), _values("node_request", "payload", "envelope")
-    ),
-    "operator-request": Target(
-        _operator_request, ("edgeagent.wire.operatorcalls",), _values("operator_call", "payload", "call")
-    ),
-    "enrolment-request": Target(
-        _enrolment_request, ("edgeagent.wire.enrolment",), _values("enrolment", "request_payload", "request")
-    ),
-    "enrolment-answer": Target(
-        _enrolment_answer, ("edgeagent.wire.enrolment",), _values("enrolment", "answer_payload", "answer")
-    ),
-    "renewal-request": Target(
-        _renewal_request, ("edgeagent.wire.renewal",), _values("renewal", "request_payload", "request")
-    ),
-    "renewal-answer": Target(
-        _renewal_answer, ("edgeagent.wire.renewal",), _values("renewal", "answer_payload", "answer"), 8192
-    ),
-    "time": Target(
-        _time, ("edgeagent.wire.signedtime",), _values("time", "question", "answer_payload", "answer")
-    ),
+    "node-request": Target(_node_request, _values("node_request", "payload", "envelope")),
+    "operator-request": Target(_operator_request, _values("operator_call", "payload", "call")),
+    "enrolment-request": Target(_enrolment_request, _values("enrolment", "request_payload", "request")),
+    "enrolment-answer": Target(_enrolment_answer, _values("enrolment", "answer_payload", "answer")),
+    "renewal-request": Target(_renewal_request, _values("renewal", "request_payload", "request")),
+    "renewal-answer": Target(_renewal_answer, _values("renewal", "answer_payload", "answer"), 8192),
+    "time": Target(_time, _values("time", "question", "answer_payload", "answer")),
     "certificate": Target(
         _certificate,
-        ("edgeagent.wire.certificates",),
         lambda: [
             OPERATOR_DER,
             KEYS.raw("csr"),

@@ -9,13 +9,12 @@ from edgeagent.api.errors import EdgeAgentError
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One parser. ``run`` raises nothing but what is a bug; ``max_length`` of the inputs, in bytes.
+    """One parser. ``run`` raises nothing but what is a bug; ``seeds`` are good inputs, to begin from.
 
-    ``modules`` are what coverage is watched in; ``seeds`` are good inputs, to begin from.
+    ``max_length`` of the inputs, in bytes.
     """
 
     run: Callable[[bytes], object]
-    modules: tuple[str, ...]
     seeds: Callable[[], Iterable[bytes]]
     max_length: int = 4096
 

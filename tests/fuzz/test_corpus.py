@@ -5,6 +5,7 @@ import tracemalloc
 
 import pytest
 
+from tests.fuzz.modules import MODULES
 from tests.fuzz.targets import CORPUS, TARGETS
 
 SECONDS = 2.0
@@ -30,6 +31,7 @@ def test_the_corpus_of(name: str) -> None:
 
 
 def test_there_is_no_corpus_without_a_target() -> None:
+    assert set(MODULES) == set(TARGETS)
     assert {folder.name for folder in CORPUS.iterdir()} == set(TARGETS)
 
 
