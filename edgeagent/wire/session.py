@@ -348,8 +348,8 @@ class MqttSession:
             if correlation:
                 properties.CorrelationData = correlation
         info = link.client.publish(topic, payload, qos=1, retain=retain, properties=properties)
-        reasons = await self._acknowledged(link, info.mid, info.rc)
-        _check(reasons[0], topic)
+        for reason in await self._acknowledged(link, info.mid, info.rc):
+            _check(reason, topic)
 
     async def subscribe(
         self, filters: Sequence[str], *, qos: Literal[0, 1] = 1, as_published: bool = False

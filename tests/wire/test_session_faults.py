@@ -455,3 +455,23 @@ def test_no_tls_older_than_1_2(tmp_path: Path) -> None:
     assert context.minimum_version is ssl.TLSVersion.TLSv1_2
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
+
+
+def test_an_acknowledgement_of_another_kind_without_a_reason_breaks_nothing() -> None:
+    """Whoever owns the broker can say that it took a message, whether it did or not."""
+
+    async def script(wire: Wire) -> None:
+        await wire.expect(CONNECT)
+        await wire.send(CONNACK_5)
+        body = await wire.expect(PUBLISH)
+        await wire.send(b"\x90\x03" + body[3:5] + b"\x00")  # SUBACK
+        await wire.gone()
+
+    async def run() -> None:
+        async with Scripted(script) as server:
+            recorder = Recorder(here(server.port))
+            async with running(recorder):
+                await recorder.connected()
+                await recorder.session.publish("t", b"x")
+
+    asyncio.run(run())
