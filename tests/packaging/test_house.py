@@ -95,11 +95,13 @@ def test_no_module_is_longer_than_five_hundred_lines(checkout: Path) -> None:
     assert long == {}
 
 
-def test_every_test_that_the_properties_name_exists(checkout: Path) -> None:
-    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (checkout / "docs" / "properties.md").read_text())
+@pytest.mark.parametrize("document", ["docs/properties.md", "SECURITY.md"])
+def test_every_test_that_a_document_names_exists(checkout: Path, document: str) -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", (checkout / document).read_text())
     assert len(named) > 10
     for path, name in named:
-        assert re.search(rf"(?m)^(def {name}\(|{name} = )", (checkout / path).read_text()), f"{path}::{name}"
+        text = (checkout / path).read_text()
+        assert not name or re.search(rf"(?m)^(def {name}\(|{name} = )", text), f"{path}::{name}"
 
 
 def test_importing_the_package_costs_nothing() -> None:
