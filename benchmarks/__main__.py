@@ -6,6 +6,7 @@ import sys
 
 NAMES = (
     "footprint",
+    "crypto",
     "idle",
     "apply",
     "boot",
