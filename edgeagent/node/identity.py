@@ -14,6 +14,7 @@ from edgeagent.wire.anchor import TrustAnchor
 from edgeagent.wire.canonical import canonical_json
 from edgeagent.wire.join import BrokerAddress, JoinFile, check_join
 
+MAX_JOIN_BYTES = 1_000_000
 NOT_ENROLLED = "NotEnrolled"
 """The reason of the error, and of the condition ``Connected``, of a node that is in no cluster."""
 HOW_TO_ENROLL = (
@@ -116,11 +117,14 @@ class IdentityDir:
 def read_join_file(path: Path) -> JoinFile:
     """A join file from disk; PermanentError names file and field of what is wrong."""
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(MAX_JOIN_BYTES + 1)
     except OSError as error:
         raise PermanentError(f"{path} cannot be read: {error.strerror}") from None
+    if len(data) > MAX_JOIN_BYTES:
+        raise PermanentError(f"{path} is no join file: it has more than {MAX_JOIN_BYTES} bytes")
     try:
-        return check_join(msgspec.json.decode(data[:1_000_000]))
+        return check_join(msgspec.json.decode(data))
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise PermanentError(f"{path} is no join file: {error}") from None
     except EdgeAgentError as error:

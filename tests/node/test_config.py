@@ -213,3 +213,11 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     write_private(path, b"new")
     assert path.read_bytes() == b"new"
     assert [file.name for file in tmp_path.iterdir()] == ["key"]
+
+
+def test_a_join_file_of_any_size_is_not_read_whole(tmp_path: Path) -> None:
+    path = tmp_path / "join"
+    path.touch()
+    os.truncate(path, 10**12)
+    with pytest.raises(PermanentError, match="more than 1000000 bytes"):
+        read_join_file(path)
