@@ -135,10 +135,21 @@ def _parser() -> argparse.ArgumentParser:
     huboperators.add_commands(commands, common)
     hubca.add_commands(commands, common)
 
-    keys = commands.add_parser("keys", help="the key that signs desired state")
+    keys = commands.add_parser("keys", help="the keys that sign desired state and encrypt the database")
     key_commands = keys.add_subparsers(required=True, metavar="COMMAND")
     rotate = key_commands.add_parser(
-        "rotate", parents=[common], help="make a new signing key; nodes follow it"
+        "rotate",
+        parents=[common],
+        help="make a new signing key, which nodes follow; or a new key of the database",
+        epilog="examples:\n  edgehub keys rotate             what signs desired state\n"
+        "  edgehub keys rotate --at-rest   what Secrets and tokens in hub.db are encrypted with",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    rotate.add_argument(
+        "--at-rest",
+        action="store_true",
+        help="encrypt the database's Secrets and tokens with a new key; older backups need the key of their"
+        " time (hub.db.key)",
     )
     rotate.set_defaults(command=_rotate)
     return parser
@@ -210,9 +221,17 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _rotate(options: argparse.Namespace) -> int:
-    from edgeagent.cluster.nodes import rotate_keys
+    from edgeagent.cluster.nodes import rotate_keys, rotate_storage_key
 
-    serial, told = rotate_keys(_files(options))
+    files = _files(options)
+    if options.at_rest:
+        rotate_storage_key(files)
+        print(
+            f"all Secrets and tokens in {files.database} are encrypted with a new key, {files.database_key}"
+        )
+        print("  keep a copy of it with each backup of the database: neither is of use without the other")
+        return 0
+    serial, told = rotate_keys(files)
     print(f"signing key {serial} made; nodes follow the chain from the key they have")
     if told:
         print("the running hub signs everything anew with it")

@@ -91,6 +91,11 @@ class HubFiles:
         return self.root / "hub.db"
 
     @property
+    def database_key(self) -> Path:
+        """What of the database is secret is encrypted with it: a backup needs both."""
+        return storage_key_file(self.database)
+
+    @property
     def lock(self) -> Path:
         """Held by the running hub."""
         return self.root / "hub.lock"
@@ -134,6 +139,11 @@ class HubFiles:
     def operator(self) -> Path:
         """The file that ``edgectl`` needs to act as the first operator."""
         return self.root / "operator.json"
+
+
+def storage_key_file(database: Path) -> Path:
+    """Where the key of a database lies: beside it."""
+    return database.with_name(f"{database.name}.key")
 
 
 def make_directory(path: Path) -> None:

@@ -126,3 +126,13 @@ def rotate_keys(files: HubFiles) -> tuple[int, bool]:
     signing = Signing.load(files.signing).rotated()
     signing.save(files.signing, replace=True)
     return signing.serial, notify_hub(files.lock)
+
+
+def rotate_storage_key(files: HubFiles) -> None:
+    """Encrypt what is secret in the database with a new key. A running hub goes on with that one."""
+    load_settings(files.settings)
+    store = Store(files.database)
+    try:
+        store.at_rest.rotate()
+    finally:
+        store.close()

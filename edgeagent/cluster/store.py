@@ -1,7 +1,8 @@
 """The hub's objects, nodes, sealed secrets and events in one SQLite file.
 
 May not decode an object or know a rule about one: bodies are bytes, and what may change is decided by
-the API. Every write is in a transaction, on disk before it is answered.
+the API. Every write is in a transaction, on disk before it is answered. The bodies of Secrets are encrypted
+on their way in and decrypted on their way out (``edgeagent.cluster.atrest``).
 """
 
 import logging
@@ -10,11 +11,13 @@ import sqlite3
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from edgeagent.api.errors import PermanentError, TemporaryError
+from edgeagent.cluster.atrest import SCHEMA as AT_REST_SCHEMA
+from edgeagent.cluster.atrest import AtRest, Context, object_context
 from edgeagent.cluster.layout import PRIVATE
 
 log = logging.getLogger(__name__)
@@ -91,9 +94,12 @@ MIGRATIONS: Sequence[str] = (
     ) STRICT;
     CREATE INDEX audit_findings_by_source ON audit_findings (source, id);
     """,
+    AT_REST_SCHEMA,
 )
 """How the file came to be, step by step: version n of the schema is what the first n steps make."""
 
+ENCRYPTED_KINDS = ("Secret",)
+"""The kinds whose bodies are encrypted."""
 MAX_EVENTS = 10_000
 MAX_EVENTS_PER_NODE = 1_000
 EVENT_SECONDS = 7 * 86_400.0
@@ -164,7 +170,10 @@ class Store:
         try:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
+            self._db.execute("PRAGMA secure_delete = ON")
+            fresh = self._version() == 0
             self._migrate(migrations)
+            self._at_rest = AtRest(self._db, path, fresh=fresh) if AT_REST_SCHEMA in migrations else None
         except sqlite3.DatabaseError as error:
             self._db.close()
             raise PermanentError(f"{path} cannot be used: {error}; restore it from a backup") from None
@@ -239,6 +248,13 @@ class Store:
         """The rows of one statement, for the modules with tables of their own. Writes in a transaction."""
         return self._db.execute(statement, tuple(values)).fetchall()
 
+    @property
+    def at_rest(self) -> AtRest:
+        """For the modules with secrets in tables of their own."""
+        if self._at_rest is None:
+            raise PermanentError(f"{self._path} is of an older schema, where nothing is encrypted")
+        return self._at_rest
+
     # Objects
 
     def next_version(self) -> int:
@@ -248,13 +264,16 @@ class Store:
 
     def put(self, stored: StoredObject) -> None:
         """Create or replace by uid. Inside a transaction."""
+        body = stored.body
+        if stored.kind in ENCRYPTED_KINDS and self._at_rest is not None:
+            body = self._at_rest.encrypt(_context(stored), body)
         self._db.execute(
             "INSERT INTO objects (kind, namespace, name, uid, version, node, deleting, body)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (uid) DO UPDATE SET version = excluded.version,"
             " node = excluded.node, deleting = excluded.deleting, body = excluded.body",
             (
                 stored.kind, stored.namespace, stored.name, stored.uid,
-                stored.version, stored.node, stored.deleting, stored.body,
+                stored.version, stored.node, stored.deleting, body,
             ),
         )  # fmt: skip
 
@@ -270,7 +289,13 @@ class Store:
             " WHERE kind = ? AND namespace = ? AND name = ?",
             (kind, namespace, name),
         ).fetchone()
-        return StoredObject(*row) if row else None
+        return self._object(row) if row else None
+
+    def _object(self, row: Sequence[Any]) -> StoredObject:
+        stored = StoredObject(*row)
+        if stored.kind not in ENCRYPTED_KINDS or self._at_rest is None:
+            return stored
+        return replace(stored, body=self._at_rest.decrypt(_context(stored), stored.body))
 
     def select(self, kind: str, namespace: str = "", name: str = "") -> list[StoredObject]:
         """All of a kind, sorted; an empty namespace or name stands for every one."""
@@ -278,7 +303,7 @@ class Store:
             found = self.find(kind, namespace, name)
             return [found] if found else []
         return [
-            StoredObject(*row)
+            self._object(row)
             for row in self._db.execute(
                 "SELECT kind, namespace, name, uid, version, node, deleting, body FROM objects"
                 " WHERE kind = ? AND (? = '' OR namespace = ?) AND (? = '' OR name = ?)"
@@ -309,7 +334,7 @@ class Store:
     def deleting(self) -> list[StoredObject]:
         """Everything that waits for a node to say that it is gone."""
         return [
-            StoredObject(*row)
+            self._object(row)
             for row in self._db.execute(
                 "SELECT kind, namespace, name, uid, version, node, deleting, body FROM objects"
                 " WHERE deleting != ''"
@@ -430,6 +455,10 @@ class Store:
             newest.pop((event.namespace, event.name), None)
             newest[event.namespace, event.name] = event
         return list(newest.values())
+
+
+def _context(stored: StoredObject) -> Context:
+    return object_context(stored.kind, stored.namespace, stored.name, stored.uid, stored.version)
 
 
 def new_uid() -> str:

@@ -1,7 +1,7 @@
 """Bootstrap tokens: who may enrol, for how long, how often, under which names.
 
 May not know what enrolment is. The secret is shown once and never stored: the store holds the two keys that
-are derived from it, and forgets these too some time after the token has ended.
+are derived from it, encrypted, and forgets these too some time after the token has ended.
 """
 
 import fnmatch
@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from edgeagent.api.clock import Clock
 from edgeagent.api.errors import InvalidObjectError, PermanentError
+from edgeagent.cluster.atrest import token_context
 from edgeagent.cluster.store import Store
 from edgeagent.wire.enrolment import MacKey, new_token
 
@@ -114,7 +115,8 @@ class Tokens:
             self._store.execute(
                 f"INSERT INTO tokens ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
                 (
-                    token.id, token.request_key.raw, token.answer_key.raw, token.created, token.expires,
+                    token.id, self._encrypted(token.id, "request_key", token.request_key),
+                    self._encrypted(token.id, "answer_key", token.answer_key), token.created, token.expires,
                     token.uses, token.used, token.names, token.approval, int(token.replace), token.failed,
                     token.ended,
                 ),
@@ -124,12 +126,12 @@ class Tokens:
     def find(self, token_id: str) -> Token | None:
         """The token of that id, ended or not."""
         rows = self._store.execute(f"SELECT {_COLUMNS} FROM tokens WHERE id = ?", (token_id,))  # noqa: S608
-        return _token(rows[0]) if rows else None
+        return self._token(rows[0]) if rows else None
 
     def all(self) -> list[Token]:
         """All that are remembered, the oldest first."""
         rows = self._store.execute(f"SELECT {_COLUMNS} FROM tokens ORDER BY created, id")  # noqa: S608
-        return [_token(row) for row in rows]
+        return [self._token(row) for row in rows]
 
     def use(self, token: Token) -> None:
         """Use it once more. Inside a transaction; PermanentError where it has none left."""
@@ -169,6 +171,30 @@ class Tokens:
             self._store.execute("DELETE FROM enrolments WHERE token = ?", row)
             self._store.execute("DELETE FROM tokens WHERE id = ?", row)
 
+    def _encrypted(self, token: str, column: str, key: MacKey) -> bytes:
+        return self._store.at_rest.encrypt(token_context(token, column), key.raw)
+
+    def _decrypted(self, token: str, column: str, stored: bytes) -> MacKey:
+        return MacKey(self._store.at_rest.decrypt(token_context(token, column), stored))
+
+    def _token(self, row: Sequence[Any]) -> Token:
+        name, request_key, answer_key, created, expires, uses, used, names, *rest = row
+        approval, replace, failed, ended = rest
+        return Token(
+            id=name,
+            request_key=self._decrypted(name, "request_key", request_key),
+            answer_key=self._decrypted(name, "answer_key", answer_key),
+            created=created,
+            expires=expires,
+            uses=uses,
+            used=used,
+            names=names,
+            approval=approval,
+            replace=bool(replace),
+            failed=failed,
+            ended=ended,
+        )
+
 
 def _check(rules: TokenRules) -> None:
     if not 1.0 <= rules.ttl <= MAX_TTL_SECONDS:
@@ -181,21 +207,3 @@ def _check(rules: TokenRules) -> None:
             f"{rules.names[:80]!r} fits no node: expected lower-case letters, digits, '-', '*' for any"
             " of them and '?' for one",
         )
-
-
-def _token(row: Sequence[Any]) -> Token:
-    name, request_key, answer_key, created, expires, uses, used, names, approval, replace, failed, ended = row
-    return Token(
-        id=name,
-        request_key=MacKey(request_key),
-        answer_key=MacKey(answer_key),
-        created=created,
-        expires=expires,
-        uses=uses,
-        used=used,
-        names=names,
-        approval=approval,
-        replace=bool(replace),
-        failed=failed,
-        ended=ended,
-    )

@@ -20,6 +20,7 @@ from edgeagent.api.errors import PermanentError
 
 _SEAL_INFO = b"edgeagent/v1 seal"
 _KEY_BYTES = 32
+_NONCE_BYTES = 12
 
 
 class VerifyKey:
@@ -83,6 +84,39 @@ class SealingKey:
             raise PermanentError(
                 "the data was not sealed to this node's key for this object, or it was changed",
                 reason="UnsealFailed",
+            ) from None
+
+
+class StorageKey:
+    """A key (32 raw bytes) for what lies on one's own disk: ChaCha20-Poly1305 with random nonces (RFC 8439).
+
+    Nonces have 96 bits: good for 2^32 encryptions.
+    """
+
+    def __init__(self, raw: bytes) -> None:
+        """ValueError where ``raw`` has another length."""
+        self.raw = raw
+        self.id = hashlib.sha256(b"edgeagent/v1 storage" + raw).digest()[:8]
+        self._cipher = ChaCha20Poly1305(raw)
+
+    @classmethod
+    def generate(cls) -> "StorageKey":
+        """A new key from the system's randomness."""
+        return cls(secrets.token_bytes(_KEY_BYTES))
+
+    def encrypt(self, data: bytes, context: bytes) -> bytes:
+        """``data`` bound to ``context``; 28 bytes longer."""
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        return nonce + self._cipher.encrypt(nonce, data, context)
+
+    def decrypt(self, encrypted: bytes, context: bytes) -> bytes:
+        """What ``encrypt`` was given; PermanentError where the key, the bytes or the context differ."""
+        nonce, ciphertext = encrypted[:_NONCE_BYTES], encrypted[_NONCE_BYTES:]
+        try:
+            return self._cipher.decrypt(nonce, ciphertext, context)
+        except (InvalidTag, ValueError):
+            raise PermanentError(
+                "it was encrypted for another place or with another key, or changed", reason="DecryptFailed"
             ) from None
 
 

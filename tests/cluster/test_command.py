@@ -34,6 +34,7 @@ def test_init_makes_files_that_others_cannot_read_whatever_the_umask(tmp_path: P
         "signing.key",
         "sealing.key",
         "hub.db",
+        "hub.db.key",
         "operator.json",
         "acl",
         "passwords",
