@@ -1,4 +1,4 @@
-"""What device and hub say to each other to enrol: who changes a bit of it, or makes it up, is not believed."""
+"""What device and hub say to each other to enrol: whoever changes it, or makes it up, is not believed."""
 
 import msgspec
 import pytest
@@ -84,7 +84,7 @@ def test_what_is_no_token_is_refused_without_being_repeated(text: str) -> None:
         parse_token(text)
     except PermanentError as error:
         problem = str(error)
-        assert len(text.strip()) < 8 or text not in problem  # noqa: PT017 - it need not be raised
+        assert len(text.strip()) < 8 or text not in problem
     else:
         assert len(text.strip()) == 33
 
