@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from edgeagent.api.errors import PermanentError
 from edgeagent.api.objects.config import SealedSecret, Secret
 from edgeagent.api.objects.decode import decode_json
+from edgeagent.cluster.atrest import object_context
 from edgeagent.wire import keys as keys_module
 from edgeagent.wire.anchor import TrustAnchor
 from edgeagent.wire.audit import AuditRow, first_previous, row_hash
@@ -35,7 +36,7 @@ from edgeagent.wire.enrolment import (
 from edgeagent.wire.envelope import INDEX_TYPE, decode_envelope, encode_envelope, pre_authentication
 from edgeagent.wire.index import Index, decode_index, encode_index
 from edgeagent.wire.join import BrokerAddress
-from edgeagent.wire.keys import SealingKey, SigningKey, VerifyKey, derive_key, seal
+from edgeagent.wire.keys import SealingKey, SigningKey, StorageKey, VerifyKey, derive_key, seal
 from edgeagent.wire.noderequest import NodeRequest, sign_request
 from edgeagent.wire.noderequest import open_request as open_node_request
 from edgeagent.wire.operatorcalls import OperatorRequest, OperatorTrust, open_call
@@ -349,6 +350,21 @@ def test_audit_rows() -> None:
     given = Vector("audit")
     assert first_previous(given["chain"]) == given["previous"]
     assert row_hash(decode_json(given.raw("row"), AuditRow)) == given["hash"]
+
+
+def test_values_at_rest() -> None:
+    given = Vector("storage")
+    key = StorageKey(given.raw("key"))
+    assert key.id == given.raw("id")
+    stored, data, context = given.raw("stored"), given.raw("data"), given.raw("context")
+    assert stored[:9] == b"\x01" + key.id
+    assert key.decrypt(stored[9:], context) == data
+    made = key.encrypt(data, context)
+    assert ChaCha20Poly1305(key.raw).decrypt(made[:12], made[12:], context) == data
+    again = given.raw("nonce") + ChaCha20Poly1305(key.raw).encrypt(given.raw("nonce"), data, context)
+    assert again == stored[9:]
+    uid, version = "u-2", 12
+    assert context == canonical_json(object_context("Secret", "default", "db", uid, version))
 
 
 # What is written about them
