@@ -63,6 +63,19 @@ STREAMS = frozenset(["pods/exec", "pods/portforward"])
 HIDDEN = frozenset(["secrets", "auditlogs"])
 """What ``viewer`` may not read. Secrets are out of Kubernetes' ``view`` too: they hold other identities."""
 
+CLUSTER_SCOPED = frozenset(
+    [
+        "nodes",
+        "namespaces",
+        "hostfirewalls",
+        "nodenetworks",
+        "clusterrolebindings",
+        "clustertrusts",
+        "auditlogs",
+    ]
+)
+"""What is in no namespace, with all that is below it, such as ``nodes/reboot``."""
+
 
 class ForbiddenError(PermanentError):
     """No role that is bound to the operator gives the right."""
@@ -85,8 +98,10 @@ def role_allows(role: RoleName, verb: str, resource: str) -> bool:
 def allowed(bindings: Iterable[Binding], user: str, verb: str, resource: str, namespace: str = "") -> bool:
     """Whether one of ``bindings`` lets ``user`` do that in ``namespace``; empty for what is in none, or all.
 
-    A RoleBinding counts in its own namespace alone.
+    A RoleBinding counts in its own namespace alone, and for nothing that is in none: a namespace that is
+    named for such a thing is passed over.
     """
+    namespace = _scope(resource, namespace)
     for binding in bindings:
         if isinstance(binding, RoleBinding) and (not namespace or binding.metadata.namespace != namespace):
             continue
@@ -106,6 +121,7 @@ def require(
     """ForbiddenError, in Kubernetes' words, unless ``user`` may do that."""
     if allowed(bindings, user, verb, resource, namespace):
         return
+    namespace = _scope(resource, namespace)
     where = f'in namespace "{namespace}"' if namespace else "at the cluster scope"
     about = f'{resource} "{name}" is forbidden' if name else f"{resource} is forbidden"
     role = next(one for one in ("viewer", "operator", "admin") if role_allows(one, verb, resource))
@@ -114,3 +130,7 @@ def require(
         f'{about}: user "{user}" cannot {verb} resource "{resource}" {where}:'
         f" an admin can bind the role {role} to {user} with a {kind}"
     )
+
+
+def _scope(resource: str, namespace: str) -> str:
+    return "" if resource.partition("/")[0] in CLUSTER_SCOPED else namespace

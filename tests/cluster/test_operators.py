@@ -110,6 +110,19 @@ def test_each_role_does_its_own_and_no_more(cluster: HubDirectory) -> None:
     asyncio.run(run())
 
 
+def test_a_namespace_that_is_named_gives_no_right_to_what_is_in_none(cluster: HubDirectory) -> None:
+    cluster.add_node("gw-1")
+    cluster.add_operator("ben", "admin", "shop")
+
+    async def run() -> None:
+        async with cluster.hub(), cluster.peer("user:ben") as ben:
+            for method in ("get", "watch"):
+                said = await forbidden(ben, method, {"kind": "Node", "namespace": "shop"})
+                assert 'resource "nodes" at the cluster scope' in said
+
+    asyncio.run(run())
+
+
 def test_bindings_travel_to_every_node_and_what_makes_no_sense_is_refused(cluster: HubDirectory) -> None:
     cluster.add_node("gw-1")
 

@@ -69,6 +69,18 @@ def test_a_role_binding_counts_in_its_namespace_alone() -> None:
         assert not allowed(bound, user, "get", "pods", namespace)
 
 
+@pytest.mark.parametrize(
+    "resource", ["nodes", "nodes/network", "nodes/reboot", "namespaces", "clusterrolebindings"]
+)
+def test_a_role_binding_gives_nothing_of_what_is_in_no_namespace(resource: str) -> None:
+    """Whoever asks for it may name a namespace all the same."""
+    bound = [binding("admin", "ann", namespace="shop")]
+    assert not allowed(bound, "ann", "get", resource, "shop")
+    with pytest.raises(ForbiddenError, match=r"at the cluster scope: .* with a ClusterRoleBinding"):
+        require(bound, "ann", "get", resource, "shop", "one")
+    assert allowed([binding("viewer", "ann")], "ann", "get", "nodes", "shop")
+
+
 def test_a_cluster_role_binding_counts_everywhere() -> None:
     bound = [binding("view", "ann", "ben")]
     assert allowed(bound, "ben", "get", "pods", "shop")
