@@ -199,11 +199,10 @@ def _run(options: argparse.Namespace) -> int:
     import logging
     import signal
 
-    logging.basicConfig(
-        level=logging.DEBUG if options.verbose else logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
+    from edgeagent.cli.logs import configure
+
+    level = logging.DEBUG if options.verbose else logging.INFO
+    configure(level, "%(asctime)s %(levelname)s %(name)s: %(message)s")
     from edgeagent.cluster.hub import Hub
 
     async def run() -> None:

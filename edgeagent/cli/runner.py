@@ -10,6 +10,7 @@ import sys
 
 from edgeagent.api.clock import SystemClock
 from edgeagent.api.errors import PermanentError
+from edgeagent.cli.logs import configure
 from edgeagent.node.agent import Agent, World
 from edgeagent.node.config import AgentConfig
 
@@ -23,9 +24,7 @@ def run_agent(config: AgentConfig) -> int:
         raise PermanentError(f"agent.log_level: {config.agent.log_level!r} is none of {', '.join(LEVELS)}")
     # The journal adds the time itself.
     stamp = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
-    logging.basicConfig(
-        level=LEVELS[config.agent.log_level], format=f"{stamp}%(levelname)s %(name)s: %(message)s"
-    )
+    configure(LEVELS[config.agent.log_level], f"{stamp}%(levelname)s %(name)s: %(message)s")
     return asyncio.run(_until_signal(config))
 
 
