@@ -8,6 +8,7 @@ from edgeagent.api.objects.decode import KubernetesObject
 from edgeagent.api.objects.event import Event
 from edgeagent.api.objects.node import Node
 from edgeagent.api.objects.pod import Pod
+from edgeagent.api.objects.redaction import sizes
 from edgeagent.cli.describe_pod import describe_pod
 from edgeagent.cli.output import age, node_roles, seconds_since, sort_for_table
 from edgeagent.cli.page import Page, head, labels
@@ -132,9 +133,7 @@ def _secret(page: Page, item: Secret) -> None:
     page.row(0, "Type:", item.type)
     page.blank()
     page.raw("Data\n====")
-    sizes = {key: len(data) for key, data in item.data.items()}
-    sizes |= {key: len(text.encode()) for key, text in item.string_data.items()}
-    for key, size in sorted(sizes.items()):
+    for key, size in sorted(sizes(item).items()):
         page.row(0, f"{key}:", f"{size} bytes")
     page.blank()
 

@@ -21,6 +21,7 @@ from edgeagent.api.objects.network import HostFirewall
 from edgeagent.api.objects.pod import Pod
 from edgeagent.api.objects.policy import Namespace, NetworkPolicy
 from edgeagent.api.objects.rbac import ClusterRoleBinding, RoleBinding
+from edgeagent.api.objects.redaction import refuse_redacted
 from edgeagent.api.objects.service import EndpointSlice, Service
 from edgeagent.api.objects.validate import validate_label
 from edgeagent.wire.jsonio import DocumentError
@@ -212,6 +213,8 @@ def _decode(data: object, *, namespace: str, enforce: bool) -> Applicable:
         raise InvalidObjectError(
             "kind", f"{type(made).__name__} is not for a manifest, expected one of {expected}"
         )
+    if isinstance(made, Secret):
+        refuse_redacted(made)
     own = made.metadata.namespace
     if isinstance(made, _CLUSTER_SCOPED):
         if own:

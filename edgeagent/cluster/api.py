@@ -24,6 +24,7 @@ from edgeagent.api.objects.network import HostFirewall
 from edgeagent.api.objects.pod import Pod, PodStatus
 from edgeagent.api.objects.policy import Namespace, NetworkPolicy
 from edgeagent.api.objects.rbac import ClusterRoleBinding, RoleBinding
+from edgeagent.api.objects.redaction import refuse_redacted, without_last_applied
 from edgeagent.api.objects.service import EndpointSlice, Service
 from edgeagent.api.objects.validate import validate_label
 from edgeagent.cluster.allocation import ClusterNetwork, Taken, complete
@@ -379,13 +380,15 @@ def _manifest(raw: msgspec.Raw, number: int) -> Applicable:
             raise InvalidObjectError("metadata.namespace", "required field is missing")
         else:
             validate_label(found.metadata.namespace, "metadata.namespace")
+        if isinstance(found, Secret):
+            refuse_redacted(found)
     except InvalidObjectError as error:
         raise RpcError("Invalid", f"document {number}{_hint(raw)} is invalid: {error}") from None
     if isinstance(found, Pod):
         return msgspec.structs.replace(found, status=PodStatus())
-    if isinstance(found, Secret) and found.string_data:
+    if isinstance(found, Secret):
         data = found.data | {key: text.encode() for key, text in found.string_data.items()}
-        return msgspec.structs.replace(found, data=data, string_data={})
+        return msgspec.structs.replace(without_last_applied(found), data=data, string_data={})
     return found
 
 

@@ -9,10 +9,12 @@ import msgspec
 
 from edgeagent.api.errors import PermanentError
 from edgeagent.api.objects.base import Condition, ObjectMeta
+from edgeagent.api.objects.config import Secret
 from edgeagent.api.objects.decode import KINDS, KubernetesObject, decode_json
 from edgeagent.api.objects.event import Event
 from edgeagent.api.objects.node import Node, NodeStatus
 from edgeagent.api.objects.pod import Pod, PodStatus
+from edgeagent.api.objects.redaction import redacted
 from edgeagent.cluster.audit import AuditLogs
 from edgeagent.cluster.observer import NodeView, Observer
 from edgeagent.cluster.publisher import Publisher
@@ -53,9 +55,10 @@ class Views:
         return [one for one in found if labels.items() <= one.metadata.labels.items()]
 
     def present(self, stored: StoredObject) -> KubernetesObject:
-        """One stored object as it is shown."""
+        """One stored object as it is shown: of a Secret never a value."""
         if stored.kind != "Pod":
-            return decode_json(stored.body, KINDS[stored.kind])
+            found = decode_json(stored.body, KINDS[stored.kind])
+            return redacted(found) if isinstance(found, Secret) else found
         pod = decode_json(stored.body, Pod)
         report = self._observer.report(stored.node, stored.namespace, stored.name, stored.uid)
         # The last status stands for as long as the node is away: it is running the pod, for all one knows.

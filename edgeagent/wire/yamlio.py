@@ -25,6 +25,12 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _STANDARD = "tag:yaml.org,2002:"
 _SCALARS = frozenset(_STANDARD + name for name in ("str", "int", "float", "bool", "null"))
+_FOREIGN = frozenset(
+    _STANDARD + name
+    for name in ("binary", "map", "merge", "omap", "pairs", "seq", "set", "timestamp", "value")
+)
+_NAMES = re.compile(r""" ?(?:'[^'<][^']+'|"[^"<][^"]+")""")
+"""What PyYAML quotes of the text: an anchor, a tag. Not a character, and not ``'<scalar>'``."""
 _INT = re.compile(r"^(?:[-+]?0b[0-1_]+|[-+]?0x[0-9a-fA-F_]+|[-+]?0o?[0-7_]+|[-+]?(?:0|[1-9][0-9_]*))$")
 _FLOAT = re.compile(
     r"^(?:[-+]?(?:[0-9][0-9_]*)\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[-+]?\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?"
@@ -195,8 +201,14 @@ def _check_tag(node: Any, name: str, path: str, number: int) -> None:
 
 
 def _foreign(node: Any, path: str, number: int) -> DocumentError:
-    tag = str(node.tag).replace(_STANDARD, "!!")[:80]
-    return DocumentError(number, f"{_place(node.start_mark)}{_at(path)}the tag {tag!r} has no place here")
+    # What is no tag of YAML's own may be the beginning of a password.
+    tag = str(node.tag)
+    known = f" {tag.replace(_STANDARD, '!!')!r}" if tag in _FOREIGN else ""
+    return DocumentError(
+        number,
+        f"{_place(node.start_mark)}{_at(path)}the tag{known} has no place here:"
+        " text that begins with '!' must be in quotes",
+    )
 
 
 def _at(path: str) -> str:
@@ -211,11 +223,12 @@ def _problem(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "nested too deeply"
     if isinstance(error, yaml.MarkedYAMLError):
-        context = f"{error.context}: " if error.context else ""
-        return f"{_place(error.problem_mark)}{context}{error.problem}"
+        # Quoted is what stands there, which may be a value that nobody is to see.
+        words = ": ".join(_NAMES.sub("", part) for part in (error.context, error.problem) if part)
+        return f"{_place(error.problem_mark)}{words}"
     if isinstance(error, yaml.reader.ReaderError):
         return f"the character at position {error.position} is not allowed in YAML"
-    return " ".join(str(error).split())
+    return "a number that cannot be read"
 
 
 class _ManifestDumper(_Dumper):  # type: ignore[misc]

@@ -157,7 +157,7 @@ def test_a_file_given_twice_is_two_documents_with_one_key(tmp_path: Path) -> Non
             "metadata.labels.t: expected str",
         ),
         (POD + "    resources: {limits: {cpu: 1, memory: {}}}", "[0].resources.limits.memory: expected"),
-        ("a: !!python/object:os.system {}", "the tag '!!python/object:os.system' has no place here"),
+        ("a: !!python/object:os.system {}", "a: the tag has no place here: text that begins with '!'"),
         ("a: !!binary eA==", "the tag '!!binary' has no place here"),
         ("a: !!bool maybe", "document 1"),
         ("a: !!float ''", "document 1"),

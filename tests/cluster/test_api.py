@@ -1,6 +1,7 @@
 """The operators' calls, through the broker."""
 
 import asyncio
+import base64
 import contextlib
 import time
 from typing import Any
@@ -55,12 +56,37 @@ def test_apply_creates_configures_and_leaves_alone(cluster: HubDirectory) -> Non
             assert last["metadata"]["generation"] == 2
             assert int(last["metadata"]["resourceVersion"]) > int(first["metadata"]["resourceVersion"])
             assert last["status"] == {"phase": "Pending"}
-            assert (await admin.get("Secret", "login", "default"))["data"] == {"A": "Yg=="}
+            assert (await admin.get("Secret", "login", "default"))["data"] == {
+                "A": base64.b64encode(b"<redacted: 1 bytes>").decode()
+            }
             # What `get` gave can be applied again; what has changed meanwhile cannot.
             assert await admin.apply(last) == ["unchanged"]
             assert (await admin.failure("apply", {"objects": [first]})).reason == "Conflict"
             assert await admin.get("Pod", labels={"app": "other"}) == []
             assert len(await admin.get("Pod", labels={"app": "web"})) == 1
+
+    asyncio.run(run())
+
+
+def test_no_answer_holds_a_value_of_a_secret_and_none_is_lost_by_applying_one(cluster: HubDirectory) -> None:
+    async def run() -> None:
+        async with _running(cluster) as (_, admin, _node):
+            value = "a-value-that-nobody-sees"
+            manifest = secret("login", TOKEN=value)
+            kept = {"kubectl.kubernetes.io/last-applied-configuration": value, "note": "mine"}
+            manifest["metadata"]["annotations"] = kept
+            assert await admin.apply(manifest) == ["created"]
+            shown = await admin.get("Secret", "login", "default")
+            assert base64.b64decode(shown["data"]["TOKEN"]) == b"<redacted: 24 bytes>"
+            assert shown["metadata"]["annotations"] == {"note": "mine"}
+            assert await admin.get("Secret") == [shown]
+            refused = await admin.failure("apply", {"objects": [shown]})
+            assert refused.reason == "Invalid"
+            assert "Secret default/login" in str(refused)
+            assert "data.TOKEN: holds the mark of a redacted value" in str(refused)
+            assert await admin.apply(manifest) == ["unchanged"]
+            assert await admin.apply(secret("login", TOKEN=value)) == ["configured"]
+            assert await admin.get("Secret", "login", "default") != shown
 
     asyncio.run(run())
 

@@ -43,6 +43,9 @@ KINDS: Mapping[str, type[KubernetesObject]] = {kind.__name__: kind for kind in g
 MAX_OBJECT_BYTES = 1_500_000
 """The largest object, as etcd's default request limit has it in Kubernetes."""
 
+_VALUE = re.compile(r"(?<=value) (?:'.*'|\S+)$", re.DOTALL)
+"""What msgspec quotes of the data: ``invalid enum value 'v2'``."""
+
 T = TypeVar("T")
 
 _AT = re.compile(r"^(?P<problem>.*?)(?: - at (?:`key` in )?`(?:key in )?\$(?P<path>.*)`)?$", re.DOTALL)
@@ -91,7 +94,11 @@ def decode_object(data: object) -> KubernetesObject:
     kind = KINDS.get(_kind_name(data.get("kind")))
     if kind is None:
         raise InvalidObjectError("kind", f"unknown kind {data['kind']!r}, expected one of {', '.join(KINDS)}")
-    return validate(convert(data, kind))
+    try:
+        made = convert(data, kind)
+    except InvalidObjectError as error:
+        raise _without_value(error, kind) from None
+    return validate(made)
 
 
 def _kind_name(kind: object) -> str:
@@ -112,7 +119,18 @@ def decode_object_json(data: bytes) -> KubernetesObject:
         raise to_invalid_object(error) from None
     if (kind := KINDS.get(header.kind)) is None:
         raise InvalidObjectError("kind", f"unknown kind {header.kind!r}, expected one of {', '.join(KINDS)}")
-    return validate(decode_json(data, kind))
+    try:
+        made = decode_json(data, kind)
+    except InvalidObjectError as error:
+        raise _without_value(error, kind) from None
+    return validate(made)
+
+
+def _without_value(error: InvalidObjectError, kind: type[KubernetesObject]) -> InvalidObjectError:
+    """What is wrong with a Secret, without what stands there: a value may have come into any field."""
+    if kind is not Secret:
+        return error
+    return InvalidObjectError(error.path, _VALUE.sub("", error.problem))
 
 
 class _Header(msgspec.Struct):

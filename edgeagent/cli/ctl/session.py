@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeagent.api.errors import InvalidObjectError
+from edgeagent.api.objects.config import Secret
 from edgeagent.api.objects.decode import KubernetesObject, decode_object_json
+from edgeagent.api.objects.redaction import redacted
 from edgeagent.cli.ctl.errors import CommandError, complain
 from edgeagent.cli.ctl.parser import DEFAULT_CONFIG
 from edgeagent.cli.ctl.targets import Target, scope_of
@@ -75,11 +77,12 @@ async def fetch(hub: "HubClient", target: Target, options: argparse.Namespace) -
 
 
 def decode(raw: "msgspec.Raw") -> KubernetesObject:
-    """An object of the hub's answer; raises CommandError where it is none."""
+    """An object of the hub's answer, of a Secret never a value; raises CommandError where it is none."""
     try:
-        return decode_object_json(bytes(raw))
+        found = decode_object_json(bytes(raw))
     except InvalidObjectError as error:
         raise CommandError(f"error: the hub's answer cannot be read (another version?): {error}") from None
+    return redacted(found) if isinstance(found, Secret) else found
 
 
 def server_error(error: "RpcError", target: Target | None = None) -> str:

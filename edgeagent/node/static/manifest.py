@@ -18,6 +18,7 @@ from edgeagent.api.objects.decode import KINDS, MAX_OBJECT_BYTES, KubernetesObje
 from edgeagent.api.objects.network import HostFirewall, NodeNetwork
 from edgeagent.api.objects.pod import Pod, PodStatus
 from edgeagent.api.objects.policy import Namespace, NetworkPolicy
+from edgeagent.api.objects.redaction import refuse_redacted
 from edgeagent.api.objects.service import EndpointSlice, Service
 from edgeagent.api.objects.validate import validate_label, validate_name
 from edgeagent.wire.canonical import canonical_json, digest
@@ -144,6 +145,7 @@ def _static(data: object, origin: Origin) -> StaticObject:
         case EndpointSlice() | NetworkPolicy() | Namespace() | HostFirewall() | NodeNetwork():
             return msgspec.structs.replace(made, metadata=_metadata(made, origin))
         case Secret():
+            refuse_redacted(made)
             opened = made.data | {key: text.encode() for key, text in made.string_data.items()}
             metadata = _metadata(made, origin)
             return msgspec.structs.replace(made, metadata=metadata, data=opened, string_data={})
