@@ -32,12 +32,16 @@ def write_rules(
     *,
     revoked: str | None,
     refused: Iterable[str] = (),
+    operators: Iterable[str] = (),
     replace: bool = False,
 ) -> None:
-    """Who may do what: the CRL ``revoked`` (PEM; None: as it is), and an ACL that denies ``refused`` all."""
+    """Who may do what: the CRL ``revoked`` (PEM; None: as it is), and an ACL that denies ``refused`` all.
+
+    ``operators``: as of ``broker_acl``.
+    """
     if revoked is not None:
         write_file(files.revocation_list, revoked, PUBLIC, replace=replace)
-    write_file(files.mosquitto_acl, broker_acl(settings.cluster, refused), replace=replace)
+    write_file(files.mosquitto_acl, broker_acl(settings.cluster, refused, operators), replace=replace)
 
 
 def notify_broker(files: HubFiles) -> bool:

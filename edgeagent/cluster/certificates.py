@@ -88,6 +88,15 @@ def find(store: Store, serial: str) -> StoredCertificate | None:
     return StoredCertificate(*rows[0]) if rows else None
 
 
+def names_with(store: Store, prefix: str) -> list[str]:
+    """The names that begin with ``prefix`` and were ever given a certificate, as far as it was kept."""
+    rows = store.execute(
+        "SELECT DISTINCT name FROM certificates WHERE substr(name, 1, ?) = ? ORDER BY name",
+        (len(prefix), prefix),
+    )
+    return [str(row[0]) for row in rows]
+
+
 def serials_of(store: Store, name: str, now: float) -> list[str]:
     """The serials of all that was ever given to ``name`` and has not run out: what to revoke with it."""
     rows = store.execute(

@@ -121,7 +121,7 @@ def _fill(files: HubFiles, final: HubFiles, settings: HubSettings, operator: str
     make_directory(files.mosquitto)
     make_directory(files.mosquitto_data)
     write_config(files, settings, final=final)
-    write_rules(files, settings, revoked=authority.revocation_list([]))
+    write_rules(files, settings, revoked=authority.revocation_list([]), operators=[USER_PREFIX + operator])
     operator_file = OperatorFile(
         cluster=settings.cluster,
         user=USER_PREFIX + operator,

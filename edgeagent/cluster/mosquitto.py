@@ -82,11 +82,13 @@ max_connections {MAX_ENROLLING}
 """
 
 
-def broker_acl(cluster: str, refused: Iterable[str] = ()) -> str:
+def broker_acl(cluster: str, refused: Iterable[str] = (), operators: Iterable[str] = ()) -> str:
     """The text of the ACL file: whatever is not allowed here is forbidden.
 
     ``refused`` are names of revoked certificates. The broker lets these in no more; a session that they have
-    can do nothing from the moment on that the file is read.
+    can do nothing from the moment on that the file is read. ``operators`` are the names of operators'
+    certificates, with their prefix: what nodes are to have is theirs to read at the hub, as far as their role
+    goes, and not here.
     """
     topics = Topics(cluster)
     rules = [
@@ -107,7 +109,11 @@ def broker_acl(cluster: str, refused: Iterable[str] = ()) -> str:
     ]
     patterns = "\n".join(f"pattern {access} {topic}" for access, topic in rules)
     denied = "".join(f"user {name}\ntopic deny #\n" for name in sorted(set(refused)))
-    # A pattern without %u counts for who has no name, too.
+    # A pattern without %u counts for everybody, and so for operators,
+    unread = "".join(
+        f"user {name}\ntopic deny {topics.object('#')}\n" for name in sorted(set(operators) - set(refused))
+    )
+    # and for who has no name, too.
     rooms = ("nodes", "objects", "hub", "replies")
     strangers = "\n".join(f"topic deny {topics.prefix}{room}/#" for room in rooms)
     return f"""\
@@ -117,7 +123,7 @@ def broker_acl(cluster: str, refused: Iterable[str] = ()) -> str:
 
 user {HUB_NAME}
 topic readwrite {topics.prefix}#
-{denied}
+{denied}{unread}
 # For everybody, %u being the own name: a node's, or user:NAME for an operator. Calls to the hub from
 # a name without that prefix are refused by the hub itself.
 {patterns}

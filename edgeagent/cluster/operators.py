@@ -19,11 +19,12 @@ from edgeagent.api.objects.rbac import ROLES, ClusterRoleBinding, RoleBinding, R
 from edgeagent.api.objects.trust import ClusterTrustSpec
 from edgeagent.api.objects.validate import validate_label
 from edgeagent.cluster.authorities import load_authorities
+from edgeagent.cluster.brokerfiles import notify_broker
 from edgeagent.cluster.certificates import StoredCertificate, current, record_certificate, serials_of
 from edgeagent.cluster.layout import HubFiles, read_file, write_file
 from edgeagent.cluster.lock import notify_hub
 from edgeagent.cluster.operatorgate import bindings, cluster_trust
-from edgeagent.cluster.revocation import revoke
+from edgeagent.cluster.revocation import revoke, write_access
 from edgeagent.cluster.settings import load_settings
 from edgeagent.cluster.store import Store, StoredObject, new_uid
 from edgeagent.cluster.trust import change_trust
@@ -83,12 +84,14 @@ def add_operator(
                 record_operator(store, name, issued.certificate, clock)
                 for namespace in namespaces or [""]:
                     bind(store, name, role, namespace, clock)
+                write_access(files, settings, store)
         except BaseException:
             if output is not None:
                 output.unlink(missing_ok=True)
             raise
     finally:
         store.close()
+    notify_broker(files)
     notify_hub(files.lock)
     return made
 

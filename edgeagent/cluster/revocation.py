@@ -21,7 +21,8 @@ from edgeagent.api.clock import Clock
 from edgeagent.api.errors import PermanentError
 from edgeagent.cluster.authorities import load_authorities
 from edgeagent.cluster.brokerfiles import notify_broker, write_rules
-from edgeagent.cluster.certificates import serials_of
+from edgeagent.cluster.ca import USER_PREFIX
+from edgeagent.cluster.certificates import names_with, serials_of
 from edgeagent.cluster.layout import HubFiles, write_file
 from edgeagent.cluster.settings import HubSettings
 from edgeagent.cluster.store import Store, StoredNode
@@ -154,9 +155,7 @@ class Revocations:
             self._write_rules(authorities.revocation_lists(self.serials()))
 
     def _write_rules(self, revoked: str | None) -> None:
-        former = [*self._store.nodes("revoked"), *self._store.nodes("removed")]
-        names = [node.name for node in former]
-        write_rules(self._files, self._settings, revoked=revoked, refused=names, replace=True)
+        write_access(self._files, self._settings, self._store, revoked)
 
     async def _reach(self) -> tuple[BrokerAddress | None, str]:
         """The first address under which the broker lets the hub itself in, or why there is none."""
@@ -210,6 +209,22 @@ class Revocations:
         finally:
             task.cancel()
             await asyncio.wait([task])
+
+
+def write_access(files: HubFiles, settings: HubSettings, store: Store, revoked: str | None = None) -> None:
+    """Write who may do what by the names in the store, and the CRL ``revoked`` (PEM; None: as it is).
+
+    In a transaction, so that of two that write at a time neither leaves the other's names out.
+    """
+    former = [*store.nodes("revoked"), *store.nodes("removed")]
+    write_rules(
+        files,
+        settings,
+        revoked=revoked,
+        refused=[node.name for node in former],
+        operators=names_with(store, USER_PREFIX),
+        replace=True,
+    )
 
 
 def end_membership(store: Store, name: str, *, remove: bool, now: float) -> None:

@@ -38,7 +38,7 @@ def rules(channel: str) -> dict[str, Rule]:
     everybody = " ".join(CERTIFIED)
     return {
         "desired": rule(NODE, read=NODE),
-        "object": rule("0" * 64, read=everybody),
+        "object": rule("0" * 64, read=f"{NODE} {SECOND}"),
         "status": rule(NODE, write=NODE),
         "online": rule(NODE, write=NODE),
         "pod": rule(NODE, "default", "web", write=NODE),
