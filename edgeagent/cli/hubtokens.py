@@ -51,7 +51,8 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     create.add_argument(
         "--replace",
         action="store_true",
-        help="the device may take the place of a node that exists, whose certificate is then revoked",
+        help="the device may take the place of a node that exists, whose certificate is then revoked;"
+        " with --name",
     )
     _add_output(create, "text")
     create.set_defaults(command=_create)

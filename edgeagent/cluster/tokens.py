@@ -207,3 +207,9 @@ def _check(rules: TokenRules) -> None:
             f"{rules.names[:80]!r} fits no node: expected lower-case letters, digits, '-', '*' for any"
             " of them and '?' for one",
         )
+    if rules.replace and not rules.names.strip("*?"):
+        raise InvalidObjectError(
+            "name",
+            "is required where the token may replace a node, for whoever has it could take the place of any:"
+            " name the node, or what its name begins with",
+        )

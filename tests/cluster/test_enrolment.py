@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgeagent.api.clock import SystemClock
-from edgeagent.api.errors import PermanentError
+from edgeagent.api.errors import InvalidObjectError, PermanentError
 from edgeagent.cli.edgehub import main
 from edgeagent.cluster.admin import NewToken, approve, delete_token, deny, end_node, list_tokens
 from edgeagent.cluster.enrolmentdesk import BURST
@@ -369,3 +369,10 @@ def test_a_cluster_without_a_listener_for_enrolment_gets_one_and_closes_it(
         ("gw-0", "revoked"),
         ("gw-1", "member"),
     ]
+
+
+@pytest.mark.parametrize("names", ["*", "??*"])
+def test_no_token_lets_its_bearer_take_the_place_of_any_node(cluster: HubDirectory, names: str) -> None:
+    with pytest.raises(InvalidObjectError, match="name: is required where the token may replace a node"):
+        token(cluster, replace=True, names=names)
+    assert token(cluster, replace=True, names="gw-*").token.replace

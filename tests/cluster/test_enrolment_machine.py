@@ -101,7 +101,7 @@ class _EnrolmentMachine(RuleBasedStateMachine):
             uses=uses,
             names=names,
             approval="manual" if approval == "manual" else "automatic",
-            replace=replace,
+            replace=replace and names != "*",
         )
         token, text = self.tokens.create(rules)
         self.model.tokens.append(_Token(parse_token(text), rules, token.expires))

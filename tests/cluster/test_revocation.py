@@ -54,7 +54,7 @@ def test_a_node_that_is_no_member_any_more_is_out_at_once(
                 await Device(tmp_path / "b", "gw-1").enrol(token(cluster))
             else:
                 assert "gw-1 was revoked" in await refusal(Device(tmp_path / "b", "gw-1"), token(cluster))
-                await Device(tmp_path / "c", "gw-1").enrol(token(cluster, replace=True))
+                await Device(tmp_path / "c", "gw-1").enrol(token(cluster, replace=True, names="gw-1"))
         assert members(cluster) == ["gw-1"]
 
     asyncio.run(run())
