@@ -50,6 +50,14 @@ def add_command(commands: Any, read_config: "Callable[[argparse.Namespace], Agen
         help="with a token: how long the hub may take to answer at all (default: %(default)g);"
         " waiting for approval has no end",
     )
+    enroll.add_argument(
+        "--seal-keys",
+        nargs="?",
+        const="auto",
+        choices=("auto", "host", "tpm2"),
+        help="keep the private keys sealed by systemd-creds, so that this machine alone can open them: with"
+        " its TPM (tpm2), with a file of systemd's (host), or with whichever there is (auto, the default)",
+    )
     enroll.add_argument("--force", action="store_true", help="take the place of an earlier enrolment")
     enroll.add_argument(
         "-o", "--output", choices=("text", "json"), default="text", help="(default: %(default)s)"
@@ -62,11 +70,12 @@ def _enroll(arguments: argparse.Namespace, config: "AgentConfig") -> int:
 
     from edgeagent.api.clock import SystemClock
     from edgeagent.api.errors import PermanentError
-    from edgeagent.node.identity import IdentityDir, read_join_file
+    from edgeagent.node.identity import read_join_file
+    from edgeagent.node.identityguard import identity_dir
     from edgeagent.node.renewalschedule import plan_first
 
     os.umask(0o077)
-    directory = IdentityDir(config.state_dir / "identity")
+    directory = identity_dir(config, arguments.seal_keys or "")
     if arguments.token and (missing := [one for one in ("cluster", "broker") if not getattr(arguments, one)]):
         raise PermanentError(
             f"--token needs --{' and --'.join(missing)}: `edgehub token create` prints the whole command"
@@ -83,7 +92,8 @@ def _enroll(arguments: argparse.Namespace, config: "AgentConfig") -> int:
     try:
         identity = directory.write(join)
     except OSError as error:
-        raise PermanentError(f"the identity cannot be kept in {directory.path}: {error.strerror}") from None
+        why = error.strerror or error
+        raise PermanentError(f"the identity cannot be kept in {directory.path}: {why}") from None
     if arguments.token:
         from edgeagent.node.enrolment import PendingKeys
 

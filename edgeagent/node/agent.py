@@ -19,7 +19,8 @@ from edgeagent.api.objects.pod import Pod, PodStatus
 from edgeagent.node.beginning import adopt_origin, node_facts, note_boot, open_database, say_recovered
 from edgeagent.node.config import AgentConfig
 from edgeagent.node.events import EventRecorder
-from edgeagent.node.identity import HOW_TO_ENROLL, NOT_ENROLLED, IdentityDir, NodeIdentity, lone_name
+from edgeagent.node.identity import HOW_TO_ENROLL, NOT_ENROLLED, NodeIdentity, lone_name
+from edgeagent.node.identityguard import guard_identity
 from edgeagent.node.localapi import LocalApi
 from edgeagent.node.lock import NodeLock
 from edgeagent.node.networkwiring import NetworkMeans, cluster_dns, make_network, tell_network
@@ -80,8 +81,8 @@ class Agent:
         self._config = config
         self._world = world
         clock, rng = world.clock, world.rng
-        self._identity_dir = IdentityDir(config.state_dir / "identity")
-        self._identity = identity = self._identity_dir.load_if_enrolled()
+        self._guarded = guard_identity(config)
+        self._identity = identity = self._guarded.files.load_if_enrolled()
         self._name = name = (
             identity.node if identity else lone_name(config.agent.node_name, socket.gethostname())
         )
@@ -94,7 +95,7 @@ class Agent:
             cluster=self._cluster,
             state_dir=config.state_dir / "plugins",
             run_dir=config.run_dir / "plugins",
-            identity_dir=self._identity_dir.path,
+            identity_dir=self._guarded.keys,
             clock=clock,
             random=rng,
             on_change=self._node_changed,
@@ -266,6 +267,7 @@ class Agent:
                 await asyncio.sleep(0)
                 self._local.start()
                 say_recovered(self._database, self._events, self._name)
+                self._guarded.tell(self._events, self._name)
                 self._node_changed()
                 if self._identity is not None:
                     self._make_uplink(self._identity)
@@ -307,7 +309,7 @@ class Agent:
             OperationsMeans(
                 cluster=identity.cluster,
                 node=identity.node,
-                ca=self._identity_dir.ca,
+                ca=self._guarded.files.ca,
                 database=self._database,
                 outbox=self._outbox,
                 desired=self._desired,
@@ -325,7 +327,7 @@ class Agent:
             self._uplink = Uplink(
                 UplinkParts(
                     identity=identity,
-                    files=self._identity_dir,
+                    files=self._guarded.files,
                     brokers=brokers,
                     mqtt=mqtt,
                     events=self._events,

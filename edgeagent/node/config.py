@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
@@ -57,6 +57,17 @@ class AgentSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     def reserve_bytes(self) -> int:
         """``reserve_size`` as a number."""
         return int(_parsed("agent.reserve_size", self.reserve_size, parse_quantity))
+
+
+class IdentitySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[identity]``. ``seal``: how private keys lie on disk; ``systemd-creds`` binds them to this machine.
+
+    ``seal_with``: by its TPM (``tpm2``), a file of systemd's (``host``), or whichever it has (``auto``). Keys
+    that lie in clear are sealed at the next start.
+    """
+
+    seal: Literal["", "systemd-creds"] = ""
+    seal_with: Literal["auto", "host", "tpm2"] = "auto"
 
 
 class MqttSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -212,6 +223,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """The whole file. ``plugins`` holds one section a plugin, validated by the plugin's own schema."""
 
     agent: AgentSection = AgentSection()
+    identity: IdentitySection = IdentitySection()
     mqtt: MqttSection = MqttSection()
     pods: PodsSection = PodsSection()
     eviction: EvictionSection = EvictionSection()

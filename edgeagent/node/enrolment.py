@@ -17,7 +17,8 @@ from edgeagent.api.errors import EdgeAgentError, InvalidObjectError, PermanentEr
 from edgeagent.api.objects.base import KubernetesStruct
 from edgeagent.api.objects.decode import decode_json
 from edgeagent.api.objects.validate import validate_label
-from edgeagent.node.identity import IdentityDir, write_private
+from edgeagent.node.identity import IdentityDir
+from edgeagent.node.privatefiles import write_private
 from edgeagent.wire.canonical import canonical_json
 from edgeagent.wire.certificates import PrivateKey, check_chain, read_bundle
 from edgeagent.wire.clientid import client_id
@@ -82,6 +83,7 @@ class PendingKeys:
 
     def __init__(self, files: IdentityDir) -> None:
         self.path = files.path / "pending"
+        self._keys = files.keys
         self._key = self.path / "node.key"
         self._sealing = self.path / "sealing.key"
         self._file = self.path / "request.json"
@@ -95,8 +97,8 @@ class PendingKeys:
         self.path.mkdir(parents=True, mode=0o700)
         self.path.parent.chmod(0o700)
         keys = _Keys(PrivateKey.generate(), SealingKey.generate(), new_channel())
-        write_private(self._key, keys.private_key.pem.encode())
-        write_private(self._sealing, keys.sealing_key.raw)
+        self._keys.write(self._key, keys.private_key.pem.encode())
+        self._keys.write(self._sealing, keys.sealing_key.raw)
         content = _PendingFile(
             cluster=wish.cluster, node=wish.node, token=wish.token.id, channel=keys.channel
         )
@@ -112,7 +114,9 @@ class PendingKeys:
         try:
             content = decode_json(self._file.read_bytes(), _PendingFile)
             keys = _Keys(
-                PrivateKey(self._key.read_bytes()), SealingKey(self._sealing.read_bytes()), content.channel
+                PrivateKey(self._keys.read(self._key)),
+                SealingKey(self._keys.read(self._sealing)),
+                content.channel,
             )
         except (OSError, PermanentError, ValueError):
             return None
@@ -134,7 +138,7 @@ async def enrol(
     try:
         keys = PendingKeys(files).take(wish)
     except OSError as error:
-        raise PermanentError(f"the keys cannot be kept in {files.path}: {error.strerror}") from None
+        raise PermanentError(f"the keys cannot be kept in {files.path}: {error.strerror or error}") from None
     return await _Enrolling(wish, keys, clock, rng, progress).run()
 
 

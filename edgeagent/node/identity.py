@@ -10,6 +10,8 @@ from edgeagent.api.errors import EdgeAgentError, InvalidObjectError, PermanentEr
 from edgeagent.api.objects.base import KubernetesStruct
 from edgeagent.api.objects.decode import decode_json
 from edgeagent.api.objects.validate import validate_label
+from edgeagent.node.keyfiles import KeyFiles
+from edgeagent.node.privatefiles import DIRECTORY, write_private
 from edgeagent.wire.anchor import TrustAnchor
 from edgeagent.wire.canonical import canonical_json
 from edgeagent.wire.join import BrokerAddress, JoinFile, check_join
@@ -60,8 +62,10 @@ class NodeIdentity(KubernetesStruct, frozen=True):
 class IdentityDir:
     """The folder of keys and certificates; everything in it is readable by its owner alone."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, keys: KeyFiles | None = None) -> None:
+        """``keys``: how the private keys are kept; if None in clear, and sealed ones are not opened."""
         self.path = path
+        self.keys = keys or KeyFiles(path)
         self.ca = path / "ca.crt"
         self.certificate = path / "node.crt"
         self.private_key = path / "node.key"
@@ -97,8 +101,8 @@ class IdentityDir:
 
     def write(self, join: JoinFile) -> NodeIdentity:
         """Store what a join file brings. The identity itself is written last: until then nothing counts."""
-        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        os.chmod(self.path, 0o700)
+        self.path.mkdir(parents=True, exist_ok=True, mode=DIRECTORY)
+        os.chmod(self.path, DIRECTORY)
         identity = NodeIdentity(
             cluster=join.cluster,
             node=join.node,
@@ -108,8 +112,8 @@ class IdentityDir:
         )
         write_private(self.ca, join.ca.encode())
         write_private(self.certificate, join.certificate.encode())
-        write_private(self.private_key, join.private_key.encode())
-        write_private(self.sealing_key, join.sealing_key)
+        self.keys.write(self.private_key, join.private_key.encode())
+        self.keys.write(self.sealing_key, join.sealing_key)
         write_private(self._identity, canonical_json(identity))
         return identity
 
@@ -129,15 +133,3 @@ def read_join_file(path: Path) -> JoinFile:
         raise PermanentError(f"{path} is no join file: {error}") from None
     except EdgeAgentError as error:
         raise PermanentError(f"{path} is no join file: {error}") from None
-
-
-def write_private(path: Path, data: bytes) -> None:
-    """Write ``path`` whole or not at all, synced, with mode 0600."""
-    partial = path.with_name(f".{path.name}.partial")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(file.fileno(), 0o600)
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)

@@ -9,7 +9,8 @@ import random
 from edgeagent.api.errors import InvalidObjectError, PermanentError
 from edgeagent.api.objects.base import KubernetesStruct
 from edgeagent.api.objects.decode import decode_json
-from edgeagent.node.identity import IdentityDir, write_private
+from edgeagent.node.identity import IdentityDir
+from edgeagent.node.privatefiles import write_private
 from edgeagent.wire.canonical import canonical_json, digest
 
 log = logging.getLogger(__name__)

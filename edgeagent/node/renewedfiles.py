@@ -7,11 +7,12 @@ counts for nothing once another is there. May not know what is in the files, or 
 
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgeagent.api.errors import TemporaryError
-from edgeagent.node.identity import IdentityDir, write_private
+from edgeagent.node.identity import IdentityDir
+from edgeagent.node.privatefiles import write_private
 from edgeagent.wire.canonical import digest
 
 
@@ -34,11 +35,8 @@ class RenewedFiles:
 
     @property
     def in_force(self) -> TlsFiles:
-        """What to connect with."""
-        if self._renewed_counts():
-            return _files(self._renewed)
-        identity = self._identity
-        return TlsFiles(identity.ca, identity.certificate, identity.private_key)
+        """What to connect with. PermanentError where the key is sealed and cannot be opened."""
+        return self._usable(self._renewed if self._renewed_counts() else self._identity.path)
 
     def stage(self, *, ca: str, certificate: str, key: str) -> TlsFiles:
         """Write a new set of files (PEM texts). It counts for nothing yet."""
@@ -48,13 +46,13 @@ class RenewedFiles:
             self._partial.mkdir(mode=0o700)
             staged = _files(self._partial)
             write_private(staged.ca, ca.encode())
-            write_private(staged.key, key.encode())
+            self._identity.keys.write(staged.key, key.encode())
             write_private(staged.certificate, certificate.encode())
             write_private(self._partial / "replaces", self._replaced().encode())
             _sync(self._partial)
         except OSError as error:
             raise _unwritten(error) from None
-        return staged
+        return self._usable(self._partial)
 
     def adopt(self) -> None:
         """From now on the staged files count, whatever happens."""
@@ -69,7 +67,7 @@ class RenewedFiles:
         if self._renewed_counts():
             new, identity = _files(self._renewed), self._identity
             write_private(identity.ca, new.ca.read_bytes())
-            write_private(identity.private_key, new.key.read_bytes())
+            identity.keys.copy(new.key, identity.private_key)
             _sync(identity.path)
             write_private(identity.certificate, new.certificate.read_bytes())
             _sync(identity.path)
@@ -87,6 +85,10 @@ class RenewedFiles:
             _sync(self._identity.path)
         except OSError as error:
             raise _unwritten(error) from None
+
+    def _usable(self, folder: Path) -> TlsFiles:
+        files = _files(folder)
+        return replace(files, key=self._identity.keys.usable(files.key))
 
     def _renewed_counts(self) -> bool:
         try:
@@ -111,4 +113,6 @@ def _sync(folder: Path) -> None:
 
 
 def _unwritten(error: OSError) -> TemporaryError:
-    return TemporaryError(f"the new certificate cannot be kept: {error.strerror}", reason="StorageFailed")
+    return TemporaryError(
+        f"the new certificate cannot be kept: {error.strerror or error}", reason="StorageFailed"
+    )

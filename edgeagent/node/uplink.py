@@ -293,5 +293,6 @@ class Uplink:
 
 def _client_id(parts: UplinkParts) -> str:
     """Constant for this enrolment."""
-    secret = parts.files.sealing_key.read_bytes() if parts.files.sealing_key.exists() else b""
+    key = parts.files.keys.usable(parts.files.sealing_key)
+    secret = key.read_bytes() if key.exists() else b""
     return client_id(parts.identity.cluster, parts.identity.node, secret)

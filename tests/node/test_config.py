@@ -8,7 +8,8 @@ import pytest
 
 from edgeagent.api.errors import PermanentError
 from edgeagent.node.config import AgentConfig, load_config
-from edgeagent.node.identity import IdentityDir, read_join_file, write_private
+from edgeagent.node.identity import IdentityDir, read_join_file
+from edgeagent.node.privatefiles import write_private
 from edgeagent.wire.canonical import canonical_json
 from edgeagent.wire.join import BrokerAddress, JoinFile
 from tests.node.indexes import ANCHOR, CLUSTER, NODE

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from edgeagent.node.identity import IdentityDir, write_private
+from edgeagent.node.identity import IdentityDir
+from edgeagent.node.privatefiles import write_private
 from edgeagent.node.renewedfiles import RenewedFiles
 
 CALLS = ["mkdir", "open", "replace", "rename", "fsync", "fchmod", "rmdir", "unlink"]

@@ -22,6 +22,10 @@ REVIEWED: Mapping[tuple[str, str], str] = {
     ("edgeagent/node/static/texts.py", "asyncio.create_subprocess_exec"): (
         "this Python on a module of edgeagent's own; the manifests go to its standard input"
     ),
+    ("edgeagent/node/keyfiles.py", "subprocess.run"): (
+        "systemd-creds, with a file's name and a method of sealing that are both constants; keys go through"
+        " standard input and output"
+    ),
     ("edgeagent/node/plugins/child.py", "subprocess.Popen"): (
         "this Python on a module of edgeagent's own, with the number of a descriptor"
     ),

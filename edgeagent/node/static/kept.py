@@ -13,7 +13,7 @@ from edgeagent.api.errors import EdgeAgentError
 from edgeagent.api.objects.base import KubernetesStruct
 from edgeagent.api.objects.config import Secret
 from edgeagent.api.objects.decode import decode_json, validate
-from edgeagent.node.identity import write_private
+from edgeagent.node.privatefiles import write_private
 from edgeagent.node.static.manifest import KeptObject, StaticObject
 from edgeagent.wire.canonical import canonical_json
 
