@@ -14,7 +14,6 @@ from typing import Any, Literal, TextIO
 import msgspec
 
 from edgeagent.api.clock import parse_rfc3339
-from edgeagent.api.errors import EdgeAgentError
 from edgeagent.api.objects.config import ConfigMap, Secret
 from edgeagent.api.objects.decode import KubernetesObject
 from edgeagent.api.objects.event import Event
@@ -22,6 +21,7 @@ from edgeagent.api.objects.node import Node
 from edgeagent.api.objects.pod import Pod
 from edgeagent.cli import networkcells, securitycells
 from edgeagent.cli.podsummary import summarise_pod
+from edgeagent.cli.resources import Resource, find_resource
 
 OutputFormat = Literal["table", "wide", "json", "yaml", "name"]
 FORMATS: tuple[OutputFormat, ...] = ("table", "wide", "json", "yaml", "name")
@@ -31,54 +31,6 @@ PADDING = 3
 """Spaces between two columns of a table, as kubectl's."""
 MIN_WIDTH = 6
 """The narrowest column, its padding included."""
-
-
-class UnknownKindError(EdgeAgentError):
-    """The word names no kind of object."""
-
-
-@dataclass(frozen=True, slots=True)
-class Resource:
-    """One kind of object as a command line names it: ``kind`` (Pod), ``plural``, ``short`` names."""
-
-    kind: str
-    plural: str
-    short: tuple[str, ...] = ()
-    namespaced: bool = True
-
-    @property
-    def singular(self) -> str:
-        """``pod``, as in ``pod/hello``."""
-        return self.kind.lower()
-
-
-RESOURCES = (
-    Resource("Pod", "pods", ("po",)),
-    Resource("ConfigMap", "configmaps", ("cm",)),
-    Resource("Secret", "secrets"),
-    Resource("Node", "nodes", ("no",), namespaced=False),
-    Resource("Event", "events", ("ev",)),
-    Resource("Service", "services", ("svc",)),
-    Resource("EndpointSlice", "endpointslices"),
-    Resource("NetworkPolicy", "networkpolicies", ("netpol",)),
-    Resource("Namespace", "namespaces", ("ns",), namespaced=False),
-    Resource("HostFirewall", "hostfirewalls", ("hfw",), namespaced=False),
-    Resource("NodeNetwork", "nodenetworks", namespaced=False),
-    Resource("RoleBinding", "rolebindings"),
-    Resource("ClusterRoleBinding", "clusterrolebindings", namespaced=False),
-    Resource("ClusterTrust", "clustertrusts", namespaced=False),
-)
-"""The kinds that can be asked for."""
-
-
-def find_resource(word: str) -> Resource:
-    """The resource that ``word`` (``po``, ``pod``, ``Pods``, …) names; raises UnknownKindError."""
-    for resource in RESOURCES:
-        if word.lower() in (resource.singular, resource.plural, *resource.short):
-            return resource
-    raise UnknownKindError(
-        f"the server doesn't have a resource type {word!r}, only {', '.join(r.plural for r in RESOURCES)}"
-    )
 
 
 def resource_of(item: KubernetesObject) -> Resource:

@@ -15,6 +15,7 @@ from pathlib import Path
 from edgeagent.api.clock import Clock, SystemClock
 from edgeagent.api.errors import PermanentError, TemporaryError
 from edgeagent.api.objects.trust import CLUSTER_TRUST_NAME
+from edgeagent.api.objects.decode import KubernetesObject
 from edgeagent.cluster.allocation import ClusterNetwork
 from edgeagent.cluster.api import Api
 from edgeagent.cluster.audit import AuditLogs
@@ -122,7 +123,13 @@ class Hub:
             on_failed=lambda node: self._changed("Node", "", node),
         )
         self._audit = AuditLogs(self._store, self._clock)
-        self._views = Views(self._store, self._observer, self._publisher, self._audit)
+        self._views = Views(
+            self._store,
+            self._observer,
+            self._publisher,
+            self._audit,
+            endpoint_slices=self._slices,
+        )
         self._networking = Networking(
             self._store,
             self._observer,
@@ -381,6 +388,9 @@ class Hub:
         """The hub's own certificate is another: the next connection is made with it."""
         files = self._files
         self._session.use_tls(client_context(files.ca_certificate, files.hub_certificate, files.hub_key))
+
+    def _slices(self) -> list[KubernetesObject]:
+        return self._networking.endpoint_slices()
 
     def _told(self, node: str) -> list[Wanted]:
         return self._networking.for_node(node)

@@ -35,6 +35,8 @@ UNCONFIRMED_SECONDS = 40.0
 """A static pod of which its node says nothing for this long, although it speaks of itself, is no more."""
 RETRY_SECONDS = 10.0
 """How long after a look that failed, on a full disk for one, everything is looked at again."""
+DERIVED = "Endpoints"
+"""The kind of the source of EndpointSlices that come of a Service."""
 TOLD = "what nodes are told of the network"
 KINDS: Mapping[str, type[KubernetesObject]] = {
     kind.__name__: kind
@@ -133,6 +135,10 @@ class Networking:
             self.look()
         return self._told.for_node(node)
 
+    def endpoint_slices(self) -> list[KubernetesObject]:
+        """Those that come of Services with a selector: nobody applied them."""
+        return self._told.of(DERIVED)
+
     async def run(self) -> None:
         """Until cancelled."""
         self.look_again()
@@ -195,7 +201,7 @@ class Networking:
         away = self._look_at_away(now)
         self._due = min((now + left for left in (due, away) if left is not None), default=None)
         for key, slices in self._index.derive().items():
-            source = ("Endpoints", *key)
+            source = (DERIVED, *key)
             self._told.put(source, [one for one in slices if self._usable(source, one)])
         self._unwoken |= self._told.commit()
         self._problems.end()

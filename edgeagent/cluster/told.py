@@ -72,6 +72,10 @@ class Told:
         self._staged = {}
         return changed
 
+    def of(self, origin: str) -> list[KubernetesObject]:
+        """What comes of sources of the kind ``origin``."""
+        return [line.of for (kind, _, _), lines in self._lines.items() if kind == origin for line in lines]
+
     def for_node(self, node: str) -> list[Wanted]:
         """What ``node`` is told."""
         return [line.wanted for lines in self._lines.values() for line in lines if line.all_but != node]

@@ -3,7 +3,7 @@
 Reads only: may not change, publish or answer anything.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
@@ -26,7 +26,16 @@ from edgeagent.wire.reports import ANNOTATION_MIRROR
 class Views:
     """Answers ``get``."""
 
-    def __init__(self, store: Store, observer: Observer, publisher: Publisher, audit: AuditLogs) -> None:
+    def __init__(
+        self,
+        store: Store,
+        observer: Observer,
+        publisher: Publisher,
+        audit: AuditLogs,
+        endpoint_slices: Callable[[], Iterable[KubernetesObject]] = tuple,
+    ) -> None:
+        """``endpoint_slices`` gives those that nobody applied."""
+        self._endpoint_slices = endpoint_slices
         self._store = store
         self._observer = observer
         self._publisher = publisher
@@ -46,6 +55,8 @@ class Views:
             found = [self.present(stored) for stored in self._store.select(kind, namespace, name)]
             if kind == "Pod":
                 found = self._with_mirrors(found, namespace, name)
+            elif kind == "EndpointSlice":
+                found = self._with_derived(found, namespace, name)
         else:
             raise PermanentError(
                 f"unknown kind {kind!r}, expected one of {', '.join(RESOURCES)}", reason="Invalid"
@@ -82,6 +93,17 @@ class Views:
         ]
         found = [pod for pod in mirrors if (pod.metadata.namespace, pod.metadata.name) not in taken]
         return sorted([*applied, *found], key=lambda pod: (pod.metadata.namespace, pod.metadata.name))
+
+    def _with_derived(
+        self, applied: list[KubernetesObject], namespace: str, name: str
+    ) -> list[KubernetesObject]:
+        """The applied EndpointSlices, and those of Services with a selector."""
+        derived = [
+            one
+            for one in self._endpoint_slices()
+            if namespace in ("", one.metadata.namespace) and name in ("", one.metadata.name)
+        ]
+        return sorted([*applied, *derived], key=lambda one: (one.metadata.namespace, one.metadata.name))
 
     def _node(self, node: StoredNode) -> Node:
         view = self._observer.view(node.name)

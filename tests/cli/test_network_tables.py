@@ -5,7 +5,8 @@ from typing import Any
 from edgeagent.api.objects.decode import KubernetesObject, decode_object
 from edgeagent.api.objects.policy import NetworkPolicy
 from edgeagent.cli.networkcells import selector_text
-from edgeagent.cli.output import Table, find_resource, resource_of
+from edgeagent.cli.output import Table, resource_of
+from edgeagent.cli.resources import find_resource
 
 NOW = 1_800_000_000.0
 DISCOVERY = "discovery.k8s.io/v1"

@@ -17,11 +17,9 @@ from edgeagent.api.objects.node import Node
 from edgeagent.api.objects.pod import Pod
 from edgeagent.cli.output import (
     Table,
-    UnknownKindError,
     as_list,
     cell,
     escape,
-    find_resource,
     format_json,
     format_yaml,
     human_duration,
@@ -30,6 +28,7 @@ from edgeagent.cli.output import (
     wants_colour,
 )
 from edgeagent.cli.podsummary import summarise_pod
+from edgeagent.cli.resources import UnknownKindError, find_resource
 
 NOW = 1_700_000_000.0
 

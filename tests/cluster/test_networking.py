@@ -58,6 +58,12 @@ def test_every_node_is_told_of_services_and_of_the_endpoints_that_others_have(cl
             assert not any(key.startswith("Pod/") for key in found)
             await report(one, admin, "a", "10.42.0.2", ready=False)
             await until_told(two, {"10.42.0.2": False})
+            # An operator sees the slices that nobody applied, too.
+            [shown] = await admin.get("EndpointSlice", "", "default")
+            assert shown["metadata"]["labels"] == {"kubernetes.io/service-name": "web"}
+            assert [one["addresses"] for one in shown["endpoints"]] == [["10.42.0.2"]]
+            assert await admin.get("EndpointSlice", shown["metadata"]["name"], "default") == shown
+            assert await admin.get("EndpointSlice", "", "elsewhere") == []
             await admin.call("delete", {"kind": "Service", "namespace": "default", "name": "web"})
             await wait_for_async(lambda: lacks(two, "Service/default/web"), what="the service to be gone")
 

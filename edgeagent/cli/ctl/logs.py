@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from edgeagent.cli.ctl.errors import CommandError, UsageError, complain
 from edgeagent.cli.ctl.session import server_error, with_hub
 from edgeagent.cli.ctl.targets import Target, check_name, namespace_of, parse_targets
-from edgeagent.cli.output import find_resource
+from edgeagent.cli.resources import find_resource
 
 if TYPE_CHECKING:
     from edgeagent.cli.hubclient import HubClient

@@ -16,12 +16,13 @@ from edgeagent.cli.ctl.arguments import (
 )
 from edgeagent.cli.intermixed import IntermixedParser
 from edgeagent.cli.networkwords import add_arguments
+from edgeagent.cli.resources import RESOURCES
 
 DEFAULT_CONFIG = "~/.config/edgeagent/operator.json"
 OUTPUTS = ("table", "wide", "json", "yaml", "name")
 """What ``get -o`` takes: `edgeagent.cli.output.FORMATS`, which is not imported for the sake of help alone."""
 
-_KINDS_HELP = "po|pod|pods, cm|configmap(s), secret(s), no|node(s), ev|event(s)"
+_KINDS_HELP = ", ".join("|".join((*one.short, one.singular, one.plural)) for one in RESOURCES)
 
 _EXAMPLES = {
     "edgectl": """\

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from edgeagent.api.errors import InvalidObjectError
 from edgeagent.api.objects.validate import validate_label
 from edgeagent.cli.ctl.errors import UsageError
-from edgeagent.cli.output import Resource, find_resource
+from edgeagent.cli.resources import Resource, find_resource
 
 
 @dataclass(frozen=True, slots=True)
