@@ -14,8 +14,8 @@ from pathlib import Path
 
 from edgeagent.api.clock import Clock, SystemClock
 from edgeagent.api.errors import PermanentError, TemporaryError
-from edgeagent.api.objects.trust import CLUSTER_TRUST_NAME
 from edgeagent.api.objects.decode import KubernetesObject
+from edgeagent.api.objects.trust import CLUSTER_TRUST_NAME
 from edgeagent.cluster.allocation import ClusterNetwork
 from edgeagent.cluster.api import Api
 from edgeagent.cluster.audit import AuditLogs
