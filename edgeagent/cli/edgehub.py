@@ -4,13 +4,13 @@ Parses arguments, calls one thing, prints. Nothing heavy is imported before a co
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeagent.cli import hubbroker, hubca, hubnodes, huboperators, hubtokens
+from edgeagent.cli.ownerprocess import keep_to_owner
 
 if TYPE_CHECKING:
     from edgeagent.cluster.layout import HubFiles
@@ -38,7 +38,7 @@ exit codes: 0 done, 1 it could not be done (the reason is on standard error), 2 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     options = _parser().parse_args(argv)
-    os.umask(0o077)
+    keep_to_owner()
     from edgeagent.api.errors import EdgeAgentError
 
     try:

@@ -1,7 +1,6 @@
 """``edgeagent enroll``: make this machine a node, with a token or with a join file."""
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,11 +69,12 @@ def _enroll(arguments: argparse.Namespace, config: "AgentConfig") -> int:
 
     from edgeagent.api.clock import SystemClock
     from edgeagent.api.errors import PermanentError
+    from edgeagent.cli.ownerprocess import keep_to_owner
     from edgeagent.node.identity import read_join_file
     from edgeagent.node.identityguard import identity_dir
     from edgeagent.node.renewalschedule import plan_first
 
-    os.umask(0o077)
+    keep_to_owner()
     directory = identity_dir(config, arguments.seal_keys or "")
     if arguments.token and (missing := [one for one in ("cluster", "broker") if not getattr(arguments, one)]):
         raise PermanentError(

@@ -11,6 +11,7 @@ import sys
 from edgeagent.api.clock import SystemClock
 from edgeagent.api.errors import PermanentError
 from edgeagent.cli.logs import configure
+from edgeagent.cli.ownerprocess import keep_to_owner
 from edgeagent.node.agent import Agent, World
 from edgeagent.node.config import AgentConfig
 
@@ -19,7 +20,7 @@ LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNI
 
 def run_agent(config: AgentConfig) -> int:
     """Run until SIGTERM or SIGINT; 0 after a clean stop."""
-    os.umask(0o077)
+    keep_to_owner()
     if config.agent.log_level not in LEVELS:
         raise PermanentError(f"agent.log_level: {config.agent.log_level!r} is none of {', '.join(LEVELS)}")
     # The journal adds the time itself.

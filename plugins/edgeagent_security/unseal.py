@@ -1,11 +1,22 @@
 """The unsealer: a sealed Secret in, the Secret out, with a key that never leaves this process."""
 
+import ctypes
 from pathlib import Path
 
 from edgeagent.api.errors import PermanentError
 from edgeagent.api.objects.config import SealedSecret, Secret
 from edgeagent.wire.keys import SealingKey
 from edgeagent.wire.sealing import unseal_secret
+
+_PR_SET_DUMPABLE = 4
+
+
+def _refuse_dumps() -> None:
+    """From now on this process is in no core dump, and no other without privilege may look into its memory.
+
+    prctl(2). It never fails with these arguments.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 class NodeUnsealer:
@@ -15,6 +26,8 @@ class NodeUnsealer:
         self._key_file = key_file
         self._cluster = cluster
         self._node = node
+
+        _refuse_dumps()
 
     def unseal(self, sealed: SealedSecret) -> Secret:
         """The Secret in clear; PermanentError names the secret, never its content."""

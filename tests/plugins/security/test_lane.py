@@ -5,6 +5,8 @@ import json
 import os
 import random
 import signal
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
@@ -138,3 +140,19 @@ def test_settings_that_are_wrong_let_no_new_pod_in(tmp_path: Path, section: Sect
 def test_a_plugin_that_is_disabled_is_not_asked(tmp_path: Path) -> None:
     host = host_with(tmp_path, {"enabled": False})
     assert host.admissions(["security"]) == []
+
+
+def test_a_process_that_has_opened_a_secret_is_in_no_core_dump(tmp_path: Path) -> None:
+    # PR_GET_DUMPABLE is asked of a process by itself alone, and it is not undone.
+    code = (
+        "import ctypes, pathlib, sys\n"
+        "from edgeagent_security.unseal import NodeUnsealer\n"
+        "asked = lambda: ctypes.CDLL(None).prctl(3, 0, 0, 0, 0)\n"
+        "before = asked()\n"
+        "NodeUnsealer(pathlib.Path(sys.argv[1]), cluster='c1', node='n1')\n"
+        "print(before, asked())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True, timeout=30
+    )
+    assert done.stdout == "1 0\n"
