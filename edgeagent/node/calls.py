@@ -5,7 +5,7 @@ May not judge who may do what: ``edgeagent.node.operations`` does.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from edgeagent.api.clock import Clock
@@ -41,15 +41,19 @@ class NodeCalls:
         operations: Operations,
         clock: Clock,
         payload_limit: Callable[[], int],
+        make_sure: Callable[[], Awaitable[None]],
         on_expired: Callable[[], None] = lambda: None,
     ) -> None:
-        """``clock`` is what requests expire by. ``on_expired``: one of the hub's own has, it seems."""
+        """``clock`` is what requests expire by, once ``make_sure`` has returned. That raises where nobody knows
+        what time it is. ``on_expired``: one of the hub's own has, it seems.
+        """
         self._node = node
         self._session = session
         self._anchor = anchor
         self._operations = operations
         self._clock = clock
         self._payload_limit = payload_limit
+        self._make_sure = make_sure
         self._on_expired = on_expired
         self._nonces: dict[str, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -75,6 +79,8 @@ class NodeCalls:
                 message.payload, self._anchor(), node=self._node, method=method, now=now
             )
             self._once(request.nonce, request.expires, now)
+            # It was in time by this node's clock; the operator's own end is held against what the hub says.
+            await self._make_sure()
             call = self._operations.open(method, request.call)
         except EdgeAgentError as error:
             # Whoever sent this may be anybody: no answer, which could be made to go anywhere.

@@ -52,6 +52,9 @@ class HubTime:
         self._answered: tuple[float, float] | None = None
         """When, by the count of seconds, and what the machine's clock said then."""
         self._lacking = False
+        self._making_sure = asyncio.Lock()
+        self._sure: float | None = None
+        """What the machine's clock was ahead of the count of seconds when the hub's word was verified."""
 
     def connected(self) -> None:
         """There is a new session."""
@@ -69,6 +72,26 @@ class HubTime:
         """The hub's time seems to be another than this node's."""
         if self._asked_at is None or self._clock.monotonic() - self._asked_at >= DOUBT_SECONDS:
             self._news.set()
+
+    async def make_sure(self) -> None:
+        """Return once the hub has said what time it is, in this run, and since the machine's clock was set.
+
+        Whoever keeps back what has an end would else only have to wait for an agent that starts anew with a
+        clock that is behind, and agree with it: that is not verified. Raises as ``ask`` does, and where the
+        answer is not the hub's.
+        """
+        async with self._making_sure:
+            if not self._is_sure():
+                await self._compare(verified=True)
+                self._on_change()
+                if not self._is_sure():
+                    raise TemporaryError("the hub's clock is wrong", reason="TimeUnknown")
+
+    def _is_sure(self) -> bool:
+        return self._sure is not None and abs(self._drift() - self._sure) <= CLOSE_SECONDS
+
+    def _drift(self) -> float:
+        return self._clock.now() - self._clock.monotonic()
 
     def _is_fresh(self) -> bool:
         """Whether the last answer still holds: a machine that slept, or whose clock was set, asks again."""
@@ -94,14 +117,15 @@ class HubTime:
             self._on_settled()
             self._on_change()
 
-    async def _compare(self) -> None:
+    async def _compare(self, *, verified: bool = False) -> None:
         nonce = secrets.token_bytes(NONCE_BYTES)
         self._asked_at = began = self._clock.monotonic()
         answer = ReceivedTime(await self._ask(encode_question(nonce)), cluster=self._cluster, nonce=nonce)
         within = (self._clock.monotonic() - began) / 2
         time = answer.claimed + within
-        if abs(time - self._time.now()) <= CLOSE_SECONDS + within:
+        if not verified and abs(time - self._time.now()) <= CLOSE_SECONDS + within:
             self._time.agreed()
         else:
             self._time.told(answer.verify(self._anchor()) + within, within)
+            self._sure = self._drift() if self._time.is_signed else None
         self._answered = self._clock.monotonic(), self._clock.now()

@@ -60,6 +60,11 @@ class TrustedTime:
         """As the machine's clock."""
         await self._clock.sleep(seconds)
 
+    @property
+    def is_signed(self) -> bool:
+        """Whether the hub has signed what time it is, when this run of the agent asked."""
+        return self._signed
+
     def floor(self) -> float:
         """A time that has passed for good, in seconds since the epoch, whatever the machine's clock says."""
         return self.now() if self._signed else self._risen_floor()

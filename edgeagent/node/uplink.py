@@ -139,6 +139,7 @@ class Uplink:
             operations=parts.operations,
             clock=parts.time,
             payload_limit=lambda: self._session.connection.payload_limit if self._session.connection else 0,
+            make_sure=self._hub_time.make_sure,
             on_expired=self._hub_time.doubt,
         )
         self._renewal = self._make_renewal() if tls is not None else None

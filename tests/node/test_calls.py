@@ -63,6 +63,10 @@ class Served:
         self.served = 0
         self.numbers = itertools.count()
         self.doubts: list[float] = []
+        self.really = 0.0
+        """How many seconds later than by its clock it is, as the hub says when it is asked."""
+        self.asked = 0
+        self.hub_is_silent = False
         self.objects: list[KubernetesObject] = [
             binding("operator", "ann", namespace="shop"), binding("admin", "root"),
         ]  # fmt: skip
@@ -86,7 +90,16 @@ class Served:
             clock=self.clock,
             payload_limit=lambda: 1000,
             on_expired=lambda: self.doubts.append(self.clock.now()),
+            make_sure=self.make_sure,
         )  # fmt: skip
+
+    async def make_sure(self) -> None:
+        """The hub says what time it is."""
+        self.asked += 1
+        if self.hub_is_silent:
+            raise TemporaryError("no answer", reason="NoAnswer")
+        self.clock.set_wall_clock(self.really)
+        self.really = 0.0
 
     async def logs(self, params: msgspec.Raw, limit: int) -> object:
         """What was asked, and the limit."""
@@ -257,6 +270,24 @@ def test_what_of_the_hubs_own_has_expired_makes_one_doubt_the_clock(tmp_path: Pa
         assert len(node.doubts) == 2
         assert await node.ask(node.request()) == 1
         assert len(node.doubts) == 2
+
+    with_node(tmp_path, scenario)
+
+
+def test_a_call_that_was_kept_back_is_not_served_to_a_clock_that_is_behind(tmp_path: Path) -> None:
+    """A board that starts anew believes the time that it knew last: what ended since then seems to live."""
+
+    async def scenario(node: Served) -> None:
+        kept, node.really = node.request(), CALL_SECONDS + 1
+        assert await node.ask(kept) == 0
+        assert "expired 1 s ago" in node.rows()[-1].reason
+        node.hub_is_silent = True
+        assert await node.ask(node.request()) == 0
+        assert (node.served, len(node.rows()), node.asked) == (0, 1, 2)
+        assert await node.ask(node.request(key=MALLORY)) == 0
+        assert node.asked == 2, "strangers make nobody ask"
+        node.hub_is_silent = False
+        assert await node.ask(node.request()) == 1
 
     with_node(tmp_path, scenario)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeagent.api.errors import TemporaryError
+from edgeagent.api.errors import PermanentError, TemporaryError
 from edgeagent.node.status import Conditions
 from edgeagent.node.store.database import Database
 from edgeagent.node.trustedtime import CLOSE_SECONDS, RELEASED, TrustedTime, in_words, tell_clock
@@ -307,6 +307,35 @@ async def _agreeing(hub: HubSide, tmp_path: Path) -> None:
         node.connect()
         await node.clock.settle()
         assert node.error == 0
+
+
+@in_loop
+async def _sure(hub: HubSide, tmp_path: Path) -> None:
+    async with running(make(hub, tmp_path, -30 * DAY)) as node:
+        node.time.at_least(NOW - 30 * DAY)
+        node.forge = lambda answer: forged(answer, time=node.wrong.now())
+        node.connect()
+        await node.clock.settle()
+        assert node.error == -30 * DAY
+        with pytest.raises(PermanentError):
+            await node.hub_time.make_sure()
+        node.connected = False
+        with pytest.raises(TemporaryError):
+            await node.hub_time.make_sure()
+        assert node.error == -30 * DAY
+        node.connected, node.forge = True, lambda answer: answer
+        await asyncio.gather(*(node.hub_time.make_sure() for _ in range(3)))
+        assert (node.error, node.questions) == (0, 4)
+        await node.clock.advance(40 * DAY)
+        await node.hub_time.make_sure()
+        assert node.questions == 4
+        node.wrong.ahead += 60  # set, or the machine slept
+        await node.hub_time.make_sure()
+        assert node.questions == 5
+
+
+def test_who_agrees_with_a_clock_that_is_behind_makes_nobody_sure_of_it(hub: HubSide, tmp_path: Path) -> None:
+    _sure(hub, tmp_path)
 
 
 def test_whoever_agrees_with_a_wrong_clock_changes_nothing(hub: HubSide, tmp_path: Path) -> None:
