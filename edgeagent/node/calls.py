@@ -44,8 +44,9 @@ class NodeCalls:
         make_sure: Callable[[], Awaitable[None]],
         on_expired: Callable[[], None] = lambda: None,
     ) -> None:
-        """``clock`` is what requests expire by, once ``make_sure`` has returned. That raises where nobody knows
-        what time it is. ``on_expired``: one of the hub's own has, it seems.
+        """``clock`` is what requests expire by, once ``make_sure`` has returned; it raises otherwise.
+
+        ``on_expired``: one of the hub's own has, it seems.
         """
         self._node = node
         self._session = session

@@ -188,7 +188,7 @@ def check_chain(
     others = [_load_der(one.der) for one in between]
     if not _leads(_load_der(certificate.der), anchors, others[:MAX_BUNDLE], now):
         raise PermanentError(
-            f"the certificate of {certificate.common_name} is not signed by the cluster's CA",
+            f"the certificate of {certificate.common_name[:80]!r} is not signed by the cluster's CA",
             reason=BAD_CERTIFICATE,
         )
 
@@ -224,11 +224,11 @@ def _signed(certificate: x509.Certificate, issuer: x509.Certificate, now: float)
 def _check_dates(certificate: Certificate, now: float) -> None:
     if now < certificate.not_before:
         raise PermanentError(
-            f"the certificate of {certificate.common_name} is not valid yet", reason=BAD_CERTIFICATE
+            f"the certificate of {certificate.common_name[:80]!r} is not valid yet", reason=BAD_CERTIFICATE
         )
     if now > certificate.not_after:
         raise PermanentError(
-            f"the certificate of {certificate.common_name} has expired", reason=BAD_CERTIFICATE
+            f"the certificate of {certificate.common_name[:80]!r} has expired", reason=BAD_CERTIFICATE
         )
 
 

@@ -1,5 +1,6 @@
 """Certificates, requests and chains, against the hub's authority."""
 
+import dataclasses
 import datetime
 from dataclasses import dataclass
 
@@ -174,3 +175,14 @@ def test_a_revocation_list_names_serials_and_lives_as_long_as_the_ca(cluster: Cl
 
 def test_a_cluster_may_have_the_longest_name(cluster: Cluster) -> None:
     Authority.create("c" * 63, cluster.clock, 12)
+
+
+@pytest.mark.parametrize("now", [NOW, NOW - 10 * DAY, NOW + 400 * DAY])
+def test_what_is_said_of_a_strangers_certificate_is_short_and_one_line(cluster: Cluster, now: float) -> None:
+    """Whoever makes a certificate chooses the name in it, and with that what stands in others' logs."""
+    strangers = read_certificate(Authority.create("c2", cluster.clock)[0].node("gw-1").certificate)
+    named = dataclasses.replace(strangers, common_name="user:ann\nall is well" + "x" * 4_000)
+    with pytest.raises(PermanentError) as raised:
+        check_chain(named, cluster.authority.certificate, now=now)
+    assert "\n" not in str(raised.value)
+    assert len(str(raised.value)) < 200
