@@ -12,6 +12,7 @@ from tests.support.cluster import Cluster, container, pod
 from tests.support.planted import Planted, packings
 from tests.support.podman import PodmanService
 from tests.support.proc import Process
+from tests.support.sealing import cannot_seal
 from tests.support.waiting import wait_for
 
 VALUE = "hunter2-very-secret-value"
@@ -189,3 +190,32 @@ def test_planted_values_are_found_nowhere_but_in_their_containers(
     assert exceptions
     for path in exceptions:
         assert path.name in ("config.json", "artifacts", "db.sql", "db.sql-wal", "bolt_state.db"), path
+
+
+def test_a_node_with_sealed_keys_has_none_in_clear_on_its_disk(podman: PodmanService, tmp_path: Path) -> None:
+    if why := cannot_seal():
+        pytest.skip(why)
+    with Cluster(tmp_path / "cluster", podman) as cluster:
+        node = cluster.prepare_node("node1")
+        token = cluster.token("--approval", "automatic")
+        words = str(token["command"]).split()[1:]
+        node.run(*words, *([] if "--name" in words else ["--name", "node1"]), "--seal-keys", "host")
+        identity = node.directory / "state" / "identity"
+        assert {"node.key.cred", "sealing.key.cred"} < {path.name for path in identity.iterdir()}
+        for again in (False, True):
+            node.start()
+            meta = {"name": "login", "namespace": "default"}
+            secret = {"apiVersion": "v1", "kind": "Secret", "metadata": meta}
+            reads = {"name": "VALUE", "valueFrom": {"secretKeyRef": {"name": "login", "key": "v"}}}
+            name = f"reader-{again}".lower()
+            command = ["sh", "-c", 'test "$VALUE" = planted && exec sleep 3600']
+            reader = pod(name, "node1", [container("main", command, env=[reads])])
+            cluster.apply({**secret, "stringData": {"v": "planted"}}, reader)
+            cluster.wait_phase(name, "Running")
+            node.process.terminate()
+        opened = podman.directory / "run-node1" / "identity"
+        keys = Planted({path.name: path.read_bytes() for path in opened.rglob("*.key")})
+        assert {path.name for path in opened.rglob("*.key")} == {"node.key", "sealing.key"}
+        assert not [path for path in identity.rglob("*") if path.suffix == ".key"]
+        assert keys.found_below(node.directory) == {}
+        assert keys.found_below(cluster.hub_dir) == {}

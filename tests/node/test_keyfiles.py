@@ -1,11 +1,8 @@
 """The node's private keys on disk: closed to others, and sealed by the real systemd-creds."""
 
 import os
-import shutil
 import stat
-import subprocess
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -19,19 +16,10 @@ from edgeagent.node.privatefiles import close_to_others, write_private
 from edgeagent.node.renewedfiles import RenewedFiles
 from edgeagent.wire.anchor import TrustAnchor
 from edgeagent.wire.join import BrokerAddress, JoinFile
+from tests.support.sealing import cannot_seal
 
 KEY = b"-----BEGIN PRIVATE KEY----- nobody-else-has-this\n"
 SEALING = bytes(range(32))
-
-
-@cache
-def cannot_seal() -> str:
-    """Why the real program cannot be used here; empty where it can."""
-    if shutil.which("systemd-creds") is None:
-        return "systemd-creds is not installed"
-    command = ["systemd-creds", "encrypt", "--name=trial", "--with-key=host", "-", "-"]
-    done = subprocess.run(command, input=b"x", capture_output=True, check=False, timeout=60)
-    return "" if done.returncode == 0 else f"systemd-creds cannot seal here: {done.stderr.decode()[:200]}"
 
 
 @pytest.fixture
