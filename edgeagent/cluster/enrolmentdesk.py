@@ -27,6 +27,8 @@ MAX_UNDER_WAY = 64
 """How many answers may be on their way to the broker at a time."""
 MAX_WAITING = 1_000
 """How many devices that wait for approval are told of it at once; the others when they next ask."""
+MAX_TO_CLEAR = 20_000
+"""How many topics with something retained are remembered, to be cleared; others at the next connection."""
 LOG_SECONDS = 60.0
 
 
@@ -76,6 +78,8 @@ class EnrolmentDesk:
         self._allowance = Allowance(REQUESTS_PER_SECOND, BURST, BURST, clock.monotonic())
         self._waiting: dict[str, Received] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._to_clear: dict[str, None] = {}
+        self._clearing: asyncio.Task[None] | None = None
         self._passed_over = 0
         self._logged = -LOG_SECONDS
 
@@ -88,7 +92,7 @@ class EnrolmentDesk:
         if not message.payload:
             return  # what clears a retained one
         if message.retain:
-            self._spawn(self._publish(message.topic, b"", retain=True))
+            self._clear(message.topic)
         if not self._allowance.take(self._clock.monotonic()) or len(self._tasks) >= MAX_UNDER_WAY:
             self._pass_over("too many requests")
             return
@@ -118,9 +122,10 @@ class EnrolmentDesk:
 
     async def close(self) -> None:
         """End what is under way."""
-        for task in self._tasks:
+        tasks = [*self._tasks, *([self._clearing] if self._clearing is not None else [])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _judge(self, channel: str, payload: bytes) -> None:
         received = decode_request(payload, cluster=self._cluster, channel=channel)
@@ -142,6 +147,25 @@ class EnrolmentDesk:
             self._topics.enrolment_answer(channel), encode_answer(verdict.answer, verdict.key)
         )
 
+    def _clear(self, topic: str) -> None:
+        if len(self._to_clear) < MAX_TO_CLEAR:
+            self._to_clear[topic] = None
+        if self._clearing is None:
+            self._clearing = asyncio.create_task(self._clear_all())
+
+    async def _clear_all(self) -> None:
+        try:
+            while self._to_clear:
+                topic = next(iter(self._to_clear))
+                del self._to_clear[topic]
+                await self._session.publish(topic, b"", retain=True)
+        except EdgeAgentError as error:
+            # With the next connection all of it comes again.
+            self._to_clear.clear()
+            log.info("what strangers retain stays on the broker for now: %s", error)
+        finally:
+            self._clearing = None
+
     def _pass_over(self, why: str) -> None:
         """Strangers must not fill the log."""
         self._passed_over += 1
@@ -160,8 +184,8 @@ class EnrolmentDesk:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+    async def _publish(self, topic: str, payload: bytes) -> None:
         try:
-            await self._session.publish(topic, payload, retain=retain)
+            await self._session.publish(topic, payload)
         except EdgeAgentError as error:
             log.info("%s was not published: %s", topic, error)

@@ -11,13 +11,13 @@ from edgeagent.api.clock import SystemClock
 from edgeagent.api.errors import InvalidObjectError, PermanentError
 from edgeagent.cli.edgehub import main
 from edgeagent.cluster.admin import NewToken, approve, delete_token, deny, end_node, list_tokens
-from edgeagent.cluster.enrolmentdesk import BURST
+from edgeagent.cluster.enrolmentdesk import BURST, MAX_UNDER_WAY
 from edgeagent.cluster.nodes import list_nodes
 from edgeagent.cluster.store import MIGRATIONS, Store
 from edgeagent.cluster.tokens import MAX_FAILURES
 from edgeagent.node.enrolment import PendingKeys
 from edgeagent.wire.certificates import read_certificate
-from edgeagent.wire.enrolment import new_token
+from edgeagent.wire.enrolment import new_channel, new_token
 from edgeagent.wire.session import Message
 from tests.cluster.enrolkit import members, refusal, token
 from tests.support.device import Device, Stranger
@@ -336,6 +336,34 @@ def test_a_flood_of_requests_is_passed_over_and_leaves_nothing_on_the_broker(
 
 async def _nothing_retained(spy: Peer, topic: str) -> bool:
     return await spy.read(topic, absent=True) == b""
+
+
+def test_what_strangers_retained_while_the_hub_was_away_is_cleared(cluster: HubDirectory) -> None:
+    """All of it: it is more than may be answered at a time."""
+    requests = cluster.topics.enrolment_request("+")
+
+    async def run() -> None:
+        async with cluster.peer("hub") as peer:
+            for _ in range(4 * MAX_UNDER_WAY):
+                topic = cluster.topics.enrolment_request(new_channel())
+                await peer.session.publish(topic, b"left here", retain=True)
+
+            async def left() -> int:
+                count = len(peer.messages)
+                await peer.session.subscribe([requests])
+                await peer.barrier()
+                await peer.session.unsubscribe([requests])
+                return sum(1 for message in peer.messages[count:] if message.payload == b"left here")
+
+            assert await left() == 4 * MAX_UNDER_WAY
+            async with cluster.hub():
+
+                async def clear() -> bool:
+                    return await left() == 0
+
+                await wait_for_async(clear)
+
+    asyncio.run(run())
 
 
 def test_a_cluster_without_a_listener_for_enrolment_gets_one_and_closes_it(
