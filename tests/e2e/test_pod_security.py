@@ -363,3 +363,13 @@ def test_a_run_as_another_user_ends_well(lone: LoneAgent) -> None:
     pod = static_pod("once", ["id", "-u"], restartPolicy="Never", securityContext={"runAsUser": 1234})
     with lone.running(pod, until=has_phase("Succeeded")):
         assert lone.logs("once") == "1234\n"
+
+
+def test_a_pod_of_another_user_may_share_its_processes(lone: LoneAgent) -> None:
+    # The agent's umask lets nobody else into what it makes; what such a pod shares must be open to its user.
+    user = {"runAsUser": 1234, "runAsGroup": 1234}
+    with lone.running(
+        static_pod("shared", ["sleep", "3333"], shareProcessNamespace=True, securityContext=user)
+    ):
+        assert lone.exec("shared", "id", "-u").stdout == "1234\n"
+        assert "sleep 3333" in lone.exec("shared", "ps").stdout
