@@ -1,6 +1,8 @@
 """How programs are run: never through a shell, each place known and looked at."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -114,9 +116,16 @@ def test_the_check_sees_what_it_should() -> None:
     assert names[2] in FORBIDDEN
 
 
-def test_every_program_begins_with_a_closed_umask(checkout: Path) -> None:
+def test_every_program_keeps_to_its_owner(checkout: Path) -> None:
     """What an agent or a hub makes is its owner's alone, whatever the mode that was asked for."""
     made = dict(sources(checkout))
     for path in ("edgeagent/cli/runner.py", "edgeagent/cli/enrolling.py", "edgeagent/cli/edgehub.py"):
-        masks = [ast.unparse(call.args[0]) for name, call in made[path] if name == "os.umask"]
-        assert masks == ["63"], path
+        assert "edgeagent.cli.ownerprocess.keep_to_owner" in [name for name, _ in made[path]], path
+    code = (
+        "import os, resource; from edgeagent.cli.ownerprocess import keep_to_owner; keep_to_owner();"
+        "print(os.umask(0), resource.getrlimit(resource.RLIMIT_CORE))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30
+    )
+    assert done.stdout == f"{0o077} (0, 0)\n"
