@@ -163,3 +163,19 @@ def test_run_serves_until_sigterm_and_only_once(tmp_path: Path) -> None:
         running.terminate()
         assert running.returncode == 0, running.tail()
     assert msgspec.json.decode((hub / "signing.key").read_bytes())["serial"] == 2
+
+
+def test_the_key_of_the_database_is_changed_by_a_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _init(tmp_path / "hub") == 0
+    key = tmp_path / "hub" / "hub.db.key"
+    before, signing = key.read_bytes(), (tmp_path / "hub" / "signing.key").read_bytes()
+    assert main(["keys", "rotate", "--at-rest", "--dir", str(tmp_path / "hub")]) == 0
+    assert "are encrypted with a new key" in capsys.readouterr().out
+    assert len(key.read_bytes()) == 32
+    assert key.read_bytes() != before
+    assert (tmp_path / "hub" / "signing.key").read_bytes() == signing
+    key.unlink()
+    assert main(["token", "list", "--dir", str(tmp_path / "hub")]) == 1
+    assert "restore both from the same backup" in capsys.readouterr().err
