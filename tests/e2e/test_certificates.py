@@ -23,6 +23,8 @@ from tests.support.cluster import AgentProcess, Cluster, program, running, sleep
 from tests.support.podman import PodmanService
 from tests.support.waiting import wait_for
 
+pytestmark = pytest.mark.slow
+
 DAY = 86_400.0
 CONDITION = "CertificateRenewed"
 

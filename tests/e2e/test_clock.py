@@ -13,6 +13,8 @@ from tests.support.podman import PodmanService
 from tests.support.waiting import wait_for
 from tests.support.wrongclock import WrongClock
 
+pytestmark = pytest.mark.slow
+
 YEAR = 365 * 86_400.0
 
 

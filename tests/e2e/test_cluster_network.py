@@ -22,6 +22,8 @@ from tests.support.podman import PodmanService
 from tests.support.proc import Process
 from tests.support.waiting import wait_for
 
+pytestmark = pytest.mark.slow
+
 WEB = {"app": "web"}
 FRIEND = {"role": "friend"}
 NAME = "web.default.svc.cluster.local"
@@ -109,7 +111,6 @@ def test_a_service_has_backends_on_both_nodes_by_address_and_by_name(net: NetClu
     assert "NXDOMAIN" in net.exec("asker", "nslookup", f"no-{NAME}", check=False)
 
 
-@pytest.mark.slow
 def test_a_policy_by_label_counts_for_pods_of_the_other_node(net: NetCluster, asker: Client) -> None:
     policy = {
         "apiVersion": "networking.k8s.io/v1",
@@ -184,7 +185,6 @@ def test_an_operator_is_shown_what_is_in_force_on_a_node(net: NetCluster, asker:
     assert "knows no pod default/nobody" in refused.stderr
 
 
-@pytest.mark.slow
 def test_a_local_pod_leaves_the_service_though_the_broker_is_away(net: NetCluster, asker: Client) -> None:
     node = net.node("a")
     net.cluster.broker.terminate()
@@ -219,7 +219,6 @@ def echoed(namespace: str, address: str) -> Iterator[Callable[[], None]]:
         yield say
 
 
-@pytest.mark.slow
 def test_restarts_of_agents_lose_no_packet_and_no_connection(
     net: NetCluster, asker: Client, tmp_path: Path
 ) -> None:

@@ -30,6 +30,8 @@ from tests.support.podman import PodmanService
 from tests.support.podmanfaults import absent, answering_500, frozen
 from tests.support.waiting import wait_for
 
+pytestmark = pytest.mark.slow
+
 NODE = "n1"
 IMPATIENT = """\
 request_timeout = 1.0

@@ -25,6 +25,8 @@ from tests.support.cluster import (
 from tests.support.podman import PodmanService
 from tests.support.waiting import wait_for
 
+pytestmark = pytest.mark.slow
+
 NODE = "n1"
 
 

@@ -21,6 +21,8 @@ from tests.support.podman import PodmanService
 from tests.support.podtable import covers
 from tests.support.waiting import wait_for
 
+pytestmark = pytest.mark.slow
+
 LABELS = {"app": "web"}
 
 

@@ -17,6 +17,8 @@ from tests.support.podtable import Row, rows
 from tests.support.volumepods import failed_mounts, fails_to_mount, mounting
 from tests.support.waiting import wait_for
 
+pytestmark = pytest.mark.slow
+
 Fields = dict[str, Any]
 REFUSED = [row for row in rows() if row.support == "refused"]
 SET = "set"

@@ -11,11 +11,14 @@ import threading
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from edgeagent.api.objects.decode import KubernetesObject, convert
 from edgeagent.api.objects.pod import Pod
 from tests.node.indexes import NODE, config_map
 from tests.node.podworld import FakeNetwork, PodWorld, pod, run
+
+pytestmark = pytest.mark.slow
 
 PODS = 1000
 AT_ONCE = 40

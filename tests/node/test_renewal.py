@@ -11,6 +11,8 @@ from edgeagent.wire.certificates import PrivateKey
 from edgeagent.wire.renewal import RenewalRequest, decode_renewal, encode_renewal, open_renewal_answer
 from tests.node.renewalkit import CLUSTER, DAY, NODE, HubSide, NodeSide, Running, in_loop
 
+pytestmark = pytest.mark.slow
+
 NOW = 1_800_000_000.0
 
 

@@ -11,6 +11,8 @@ from edgeagent.wire.certificates import PrivateKey, read_certificate
 from edgeagent.wire.renewal import RenewalRequest, encode_renewal
 from tests.node.renewalkit import CLUSTER, DAY, NODE, YEAR, HubSide, NodeSide, Running, in_loop
 
+pytestmark = pytest.mark.slow
+
 NOW = 1_800_000_000.0
 
 

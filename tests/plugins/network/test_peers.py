@@ -15,6 +15,8 @@ from tests.support.netprobe import Probe
 from tests.support.stream import Stream
 from tests.support.wireguardlab import missing
 
+pytestmark = pytest.mark.slow
+
 CASES: list[tuple[Overlay, bool]] = [
     ("vxlan", False),
     ("vxlan", True),

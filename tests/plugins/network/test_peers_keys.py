@@ -9,7 +9,10 @@ import pytest
 from tests.plugins.network.nodeskit import Nodes
 from tests.support.wireguardlab import missing
 
-pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "all is there")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(missing()), reason=missing() or "all is there"),
+]
 
 
 def test_a_key_is_made_once_and_nobody_else_may_read_it(tmp_path: Path) -> None:
