@@ -227,4 +227,8 @@ def test_a_node_with_sealed_keys_has_none_in_clear_on_its_disk(podman: PodmanSer
         assert "enroll --force" in node.condition("Connected")["message"]
         events = node.run("get", "events", check=False).stdout
         assert "IdentityNotOpened" in events
-        assert node.pod("reader-false")["status"]["phase"] == "Running"
+        wait_for(
+            lambda: node.pod("reader-false").get("status", {}).get("phase") == "Running",
+            30,
+            "the pod to run on",
+        )
