@@ -133,6 +133,7 @@ class Hub:
         self._networking = Networking(
             self._store,
             self._observer,
+            settings.cluster,
             settings.network,
             clock=self._clock,
             wake_all=self._publisher.wake_all,

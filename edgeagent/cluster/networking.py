@@ -22,7 +22,7 @@ from edgeagent.cluster.derived import pod_address, with_own_addresses
 from edgeagent.cluster.desired import Wanted
 from edgeagent.cluster.endpointindex import EndpointIndex, Key
 from edgeagent.cluster.observer import Observer
-from edgeagent.cluster.places import NodePlaces
+from edgeagent.cluster.places import NodePlaces, Said
 from edgeagent.cluster.podmemory import PodMemory
 from edgeagent.cluster.store import Store
 from edgeagent.cluster.told import Problems, Source, Told
@@ -55,6 +55,7 @@ class Networking:
         self,
         store: Store,
         observer: Observer,
+        cluster: str,
         network: ClusterNetwork | None,
         *,
         clock: Clock,
@@ -69,7 +70,7 @@ class Networking:
         self._told = Told()
         self._index = EndpointIndex()
         self._memory = PodMemory(store, observer)
-        self._places = NodePlaces(store, network, self._said, self._problems) if network else None
+        self._places = NodePlaces(store, cluster, network, self._said, self._problems) if network else None
         self._policies: set[Key] = set()
         self._heard: dict[str, object] = {}
         self._members: set[str] = set()
@@ -311,10 +312,10 @@ class Networking:
         self._problems.note(about, "")
         return True
 
-    def _said(self, node: str) -> tuple[str, str]:
-        """The address and the public key that the node says it has; empty for none."""
+    def _said(self, node: str) -> Said:
+        """What the node says of itself."""
         status = self._observer.view(node).status
         if status is None:
-            return "", ""
+            return Said()
         address = next((one.address for one in status.addresses if one.type == "InternalIP"), "")
-        return address, status.public_key
+        return Said(address, status.public_key, status.public_key_proof)

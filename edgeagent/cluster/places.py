@@ -1,14 +1,16 @@
 """Each node's place on the pod network: the range that the hub gives it, and where it says that it is.
 
 A node is believed of itself alone: an address or a key that another node has is refused, lest the traffic
-of that one's pods be sent to it. May not know of pods, nor who is told.
+of that one's pods be sent to it; and a key only where the node has signed it, for the broker is not
+believed at all. May not know of pods, nor who is told.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 import msgspec
 
-from edgeagent.api.errors import InvalidObjectError, PermanentError
+from edgeagent.api.errors import EdgeAgentError, InvalidObjectError, PermanentError
 from edgeagent.api.objects.base import ObjectMeta
 from edgeagent.api.objects.decode import decode_json, validate
 from edgeagent.api.objects.network import NodeNetwork, NodeNetworkSpec
@@ -20,9 +22,19 @@ from edgeagent.cluster.allocation import (
     same_address,
     same_key,
 )
+from edgeagent.cluster.certificates import pending
 from edgeagent.cluster.store import Store, StoredObject, new_uid
 from edgeagent.cluster.told import Problems
 from edgeagent.wire.canonical import canonical_json
+from edgeagent.wire.networkkey import NetworkKey, check_network_key
+
+
+class Said(NamedTuple):
+    """What a node says of itself: its address, its public key, and its proof of that; each empty for none."""
+
+    address: str = ""
+    public_key: str = ""
+    proof: bytes = b""
 
 
 class NodePlaces:
@@ -31,12 +43,14 @@ class NodePlaces:
     def __init__(
         self,
         store: Store,
+        cluster: str,
         network: ClusterNetwork,
-        said: Callable[[str], tuple[str, str]],
+        said: Callable[[str], Said],
         problems: Problems,
     ) -> None:
-        """``said``: the address and the public key that a node says it has; each empty for none."""
+        """``said``: what a node says of itself."""
         self._store = store
+        self._cluster = cluster
         self._network = network
         self._said = said
         self._problems = problems
@@ -151,8 +165,8 @@ class NodePlaces:
     def _usable(self, own: NodeNetwork) -> tuple[str, str]:
         """The address and the key that the node says it has; those that it had where that is nonsense."""
         name, spec = own.metadata.name, own.spec
-        address, key = self._said(name)
-        address, key = address or spec.address, key or spec.public_key
+        said_address, said_key, proof = self._said(name)
+        address, key = said_address or spec.address, said_key or spec.public_key
         problem = ""
         if (address, key) != (spec.address, spec.public_key):
             try:
@@ -164,7 +178,22 @@ class NodePlaces:
                 problem = f"nodes are not told what it says of itself: {error}"
                 address, key = spec.address, spec.public_key
         self._problems.note(f"NodeNetwork /{name}", problem)
-        return address, key
+        unproven = self._unproven(name, key, proof) if key != spec.public_key else ""
+        self._problems.note(f"proof of the public key of node {name}", unproven)
+        return address, spec.public_key if unproven else key
+
+    def _unproven(self, name: str, key: str, proof: bytes) -> str:
+        """Why the node has not shown that the key is its own; empty where it has."""
+        node = self._store.node(name)
+        # A certificate just given may be in use already, though nothing signed with its key came in yet.
+        known = [one.public_key for one in pending(self._store, name)]
+        known += [node.public_key] if node is not None else []
+        expected = NetworkKey(cluster=self._cluster, node=name, public_key=key)
+        try:
+            check_network_key(proof, expected, known)
+        except EdgeAgentError as error:
+            return f"nodes are not told the key {key}, which need not be its own: {error}"
+        return ""
 
     def _hold(self, nodes: Iterable[NodeNetwork]) -> None:
         specs = {own.metadata.name: own.spec for own in nodes}

@@ -455,7 +455,7 @@ class Agent:
         now = self._time.now()
         problem = ("NoRuntime", "no runtime plugin is loaded") if self._pods is None else self._pods.problem
         self._conditions.set("Ready", problem is None, *(problem or ("AgentReady", "")), now)
-        public_key = tell_network(self._conditions, self._network, now)
+        public_key = tell_network(self._conditions, self._network, now, self._database, self._guarded.files)
         tell_audit(self._conditions, self._operations, now)
         tell_clock(self._conditions, self._time, now)
         for condition in self._uplink.conditions if self._uplink is not None else ():

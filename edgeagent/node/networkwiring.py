@@ -5,16 +5,20 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from edgeagent.api.clock import Clock
+from edgeagent.api.errors import EdgeAgentError
 from edgeagent.api.objects.decode import KubernetesObject
 from edgeagent.api.objects.pod import Pod, PodStatus
 from edgeagent.node.events import EventRecorder
+from edgeagent.node.identity import IdentityDir
 from edgeagent.node.network.keeper import NetworkKeeper
 from edgeagent.node.network.localpods import Remembered
 from edgeagent.node.network.state import Uplinked
+from edgeagent.node.networkkey import PublicKey, proven
 from edgeagent.node.plugins.facades import NetworkFacade
 from edgeagent.node.pods.manager import PodManager
 from edgeagent.node.static.folder import StaticPods
 from edgeagent.node.status import Conditions
+from edgeagent.node.store.database import Database
 from edgeagent.node.store.desired import DesiredState
 
 
@@ -80,11 +84,20 @@ def cluster_dns(keeper: NetworkKeeper | None) -> Sequence[str] | None:
     return () if keeper is None else keeper.dns
 
 
-def tell_network(conditions: Conditions, keeper: NetworkKeeper | None, now: float) -> str:
-    """Set the condition ``NetworkUnavailable`` (as in Kubernetes, False is good); the node's public key."""
+def tell_network(
+    conditions: Conditions, keeper: NetworkKeeper | None, now: float, database: Database, files: IdentityDir
+) -> PublicKey:
+    """Set the condition ``NetworkUnavailable`` (as in Kubernetes, False is good); the node's public key.
+
+    A key that cannot be proven is told as a problem: the hub takes none without proof.
+    """
     if keeper is None:
-        return ""
-    problem = keeper.problem
+        return PublicKey()
+    problem, public_key = keeper.problem, PublicKey(keeper.report.public_key)
+    try:
+        public_key = proven(public_key.key, database, files)
+    except EdgeAgentError as error:
+        problem = problem or ("KeyNotProven", f"the hub cannot be shown this node's WireGuard key: {error}")
     reason, message = problem or ("NetworkReady", "")
     conditions.set("NetworkUnavailable", problem is not None, reason, message, now)
-    return keeper.report.public_key
+    return public_key

@@ -13,6 +13,7 @@ from edgeagent.api.errors import EdgeAgentError
 from edgeagent.api.facts import Facts
 from edgeagent.api.objects.base import Condition
 from edgeagent.api.objects.node import AuditHead, NodeAddress, NodeStatus, NodeSystemInfo, PluginStatus
+from edgeagent.node.networkkey import PublicKey
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +110,7 @@ def node_status(
     disk: Path,
     plugins: Sequence[PluginStatus],
     facts: Sequence[Facts],
-    public_key: str = "",
+    public_key: PublicKey,
     audit: AuditHead,
 ) -> NodeStatus:
     """Everything together, plugins' facts merged in their order. ``disk`` is where pods keep their files."""
@@ -129,7 +130,8 @@ def node_status(
         allocatable=resources,
         node_info=info,
         plugins=list(plugins),
-        public_key=public_key,
+        public_key=public_key.key,
+        public_key_proof=public_key.proof,
         audit=audit,
     )
 

@@ -21,10 +21,13 @@ from edgeagent.cluster.observer import Observer
 from edgeagent.cluster.store import Store, StoredNode, StoredObject
 from edgeagent.testing.clock import ManualClock
 from edgeagent.wire.canonical import canonical_json
+from edgeagent.wire.certificates import PrivateKey
+from edgeagent.wire.networkkey import NetworkKey, encode_network_key
 from edgeagent.wire.reports import ANNOTATION_MIRROR, PodReport, Presence
 
 NODES = ("n1", "n2", "n3")
 PHASES: tuple[Literal["Running", "Failed"], ...] = ("Running", "Failed")
+TLS = PrivateKey.generate()
 KEYS = ("a" * 43 + "=", "b" * 43 + "=")
 
 
@@ -43,7 +46,9 @@ class World:
 
     def anew(self) -> Networking:
         """What begins with what is there."""
-        return Networking(self.store, self.observer, self.network, clock=self.clock, wake_all=lambda: None)
+        return Networking(
+            self.store, self.observer, "plant", self.network, clock=self.clock, wake_all=lambda: None
+        )
 
     def _changed(self, kind: str, namespace: str, name: str) -> None:
         self.networking.changed(kind, namespace, name)
@@ -52,7 +57,7 @@ class World:
         """A member, as `edgehub node add` makes it."""
         if self.store.node(name) is None:
             with self.store.transaction():
-                self.store.put_node(StoredNode(name, f"uid-{name}", "", b"k", "1", 0))
+                self.store.put_node(StoredNode(name, f"uid-{name}", "", b"k", "1", 0, public_key=TLS.public))
         self.networking.members_changed()
 
     def put(self, manifest: dict[str, Any], *, recreate: bool = False) -> None:
@@ -112,7 +117,12 @@ class World:
 
     def says(self, node: str, address: str, key: str) -> None:
         """What a node says of itself."""
-        status = NodeStatus(addresses=[NodeAddress(type="InternalIP", address=address)], public_key=key)
+        said = NetworkKey(cluster="plant", node=node, public_key=key)
+        status = NodeStatus(
+            addresses=[NodeAddress(type="InternalIP", address=address)],
+            public_key=key,
+            public_key_proof=encode_network_key(said, TLS) if key else b"",
+        )
         self.observer.receive(node, ["status"], canonical_json(status))
 
 

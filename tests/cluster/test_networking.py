@@ -301,7 +301,8 @@ def test_what_a_node_said_last_stands_until_it_says_another(cluster: HubDirector
     async def run() -> None:
         async with cluster.hub(), cluster.peer("gw-1") as one, cluster.peer("gw-2") as two:
             said = [NodeAddress(type="InternalIP", address="192.0.2.1")]
-            await one.report(one.topics.status("gw-1"), NodeStatus(addresses=said, public_key=key))
+            status = NodeStatus(addresses=said, public_key=key, public_key_proof=one.network_key(key))
+            await one.report(one.topics.status("gw-1"), status)
 
             async def expected() -> bool:
                 return await told(two) == ("192.0.2.1", key)

@@ -14,8 +14,13 @@ from edgeagent.api.objects.network import NodeNetwork, PodAddress
 from edgeagent.api.objects.node import NodeAddress, NodeStatus
 from edgeagent.api.objects.pod import Pod, PodIP, PodSpec, PodStatus
 from edgeagent.cluster.allocation import ClusterNetwork
+from edgeagent.cluster.authorities import load_authorities
+from edgeagent.cluster.certificates import record_certificate
 from edgeagent.cluster.networking import UNCONFIRMED_SECONDS
+from edgeagent.cluster.store import Store
 from edgeagent.testing.clock import ManualClock
+from edgeagent.wire.certificates import PrivateKey
+from edgeagent.wire.networkkey import NetworkKey, encode_network_key
 from edgeagent.wire.reports import ANNOTATION_MIRROR, PodReport
 from tests.cluster.networkkit import (
     has,
@@ -226,10 +231,13 @@ async def place(node: Peer, of: str) -> tuple[str, str]:
     return found.spec.address, found.spec.public_key
 
 
-async def says(node: Peer, address: str, key: str = "") -> None:
-    """Where the node says that it is."""
+async def says(node: Peer, address: str, key: str = "", proof: bytes | None = None) -> None:
+    """Where the node says that it is; the key with its own proof unless there is another."""
     said = [NodeAddress(type="InternalIP", address=address)] if address else []
-    await node.report(node.topics.status(node.name), NodeStatus(addresses=said, public_key=key))
+    if proof is None:
+        proof = node.network_key(key) if key else b""
+    status = NodeStatus(addresses=said, public_key=key, public_key_proof=proof)
+    await node.report(node.topics.status(node.name), status)
 
 
 async def until_place(node: Peer, of: str, address: str, key: str = "") -> None:
@@ -284,5 +292,53 @@ def test_a_node_cannot_claim_an_address_of_pods_or_services(
             await wait_for_async(lambda: f"{address} is in the" in caplog.text, what="the warning")
             assert "NodeNetwork /gw-1" in caplog.text
             assert await place(two, "gw-1") == ("", "")
+
+    asyncio.run(run())
+
+
+def test_whoever_owns_the_broker_puts_no_key_in_the_place_of_a_nodes(
+    cluster: HubDirectory, caplog: pytest.LogCaptureFixture
+) -> None:
+    mine, forged = "a" * 42 + "Y=", "b" * 42 + "Y="
+
+    async def run() -> None:
+        async with cluster.hub(), cluster.peer("gw-1") as one, cluster.peer("gw-2") as two:
+            for first, proof in (("192.0.2.1", b""), ("192.0.2.2", one.network_key(mine))):
+                await says(one, first, forged, proof)
+                await until_place(two, "gw-1", first, "")
+            assert "proof of the public key of node gw-1: nodes are not told the key bbb" in caplog.text
+            await says(one, "192.0.2.3", mine)
+            await until_place(two, "gw-1", "192.0.2.3", mine)
+            # What another member signs counts for that one alone.
+            for now, proof in (
+                ("192.0.2.4", b""),
+                ("192.0.2.5", one.network_key(mine)),
+                ("192.0.2.6", two.network_key(forged)),
+                ("192.0.2.7", b"junk"),
+            ):
+                await says(one, now, forged, proof)
+                await until_place(two, "gw-1", now, mine)
+            await says(one, "192.0.2.8", forged)
+            await until_place(two, "gw-1", "192.0.2.8", forged)
+
+    asyncio.run(run())
+
+
+def test_the_key_of_a_certificate_just_given_signs_too(cluster: HubDirectory) -> None:
+    key, tls = "a" * 42 + "Y=", PrivateKey.generate()
+    store = Store(cluster.files.database)
+    try:
+        authorities = load_authorities(cluster.files, SystemClock())
+        signed = authorities.sign(tls.request("gw-1"), "gw-1", 30)
+        with store.transaction():
+            record_certificate(store, "gw-1", signed.certificate, now=SystemClock().now(), state="pending")
+    finally:
+        store.close()
+
+    async def run() -> None:
+        async with cluster.hub(), cluster.peer("gw-1") as one, cluster.peer("gw-2") as two:
+            said = NetworkKey(cluster="plant", node="gw-1", public_key=key)
+            await says(one, "192.0.2.1", key, encode_network_key(said, tls))
+            await until_place(two, "gw-1", "192.0.2.1", key)
 
     asyncio.run(run())

@@ -23,9 +23,11 @@ from edgeagent.cluster.operators import add_operator
 from edgeagent.wire.authority import HUB_TARGET
 from edgeagent.wire.blob import ChunkList, decode_blob, join_chunks
 from edgeagent.wire.canonical import canonical_json
+from edgeagent.wire.certificates import PrivateKey
 from edgeagent.wire.envelope import INDEX_TYPE, decode_envelope
 from edgeagent.wire.index import MAX_INDEX_BYTES, Index, check_object, decode_index
 from edgeagent.wire.join import BrokerAddress, JoinFile, OperatorFile
+from edgeagent.wire.networkkey import NetworkKey, encode_network_key
 from edgeagent.wire.operatorcalls import OperatorSigner
 from edgeagent.wire.reports import PodReport, Presence
 from edgeagent.wire.rpc import Reply, RpcError, decode_reply
@@ -300,6 +302,11 @@ class Peer:
         return found["items"][0] if name else found["items"]
 
     # As a node
+
+    def network_key(self, public_key: str) -> bytes:
+        """The proof that this WireGuard key is the node's."""
+        said = NetworkKey(cluster=CLUSTER, node=self.name, public_key=public_key)
+        return encode_network_key(said, PrivateKey(self._directory.joins[self.name].private_key))
 
     async def report(self, topic: str, value: object) -> None:
         """Publish something retained, as a node does."""

@@ -37,6 +37,7 @@ from edgeagent.wire.envelope import INDEX_TYPE, decode_envelope, encode_envelope
 from edgeagent.wire.index import Index, decode_index, encode_index
 from edgeagent.wire.join import BrokerAddress
 from edgeagent.wire.keys import SealingKey, SigningKey, StorageKey, VerifyKey, derive_key, seal
+from edgeagent.wire.networkkey import NETWORK_KEY_TYPE, NetworkKey, check_network_key
 from edgeagent.wire.noderequest import NodeRequest, sign_request
 from edgeagent.wire.noderequest import open_request as open_node_request
 from edgeagent.wire.operatorcalls import OperatorRequest, OperatorTrust, open_call
@@ -333,6 +334,17 @@ def test_renewal() -> None:
     assert canonical_json(decode_json(given.raw("answer_payload"), RenewalAnswer)) == given.raw(
         "answer_payload"
     )
+
+
+def test_network_key() -> None:
+    given = Vector("network_key")
+    said = NetworkKey(cluster="plant", node="gw-1", public_key=given["public_key"])
+    assert canonical_json(said) == given.raw("payload")
+    check_network_key(given.raw("proof"), said, [KEYS.raw("tls_public")])
+    [kind, payload, [[key_id, signature]], chain] = msgspec.msgpack.decode(given.raw("proof"))
+    assert (kind, payload, chain) == (NETWORK_KEY_TYPE, given.raw("payload"), [])
+    assert (key_id, signature) == (reference.key_id(KEYS.raw("tls_public")), given.raw("signature"))
+    assert key_id == given["key_id"]
 
 
 def test_signed_time() -> None:

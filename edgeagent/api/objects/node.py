@@ -50,8 +50,8 @@ class AuditHead(KubernetesStruct, frozen=True):
 class NodeStatus(KubernetesStruct, frozen=True):
     """``observed_generation`` is the newest index the node has switched to, 0 for none.
 
-    ``public_key`` is the node's own for WireGuard, in base64, empty where it has none. ``audit`` is how far
-    its audit log goes.
+    ``public_key`` is the node's own for WireGuard, in base64, empty where it has none, and
+    ``public_key_proof`` what the node has signed of it. ``audit`` is how far its audit log goes.
     """
 
     observed_generation: int = 0
@@ -62,6 +62,7 @@ class NodeStatus(KubernetesStruct, frozen=True):
     node_info: NodeSystemInfo = NodeSystemInfo()
     plugins: list[PluginStatus] = []
     public_key: str = ""
+    public_key_proof: bytes = b""
     audit: AuditHead = AuditHead()
 
 
