@@ -7,14 +7,18 @@ from pathlib import Path
 import pytest
 
 from edgeagent.api.errors import TemporaryError
+from edgeagent.api.network import NetworkReport
 from edgeagent.node.identity import IdentityDir
 from edgeagent.node.networkkey import PublicKey, proven
+from edgeagent.node.networkwiring import tell_network
 from edgeagent.node.renewedfiles import RenewedFiles
+from edgeagent.node.status import Conditions
 from edgeagent.node.store.database import Database
 from edgeagent.testing.clock import ManualClock
 from edgeagent.wire.certificates import PrivateKey
 from edgeagent.wire.networkkey import NetworkKey, check_network_key
-from tests.node.renewalkit import CLUSTER, NODE, HubSide, NodeSide
+from tests.node.network.test_keeper import World
+from tests.node.renewalkit import CLUSTER, NODE, HubSide, NodeSide, in_loop
 
 KEY = "a" * 42 + "Y="
 IN_A_NEW_PROCESS = """
@@ -86,3 +90,24 @@ def test_a_key_that_cannot_be_read_is_told(node: NodeSide, tmp_path: Path) -> No
     node.files.private_key.unlink()
     with pytest.raises(TemporaryError, match="the TLS key cannot be read: No such file"):
         proven(KEY, Database(tmp_path / "other.db", now=0), node.files)
+
+
+@in_loop
+async def test_the_status_has_the_proof_or_says_what_is_wrong(node: NodeSide, tmp_path: Path) -> None:
+    world, conditions = World(tmp_path), Conditions()
+    world.plugin.report = NetworkReport(public_key=KEY)
+    async with world.running():
+        found = tell_network(conditions, world.keeper, 0, node.database, node.files)
+        assert found.key == KEY
+        check(found, node.files.private_key)
+        assert [(one.status, one.reason) for one in conditions.all()] == [("False", "NetworkReady")]
+        node.files.private_key.write_text("junk")
+        assert tell_network(conditions, world.keeper, 0, node.database, node.files) == found  # it was kept
+        node.files.certificate.write_text("another")
+        found = tell_network(conditions, world.keeper, 0, node.database, node.files)
+        assert found == PublicKey(KEY)
+        [condition] = conditions.all()
+        assert (condition.type, condition.status, condition.reason) == (
+            "NetworkUnavailable", "True", "KeyNotProven"
+        )  # fmt: skip
+        assert "the key cannot be read" in condition.message
