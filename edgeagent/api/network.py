@@ -122,12 +122,15 @@ class NetworkReport(KubernetesStruct, frozen=True):
     """What became of a state. ``public_key``: this node's, for WireGuard. ``dns``: where pods ask for names.
 
     ``retry_after`` seconds: when the plugin wants to be called again with the same state; 0 for never.
+    ``on_trial``: something is in force that only stays if it does not cost the broker. Until that is decided,
+    ``connected`` of a state is what the broker itself has just answered.
     """
 
     problems: list[Problem] = []
     public_key: str = ""
     dns: list[str] = []
     retry_after: float = 0
+    on_trial: bool = False
 
 
 class Network(Protocol):

@@ -184,7 +184,7 @@ class Agent:
             desired=self._desired,
             static=lambda: self._static,
             manager=lambda: self._pods,
-            connected=lambda: self._uplink is not None and self._uplink.connected,
+            broker=lambda: self._uplink,
             brokers=mqtt.brokers or [f"{one.host}:{one.port}" for one in known],
             on_change=self._node_changed,
             resync_seconds=self._config.agent.resync_seconds,

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from edgeagent.api.clock import Clock
 from edgeagent.api.errors import EdgeAgentError
@@ -22,11 +23,22 @@ from edgeagent.node.store.database import Database
 from edgeagent.node.store.desired import DesiredState
 
 
+class Broker(Protocol):
+    """The connection to it, as far as the network asks."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is one."""
+
+    async def answers(self, seconds: float) -> bool:
+        """Whether the broker answers within ``seconds``."""
+
+
 @dataclass(frozen=True, slots=True)
 class NetworkMeans:
     """What of the agent the network works with. ``static`` and ``manager`` give what is made after this is.
 
-    ``connected``: whether the broker is reached; ``brokers`` are where it is.
+    ``broker`` is None while the node has no cluster; ``brokers`` are where it is.
     """
 
     node: str
@@ -36,7 +48,7 @@ class NetworkMeans:
     desired: DesiredState
     static: Callable[[], StaticPods | None]
     manager: Callable[[], PodManager | None]
-    connected: Callable[[], bool]
+    broker: Callable[[], Broker | None]
     brokers: Sequence[str]
     on_change: Callable[[], None]
     resync_seconds: float
@@ -63,6 +75,14 @@ def make_network(plugin: NetworkFacade | None, means: NetworkMeans) -> NetworkKe
         if (manager := means.manager()) is not None:
             manager.surroundings_changed()
 
+    def uplinked() -> Uplinked:
+        broker = means.broker()
+        return Uplinked(broker is not None and broker.connected, means.brokers)
+
+    async def answers(seconds: float) -> bool:
+        broker = means.broker()
+        return broker is not None and await broker.answers(seconds)
+
     return NetworkKeeper(
         plugin,
         node=means.node,
@@ -72,7 +92,8 @@ def make_network(plugin: NetworkFacade | None, means: NetworkMeans) -> NetworkKe
         objects=objects,
         pods=pods,
         remembered=remembered,
-        uplinked=lambda: Uplinked(means.connected(), means.brokers),
+        uplinked=uplinked,
+        answers=answers,
         on_change=means.on_change,
         on_dns=dns_changed,
         resync_seconds=means.resync_seconds,

@@ -171,6 +171,16 @@ class Uplink:
         """Whether a broker has accepted the session."""
         return self._session.connection is not None
 
+    async def answers(self, seconds: float) -> bool:
+        """Whether the broker answers within ``seconds``; nothing but that comes of asking."""
+        try:
+            async with asyncio.timeout(seconds):
+                # The node never subscribed to this, and whoever asks to be rid of it is told so all the same.
+                await self._session.unsubscribe([self._parts.topics.status(self._parts.identity.node)])
+        except (EdgeAgentError, TimeoutError):
+            return False
+        return True
+
     @property
     def broker(self) -> str:
         """The broker in use, as ``host:port``, empty where there is none."""

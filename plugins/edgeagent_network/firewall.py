@@ -36,11 +36,12 @@ MAX_FILE_BYTES = 4_000_000
 
 @dataclass(frozen=True, slots=True)
 class FirewallReport:
-    """``retry_after`` seconds: when the trial ends; 0 for never."""
+    """``retry_after`` seconds: when the trial ends; 0 for never. ``on_trial``: whether there is one."""
 
     fragments: Mapping[str, Fragment] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
     retry_after: float = 0.0
+    on_trial: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,10 @@ class Firewall:
         note = "; ".join(f"{one.reason}: {one.message}" for one in problems)
         self._standing = Standing(state.firewall, self._in_force, note=note)
         return FirewallReport(
-            self._fragments(state), tuple(problems), retry or (RETRY_SECONDS if self._unsaved else 0.0)
+            self._fragments(state),
+            tuple(problems),
+            retry or (RETRY_SECONDS if self._unsaved else 0.0),
+            on_trial=self._deadline is not None,
         )
 
     def standing(self) -> Standing:

@@ -140,6 +140,7 @@ class KernelNetwork:
             problems=problems,
             public_key=peers.public_key,
             dns=dns.addresses,
+            on_trial=firewall.on_trial,
             retry_after=min(
                 filter(None, (peers.retry_after, firewall.retry_after, dns.retry_after, LOOK_SECONDS))
             ),

@@ -3,6 +3,7 @@
 https://kubernetes.io/docs/concepts/services-networking/
 """
 
+import json
 import re
 import socket
 from collections.abc import Callable, Iterator
@@ -245,6 +246,32 @@ def test_restarts_of_agents_lose_no_packet_and_no_connection(
         # What was on its way when it was ended does not count.
         assert run.sent["packets"] - run.received["packets"] < 10
         assert run.received["packets"] > 4000
+
+
+def test_a_firewall_that_costs_the_broker_is_taken_back_though_no_connection_ends(net: NetCluster) -> None:
+    """The packets of an idle session are lost for minutes before keep-alive tells so."""
+    wall = {
+        "apiVersion": "edgeagent/v1",
+        "kind": "HostFirewall",
+        "metadata": {"name": "narrow"},
+        "spec": {"nodeNames": ["b"], "confirmSeconds": 15, "allow": [{"name": "ssh", "ports": [22]}]},
+    }
+    net.cluster.apply(wall)
+    try:
+        until(lambda: firewall_of(net, "b").startswith("on trial"), "the firewall to be on trial")
+        net.plug("b", in_=False)
+        until(lambda: "RolledBack" in firewall_of(net, "b"), "the firewall to be taken back")
+        assert net.node("b").condition("Connected")["status"] == "True", "nothing has told the agent yet"
+    finally:
+        net.plug("b", in_=True)
+        net.cluster.ctl("delete", "hostfirewall", "narrow")
+    until(lambda: not firewall_of(net, "b"), "the node to follow the hub again")
+
+
+def firewall_of(net: NetCluster, name: str) -> str:
+    """State and note of the node's own firewall."""
+    rows = json.loads(net.node(name).run("network", "firewall", "-o", "json").stdout)
+    return " ".join((rows[0]["state"], rows[0]["note"])) if rows else ""
 
 
 @pytest.mark.slow  # the hub waits for forty seconds before it holds a node for gone

@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from edgeagent.api.clock import Clock
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 
 START_SECONDS = 5.0
 """How long, at most, the first look waits to learn what the agent before this one left in force."""
+ANSWER_SECONDS = 10.0
+"""How long the broker may take to answer, where something that may cost it is on trial."""
 RETRY_FIRST_SECONDS = 1.0
 RETRY_CEILING_SECONDS = 60.0
 
@@ -42,9 +45,10 @@ class NetworkKeeper:
     """One for the agent, on its loop. A pod's containers start once the network knows the pod.
 
     ``objects`` are all desired ones, ``pods`` those that should run, with their statuses, and ``remembered``
-    those that should not and run still. ``problem`` says why the network is not as it should be, if so;
-    ``report`` is the plugin's last. ``dns``: where pods ask for names, None until the first look; ``on_dns``
-    is called when it is another.
+    those that should not and run still. ``answers`` asks the broker, and waits for so many seconds at most: a
+    connection that leads nowhere any more looks as it did for as long as keep-alive takes. ``problem`` says
+    why the network is not as it should be, if so; ``report`` is the plugin's last. ``dns``: where pods ask
+    for names, None until the first look; ``on_dns`` is called when it is another.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class NetworkKeeper:
         pods: Callable[[], Iterable[tuple[Pod, PodStatus]]],
         remembered: Callable[[], Iterable[Remembered]],
         uplinked: Callable[[], Uplinked],
+        answers: Callable[[float], Awaitable[bool]],
         on_change: Callable[[], None],
         on_dns: Callable[[], None],
         resync_seconds: float,
@@ -70,6 +75,7 @@ class NetworkKeeper:
         self._pods = pods
         self._remembered = remembered
         self._uplinked = uplinked
+        self._answers = answers
         self._on_change = on_change
         self._on_dns = on_dns
         self._resync_seconds = resync_seconds
@@ -180,8 +186,11 @@ class NetworkKeeper:
 
     async def _reconcile(self) -> float:
         """Once; the seconds after which to do it again though nobody asks."""
+        uplinked = self._uplinked()
+        if uplinked.connected and self.report.on_trial:
+            uplinked = replace(uplinked, connected=await self._answers(ANSWER_SECONDS))
         local = self._local.look(self._pods(), self._attached, self._remembered())
-        state = self._builder.build(self._objects(), local, self._uplinked())
+        state = self._builder.build(self._objects(), local, uplinked)
         try:
             report = await self._plugin.reconcile(state)
         except EdgeAgentError as error:

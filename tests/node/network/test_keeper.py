@@ -12,7 +12,7 @@ from edgeagent.api.errors import PermanentError, TemporaryError
 from edgeagent.api.network import Attachment, NetworkReport, NetworkState, PodSandbox, Problem
 from edgeagent.api.objects.pod import Pod, PodStatus
 from edgeagent.node.events import EventRecorder
-from edgeagent.node.network.keeper import START_SECONDS, NetworkKeeper
+from edgeagent.node.network.keeper import ANSWER_SECONDS, START_SECONDS, NetworkKeeper
 from edgeagent.node.network.localpods import Remembered
 from edgeagent.node.network.state import Uplinked
 from edgeagent.node.store.database import Database
@@ -59,6 +59,9 @@ class World:
         self.changes = 0
         self.told_dns: list[Sequence[str] | None] = []
         self.keeper_knows = False
+        self.connected = False
+        self.answers = True
+        self.asked: list[float] = []
         database = Database(folder / "agent.db", now=0)
         self.events = EventRecorder(
             node="n1",
@@ -77,7 +80,8 @@ class World:
             objects=lambda: [],
             pods=lambda: self.pods,
             remembered=lambda: self.remembered,
-            uplinked=Uplinked,
+            uplinked=lambda: Uplinked(self.connected),
+            answers=self._answer,
             on_change=self._changed,
             on_dns=lambda: self.told_dns.append(self.keeper.dns),
             resync_seconds=1800,
@@ -85,6 +89,10 @@ class World:
 
     def _changed(self) -> None:
         self.changes += 1
+
+    async def _answer(self, seconds: float) -> bool:
+        self.asked.append(seconds)
+        return self.answers
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["World"]:
@@ -293,5 +301,26 @@ def test_where_names_are_asked_for_is_told_when_it_is_known_and_when_it_changes(
             world.keeper.wake()
             await world.clock.settle()
             assert world.told_dns[1:] == [[]]
+
+    asyncio.run(scene())
+
+
+def test_the_broker_is_asked_itself_while_what_may_cost_it_is_on_trial(tmp_path: Path) -> None:
+    async def scene() -> None:
+        world = World(tmp_path)
+        world.connected, world.answers = True, False
+        async with world.running():
+            assert world.plugin.states[-1].connected
+            world.plugin.report = NetworkReport(on_trial=True)
+            world.keeper.wake()
+            await world.clock.settle()
+            assert (world.plugin.states[-1].connected, world.asked) == (True, [])
+            world.plugin.report = NetworkReport()
+            world.keeper.wake()
+            await world.clock.settle()
+            assert (world.plugin.states[-1].connected, world.asked) == (False, [ANSWER_SECONDS])
+            world.keeper.wake()
+            await world.clock.settle()
+            assert (world.plugin.states[-1].connected, world.asked) == (True, [ANSWER_SECONDS])
 
     asyncio.run(scene())

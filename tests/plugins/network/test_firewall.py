@@ -143,16 +143,20 @@ def test_pods_are_not_kept_out(node: Node) -> None:
 def test_what_costs_the_broker_is_taken_back_in_the_kernel(node: Node) -> None:
     good, bad = firewall({"ports": [80]}), firewall({"ports": [22]})
     report = node.network.reconcile(state(good))
+    assert report.on_trial
     node.now += 60
-    assert reasons(node.network.reconcile(state(good))) == []
+    report = node.network.reconcile(state(good))
+    assert (reasons(report), report.on_trial) == ([], False)
     report = node.network.reconcile(state(bad))
     assert report.retry_after <= 60
+    assert report.on_trial
     assert reached(node, (80, "TCP"), (22, "TCP")) == [False, False, True, True]
     node.now += 30
     node.network.reconcile(state(bad, connected=False))
     assert reached(node, (22, "TCP")) == [True, True]
     node.now += 30
-    assert reasons(node.network.reconcile(state(bad, connected=False))) == ["RolledBack"]
+    report = node.network.reconcile(state(bad, connected=False))
+    assert (reasons(report), report.on_trial) == (["RolledBack"], False)
     assert reached(node, (80, "TCP"), (22, "TCP")) == [True, True, False, False]
     node.start()
     assert reasons(node.network.reconcile(state(bad))) == ["RolledBack"]
