@@ -8,6 +8,7 @@ import base64
 import hashlib
 import ipaddress
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import Literal
 
 import msgspec
 
@@ -183,6 +184,10 @@ def _with_addresses(
         )
     if wanted == [HEADLESS]:
         return msgspec.structs.replace(spec, cluster_ip=HEADLESS, cluster_ips=[HEADLESS])
+    if spec.ip_family_policy == "SingleStack":
+        kept = before is not None and wanted == before.cluster_ips
+        require(kept or len(wanted) < 2, "spec.clusterIPs[1]", "is one too many for SingleStack")
+        wanted = wanted[:1]
     ranges = parse_ranges(network.service_cidrs, "serviceCidrs")
     for index, text in enumerate(wanted):
         _check_address(text, f"spec.clusterIPs[{index}]", ranges, taken)
@@ -191,7 +196,9 @@ def _with_addresses(
     for one in _families(spec, ranges, first=not found):
         if one.version not in have:
             found.append(_free_address(service, one, taken))
-    families = ["IPv6" if ":" in text else "IPv4" for text in found]
+    families: list[Literal["IPv4", "IPv6"]] = ["IPv6" if ":" in text else "IPv4" for text in found]
+    asked = spec.ip_families[0] if spec.ip_families else families[0]
+    require(asked == families[0], "spec.ipFamilies[0]", f"is {asked}, but the first address is {found[0]}")
     return msgspec.structs.replace(spec, cluster_ip=found[0], cluster_ips=found, ip_families=families)
 
 
@@ -207,6 +214,8 @@ def _families(spec: ServiceSpec, ranges: Sequence[NetworkRange], *, first: bool)
         case "RequireDualStack":
             require(len(order) == 2, "spec.ipFamilyPolicy", "this cluster has one IP family only")
             return list(dict.fromkeys([*asked, *order.values()]))
+        case "" if len(spec.ip_families) > 1:
+            return asked
         case _:
             return asked[:1] if first else []
 

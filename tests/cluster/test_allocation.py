@@ -92,6 +92,37 @@ def test_two_families() -> None:
     assert "no IPv6 for services" in refused(service(ip_families=["IPv6"]))
 
 
+def test_two_families_that_are_asked_for_by_name_are_both_given() -> None:
+    """Without a policy too: https://kubernetes.io/docs/concepts/services-networking/dual-stack/#services."""
+    made = complete(service(ip_families=["IPv6", "IPv4"]), None, DUAL, Taken([]))
+    assert made.spec.ip_families == ["IPv6", "IPv4"]
+    assert len(made.spec.cluster_ips) == 2
+    alone = service(ip_families=["IPv6", "IPv4"], ip_family_policy="SingleStack")
+    assert complete(alone, None, DUAL, Taken([])).spec.ip_families == ["IPv6"]
+
+
+def test_a_service_of_two_families_becomes_one_of_the_first() -> None:
+    both = complete(service(ip_family_policy="RequireDualStack"), None, DUAL, Taken([]))
+    addresses = both.spec.cluster_ips
+    for asked in (
+        service(ip_family_policy="SingleStack"),
+        service(ip_family_policy="SingleStack", cluster_ips=addresses, ip_families=["IPv4", "IPv6"]),
+    ):
+        alone = complete(asked, both, DUAL, Taken([])).spec
+        assert (alone.cluster_ips, alone.ip_families) == (addresses[:1], ["IPv4"])
+    assert complete(service(), both, DUAL, Taken([])).spec.cluster_ips == addresses
+
+
+def test_families_and_addresses_that_contradict_each_other_are_refused() -> None:
+    two = service(ip_family_policy="SingleStack", cluster_ips=["10.43.0.9", "fd43::9"])
+    assert "spec.clusterIPs[1]: is one too many for SingleStack" in refused(two, network=DUAL)
+    other = service(cluster_ip="10.43.0.9", ip_families=["IPv6"])
+    assert "spec.ipFamilies[0]: is IPv6, but the first address is 10.43.0.9" in refused(other, network=DUAL)
+    before = complete(service(), None, DUAL, Taken([]))
+    with pytest.raises(InvalidObjectError, match="is IPv6, but the first address is 10"):
+        complete(service(ip_families=["IPv6"]), before, DUAL, Taken([]))
+
+
 def test_node_ports_are_given_kept_and_not_given_twice() -> None:
     ports = (ServicePort(port=80, name="a"), ServicePort(port=81, name="b", node_port=30000))
     mine = complete(service("a", *ports, type="NodePort"), None, NETWORK, Taken([]))
