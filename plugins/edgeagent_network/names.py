@@ -6,6 +6,7 @@ https://github.com/kubernetes/dns/blob/master/docs/specification.md (1.1.0)
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from operator import is_
 from typing import NamedTuple
 
 from edgeagent.api.errors import PermanentError
@@ -58,6 +59,14 @@ class _Service(NamedTuple):
     pointers: tuple[Record, ...] = ()
     problem: Problem | None = None
 
+    def or_as(self, old: "_Service | None") -> "_Service":
+        """With the very records of before where they are equal, as they are where backends change that have
+        no names.
+        """
+        if old is None or (old.text, old.pointers) != (self.text, self.pointers):
+            return self
+        return self._replace(text=old.text, pointers=old.pointers)
+
 
 class Names:
     """The zone of one cluster domain. Of an object that is the very same as before, nothing is worked out.
@@ -92,18 +101,22 @@ class Names:
             meta = told.service.metadata
             old = self._services.get((meta.namespace, meta.name))
             same = old is not None and old.told is told
-            services[meta.namespace, meta.name] = old if same and old is not None else self._service(told)
+            services[meta.namespace, meta.name] = (
+                old if same and old is not None else self._service(told).or_as(old)
+            )
         pods = {}
         for pod in (*state.pods, *state.remote_pods):
             known = self._pods.get(pod.uid)
-            same = known is not None and known[0] is pod
-            pods[pod.uid] = known if same and known is not None else (pod, _text(self._of_pod(pod)))
-        same_services = _unchanged(self._services.values(), services.values())
-        if not same_services:
+            if known is None or known[0] is not pod:
+                text = _text(self._of_pod(pod))
+                known = (pod, known[1] if known is not None and known[1] == text else text)
+            pods[pod.uid] = known
+        before, after = self._services.values(), services.values()
+        if not _same((one.pointers for one in before), (one.pointers for one in after)):
             pointers = _by_name(services.values())
             self.pointers = self.pointers if pointers == self.pointers else pointers
-        if not same_services or not _unchanged(self._pods.values(), pods.values()):
-            lines = [*(one.text for one in services.values()), *(one[1] for one in pods.values())]
+        lines = [*(one.text for one in after), *(text for _, text in pods.values())]
+        if not _same((*(one.text for one in before), *(text for _, text in self._pods.values())), lines):
             text = self._head + "".join(dict.fromkeys("".join(lines).splitlines(keepends=True)))
             self._text = self._text if text == self._text else text
         self._services, self._pods = services, pods
@@ -217,6 +230,7 @@ def _text(records: Iterable[Record]) -> str:
     return "".join(record.line() for record in found)
 
 
-def _unchanged(old: Iterable[tuple[object, ...]], new: Iterable[tuple[object, ...]]) -> bool:
+def _same(old: Iterable[object], new: Iterable[object]) -> bool:
+    """Whether these are the very same objects in the same order."""
     before, after = list(old), list(new)
-    return len(before) == len(after) and all(a is b for a, b in zip(before, after, strict=True))
+    return len(before) == len(after) and all(map(is_, before, after))

@@ -5,6 +5,7 @@ https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import is_
 
 from edgeagent.api.network import Backend, NetworkService
 from edgeagent.api.objects.service import (
@@ -21,6 +22,9 @@ ELSEWHERE = "?"
 """The node of an endpoint that no node is named for."""
 
 Label = tuple[str, str, str]
+"""A namespace, a label's key and its value."""
+Name = tuple[str, str]
+"""A namespace and the name of a Service."""
 
 
 @dataclass(slots=True)
@@ -32,48 +36,93 @@ class _Inputs:
     def same(self, other: "_Inputs") -> bool:
         return (
             self.service is other.service
-            and len(self.pods) == len(other.pods)
-            and len(self.slices) == len(other.slices)
-            and all(a is b for a, b in zip(self.pods, other.pods, strict=True))
-            and all(a is b for a, b in zip(self.slices, other.slices, strict=True))
+            and _same(self.pods, other.pods)
+            and _same(self.slices, other.slices)
         )
 
 
 class Endpoints:
-    """Remembers what it found: a Service of which nothing changed gives the very same object again."""
+    """Remembers what it found: a Service of which nothing changed gives the very same object again.
+
+    Where the Services are those of before, only those are looked at whose pods or slices changed: beyond
+    comparing identities, the cost of a change is not that of all there is.
+    """
 
     def __init__(self, node: str) -> None:
         self._node = node
-        self._known: dict[str, tuple[_Inputs, NetworkService]] = {}
+        self._services: list[Service] = []
+        self._pods: list[LocalPod] = []
+        self._slices: list[EndpointSlice] = []
+        self._inputs: dict[str, _Inputs] = {}
+        self._by_label: dict[Label, list[_Inputs]] = {}
+        self._by_name: dict[Name, _Inputs] = {}
+        self._known: dict[str, NetworkService] = {}
 
     def find(
-        self, services: Iterable[Service], pods: Sequence[LocalPod], slices: Iterable[EndpointSlice]
+        self, services: Iterable[Service], pods: Iterable[LocalPod], slices: Iterable[EndpointSlice]
     ) -> list[NetworkService]:
         """Every service with its backends, in the order given."""
-        inputs = {service.metadata.uid: _Inputs(service) for service in services}
-        by_label: dict[Label, list[_Inputs]] = {}
-        by_name: dict[tuple[str, str], _Inputs] = {}
-        for one in inputs.values():
+        services, pods, slices = list(services), list(pods), list(slices)
+        moved = self._moved(slices) if _same(services, self._services) else None
+        if moved is None:
+            self._take_all(services, pods, slices)
+        else:
+            self._take_changes(pods, moved)
+        self._services, self._pods, self._slices = services, pods, slices
+        return list(self._known.values())
+
+    def _moved(self, slices: list[EndpointSlice]) -> list[tuple[EndpointSlice, EndpointSlice]] | None:
+        """Which slices are others now, each with the one in its place before; None where more changed."""
+        if len(slices) != len(self._slices):
+            return None
+        moved = [pair for pair in zip(self._slices, slices, strict=True) if pair[0] is not pair[1]]
+        return moved if all(_owner(old) == _owner(new) for old, new in moved) else None
+
+    def _take_all(self, services: list[Service], pods: list[LocalPod], slices: list[EndpointSlice]) -> None:
+        before, known = self._inputs, self._known
+        self._inputs = {service.metadata.uid: _Inputs(service) for service in services}
+        self._by_label, self._by_name = {}, {}
+        for one in self._inputs.values():
             meta = one.service.metadata
-            by_name[meta.namespace, meta.name] = one
+            self._by_name[meta.namespace, meta.name] = one
             if selector := one.service.spec.selector:
-                by_label.setdefault((meta.namespace, *min(selector.items())), []).append(one)
+                self._by_label.setdefault((meta.namespace, *min(selector.items())), []).append(one)
         for local in pods:
-            told = local.told
-            for label in told.labels.items():
-                for one in by_label.get((told.namespace, *label), ()):
-                    if one.service.spec.selector.items() <= told.labels.items():
-                        one.pods.append(local)
+            for one in self._selecting(local):
+                one.pods.append(local)
         for piece in slices:
-            owner = by_name.get((piece.metadata.namespace, piece.metadata.labels.get(LABEL_SERVICE_NAME, "")))
-            if owner is not None:
+            if (owner := self._by_name.get(_owner(piece))) is not None:
                 owner.slices.append(piece)
-        known, self._known = self._known, {}
-        for uid, one in inputs.items():
-            old = known.get(uid)
-            same = old is not None and old[0].same(one)
-            self._known[uid] = old if same and old is not None else (one, self._found(one))
-        return [found for _, found in self._known.values()]
+        self._known = {
+            uid: known[uid] if uid in before and before[uid].same(one) else self._found(one)
+            for uid, one in self._inputs.items()
+        }
+
+    def _take_changes(self, pods: list[LocalPod], moved: list[tuple[EndpointSlice, EndpointSlice]]) -> None:
+        touched: dict[str, _Inputs] = {}
+        if not _same(pods, self._pods):
+            old, new = set(map(id, self._pods)), set(map(id, pods))
+            differing = [one for one in (*self._pods, *pods) if (id(one) in old) != (id(one) in new)]
+            concerned = {
+                one.service.metadata.uid: one for local in differing for one in self._selecting(local)
+            }
+            for one in concerned.values():
+                one.pods = [local for local in pods if _selects(one.service, local)]
+            touched |= concerned
+        now = {id(before): piece for before, piece in moved}
+        for name in {_owner(piece): None for _, piece in moved}:
+            if (owner := self._by_name.get(name)) is not None:
+                owner.slices = [now.get(id(piece), piece) for piece in owner.slices]
+                touched[owner.service.metadata.uid] = owner
+        for uid, one in touched.items():
+            self._known[uid] = self._found(one)
+
+    def _selecting(self, local: LocalPod) -> Iterator[_Inputs]:
+        """The Services that select the pod."""
+        for label in local.told.labels.items():
+            for one in self._by_label.get((local.told.namespace, *label), ()):
+                if _selects(one.service, local):
+                    yield one
 
     def _found(self, one: _Inputs) -> NetworkService:
         spec = one.service.spec
@@ -100,6 +149,25 @@ class Endpoints:
                 continue  # this node knows better
             if endpoint.addresses:
                 yield _backend(endpoint, number, "" if mine else endpoint.node_name or ELSEWHERE)
+
+
+def _same(some: Sequence[object], others: Sequence[object]) -> bool:
+    """Whether these are the very same objects in the same order."""
+    return len(some) == len(others) and all(map(is_, some, others))
+
+
+def _owner(piece: EndpointSlice) -> Name:
+    meta = piece.metadata
+    return meta.namespace, meta.labels.get(LABEL_SERVICE_NAME, "")
+
+
+def _selects(service: Service, local: LocalPod) -> bool:
+    selector, told = service.spec.selector, local.told
+    return (
+        bool(selector)
+        and service.metadata.namespace == told.namespace
+        and selector.items() <= told.labels.items()
+    )
 
 
 def _backend(endpoint: Endpoint, port: int, node: str) -> Backend:

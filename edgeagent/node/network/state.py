@@ -15,6 +15,23 @@ from edgeagent.node.network.localpods import LocalPod
 Kind = TypeVar("Kind")
 
 
+class ByKind:
+    """Objects by kind, looked through once: of some there are thousands."""
+
+    def __init__(self, objects: Iterable[KubernetesObject]) -> None:
+        self._objects: dict[type, list[KubernetesObject]] = {}
+        for one in objects:
+            self._objects.setdefault(type(one), []).append(one)
+
+    def of(self, kind: type[Kind]) -> list[Kind]:
+        """All of this kind, in the order they came in."""
+        return [one for one in self._objects.get(kind, ()) if isinstance(one, kind)]
+
+    def namespaces(self) -> set[str]:
+        """Those that objects are in."""
+        return {one.metadata.namespace for some in self._objects.values() for one in some}
+
+
 @dataclass(frozen=True, slots=True)
 class Uplinked:
     """What is known of the broker: whether it is reached, and where it is, as ``host:port``."""
@@ -35,20 +52,20 @@ class StateBuilder:
         self, objects: Iterable[KubernetesObject], pods: Sequence[LocalPod], uplinked: Uplinked
     ) -> NetworkState:
         """The state now. Of several firewalls that are for this node, the first by name counts."""
-        everything = list(objects)
+        by_kind = ByKind(objects)
         firewalls = [
             one
-            for one in _of(everything, HostFirewall)
+            for one in by_kind.of(HostFirewall)
             if not one.spec.node_names or self._node in one.spec.node_names
         ]
         return NetworkState(
             node=self._node,
             pods=[local.told for local in pods],
-            remote_pods=self._others(_of(everything, PodAddress)),
-            namespaces=_namespaces(everything, pods),
-            services=self._endpoints.find(_of(everything, Service), pods, _of(everything, EndpointSlice)),
-            policies=_of(everything, NetworkPolicy),
-            nodes=_of(everything, NodeNetwork),
+            remote_pods=self._others(by_kind.of(PodAddress)),
+            namespaces=_namespaces(by_kind, pods),
+            services=self._endpoints.find(by_kind.of(Service), pods, by_kind.of(EndpointSlice)),
+            policies=by_kind.of(NetworkPolicy),
+            nodes=by_kind.of(NodeNetwork),
             firewall=min(firewalls, key=lambda one: one.metadata.name, default=None),
             connected=uplinked.connected,
             broker_addresses=list(uplinked.brokers),
@@ -66,17 +83,13 @@ class StateBuilder:
         return [found for _, found in self._remote.values()]
 
 
-def _of(objects: Iterable[KubernetesObject], kind: type[Kind]) -> list[Kind]:
-    return [one for one in objects if isinstance(one, kind)]
-
-
-def _namespaces(objects: Iterable[KubernetesObject], pods: Sequence[LocalPod]) -> dict[str, dict[str, str]]:
+def _namespaces(objects: ByKind, pods: Sequence[LocalPod]) -> dict[str, dict[str, str]]:
     """Labels by name; a namespace that nobody described has the one label that every namespace has."""
     found = {
         one.metadata.name: {**one.metadata.labels, LABEL_NAMESPACE_NAME: one.metadata.name}
-        for one in _of(objects, Namespace)
+        for one in objects.of(Namespace)
     }
-    used = {local.told.namespace for local in pods} | {one.metadata.namespace for one in objects}
+    used = {local.told.namespace for local in pods} | objects.namespaces()
     for name in sorted(used - found.keys() - {""}):
         found[name] = {LABEL_NAMESPACE_NAME: name}
     return found

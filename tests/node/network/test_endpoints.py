@@ -1,6 +1,10 @@
 """Which backends a Service has: https://kubernetes.io/docs/concepts/services-networking/service/."""
 
+from typing import Any
+
 import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edgeagent.api.network import Backend
 from edgeagent.api.objects.service import HEADLESS, EndpointPort, ServicePort
@@ -91,3 +95,51 @@ def test_what_did_not_change_is_the_same_object() -> None:
     assert changed[0] is first[0]
     assert changed[1].backends[""][0].ip == "10.0.0.4"
     assert endpoints.find(services[:1], pods, []) == first[:1]
+
+
+APPS = ("web", "db")
+SERVICES = [service(app, {"app": app}, HTTP) for app in APPS] + [service("db", {}, HTTP)]
+PODS = [
+    local(pod(name, {"app": app}), f"10.0.0.{number}{ready:d}", ready=ready)
+    for number, name in enumerate("abc")
+    for app in APPS
+    for ready in (False, True)
+]
+SLICES = [
+    slice_of(owner, [EndpointPort(port=8080)], endpoint(f"10.1.{number}.{last}", "n2"))
+    for number, owner in enumerate((*APPS, *APPS, "nobody"))
+    for last in range(2)
+]
+drawn_state = st.fixed_dictionaries(
+    {
+        "services": st.lists(st.sampled_from(SERVICES), unique_by=lambda one: one.metadata.uid),
+        "pods": st.lists(st.sampled_from(PODS), unique_by=lambda one: one.told.uid),
+        "slices": st.lists(st.sampled_from(SLICES), unique_by=id),
+    }
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(first=drawn_state, changes=st.lists(drawn_state.flatmap(lambda one: st.sampled_from(sorted(one)).map(
+    lambda key: {key: one[key]})), max_size=5))  # fmt: skip
+def test_bit_by_bit_is_as_a_whole(first: dict[str, Any], changes: list[dict[str, Any]]) -> None:
+    endpoints = Endpoints("n1")
+    now = {"services": SERVICES, **first}
+    for change in [{}, {"services": SERVICES}, *changes]:
+        now |= change
+        assert endpoints.find(**now) == Endpoints("n1").find(**now)
+
+
+def test_a_change_looks_at_no_service_that_it_does_not_concern() -> None:
+    endpoints = Endpoints("n1")
+    services = [service(f"s{number}", {"app": f"s{number}"}, HTTP) for number in range(200)]
+    slices = [
+        slice_of(f"s{number}", [EndpointPort(port=8080)], endpoint("10.1.0.2", "n2")) for number in range(200)
+    ]
+    first = endpoints.find(services, [], slices)
+    other = slice_of("s7", [EndpointPort(port=8080)], endpoint("10.1.0.3", "n2"))
+    mine = local(pod("a", {"app": "s9"}), "10.0.0.2")
+    found = endpoints.find(services, [mine], [other if piece is slices[7] else piece for piece in slices])
+    assert [place for place in range(200) if found[place] is not first[place]] == [7, 9]
+    assert [one.ip for one in found[7].backends[""]] == ["10.1.0.3"]
+    assert [one.ip for one in found[9].backends[""]] == ["10.0.0.2", "10.1.0.2"]
