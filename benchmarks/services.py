@@ -15,10 +15,21 @@ from benchmarks.report import Report
 from benchmarks.scene import progress
 from edgeagent.api.network import Backend, NetworkService, NetworkState
 from edgeagent.api.objects.base import ObjectMeta
-from edgeagent.api.objects.service import Service, ServicePort, ServiceSpec
+from edgeagent.api.objects.decode import KubernetesObject
+from edgeagent.api.objects.service import (
+    LABEL_SERVICE_NAME,
+    Endpoint,
+    EndpointPort,
+    EndpointSlice,
+    Service,
+    ServicePort,
+    ServiceSpec,
+)
+from edgeagent.node.network.state import StateBuilder, Uplinked
 from edgeagent_network.base import BASE
 from edgeagent_network.config import NetworkConfig
 from edgeagent_network.generation import generation_of, netlink_socket
+from edgeagent_network.names import Names
 from edgeagent_network.ruleset import TABLE
 from edgeagent_network.services import Services
 from edgeagent_network.table import Table
@@ -50,7 +61,8 @@ def run() -> Report:
     report.notes.append(
         "full: a fresh Services and Table, from NetworkState to the kernel. change: an endpoint taken away "
         "or given back, likewise. cpu: of the agent's side and nft together, which other load on the machine "
-        "changes less. idle: the same state again. The baseline of full is nft alone, its script ready made; "
+        "changes less. told: what comes before a change, from a slice to the state and the names, CPU. "
+        "idle: the same state again. The baseline of full is nft alone, its script ready made; "
         "of change, nft where every Service has a chain of its own"
     )
     return report
@@ -84,10 +96,43 @@ def _measure(report: Report, lab: Lab, size: int) -> None:
         for _ in range(IDLE_CALLS):
             _apply(made, table, changed[(CHANGES - 1) % 2])
         report.figures[f"idle_{size}_cpu_ms"] = (time.process_time() - before) * 1000 / IDLE_CALLS
+    report.figures[f"told_{size}_cpu_ms"] = _told(services)
     nft(_chains(size))
     report.baseline[f"nft_change_{size}_ms"] = median(
         _ms(lambda: nft(f"flush chain inet {TABLE} service-5\n{_rule(5, ENDPOINTS - number % 2)}\n"))  # noqa: B023
         for number in range(CHANGES)
+    )
+
+
+def _told(services: list[NetworkService]) -> float:
+    """CPU of all that comes before: a slice that is another, the backends of its Service, and the names."""
+    node, names = StateBuilder("here"), Names("cluster.local", "169.254.20.10")
+    objects: dict[str, KubernetesObject] = {}
+    for number, one in enumerate(services):
+        objects[f"service {number}"] = one.service
+        objects[f"slice {number}"] = _slice(number, ENDPOINTS)
+    names.zone(node.build(objects.values(), [], Uplinked()))
+    before = time.process_time()
+    for turn in range(CHANGES):
+        objects[f"slice {len(services) // 2}"] = _slice(len(services) // 2, ENDPOINTS - (turn + 1) % 2)
+        names.zone(node.build(objects.values(), [], Uplinked()))
+    return (time.process_time() - before) * 1000 / CHANGES
+
+
+def _slice(service: int, endpoints: int) -> EndpointSlice:
+    return EndpointSlice(
+        api_version="discovery.k8s.io/v1",
+        metadata=ObjectMeta(
+            name=f"slice-{service}",
+            namespace="default",
+            uid=f"slice-{service}",
+            labels={LABEL_SERVICE_NAME: f"service-{service}"},
+        ),
+        address_type="IPv4",
+        endpoints=[
+            Endpoint(addresses=[_backend(service, one)], node_name="there") for one in range(endpoints)
+        ],
+        ports=[EndpointPort(port=8080)],
     )
 
 
