@@ -127,7 +127,9 @@ class AtRest:
         self._ring = tuple(StorageKey(raw[at : at + _RAW_BYTES]) for at in range(0, len(raw), _RAW_BYTES))
 
     def _save(self, *ring: StorageKey) -> None:
-        write_file(self._file, b"".join(key.raw for key in ring), PRIVATE, replace=True)
+        raw = b"".join(key.raw for key in ring)
+        # The hub may run as another user than who gives it commands.
+        write_file(self._file, raw, PRIVATE, replace=True, owner_of=self._path)
         self._ring = ring
 
     def _tighten(self) -> None:

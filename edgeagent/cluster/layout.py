@@ -152,13 +152,25 @@ def make_directory(path: Path) -> None:
     path.chmod(DIRECTORY)
 
 
-def write_file(path: Path, data: str | bytes, mode: int = PRIVATE, *, replace: bool = False) -> None:
-    """Write ``path``: after a crash it is the old content or the new. FileExistsError without ``replace``."""
+def write_file(
+    path: Path,
+    data: str | bytes,
+    mode: int = PRIVATE,
+    *,
+    replace: bool = False,
+    owner_of: Path | None = None,
+) -> None:
+    """Write ``path``: after a crash it is the old content or the new. FileExistsError without ``replace``.
+
+    ``owner_of``: the file whose owner is to have this one too, where root writes it.
+    """
     content = data.encode() if isinstance(data, str) else data
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(file.fileno(), mode)
+            if owner_of is not None:
+                give_to_owner_of(owner_of, file.fileno())
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -171,6 +183,13 @@ def write_file(path: Path, data: str | bytes, mode: int = PRIVATE, *, replace: b
             os.unlink(name)
         raise
     sync_directory(path.parent)
+
+
+def give_to_owner_of(path: Path, descriptor: int) -> None:
+    """Have an open file owned as ``path`` is. Only root can, and only root makes files for others."""
+    if os.geteuid() == 0:
+        owned = os.stat(path, follow_symlinks=False)
+        os.fchown(descriptor, owned.st_uid, owned.st_gid)
 
 
 def _link_new(name: str, path: Path) -> None:

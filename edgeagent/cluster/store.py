@@ -18,7 +18,7 @@ from typing import Any, Literal
 from edgeagent.api.errors import PermanentError, TemporaryError
 from edgeagent.cluster.atrest import SCHEMA as AT_REST_SCHEMA
 from edgeagent.cluster.atrest import AtRest, Context, object_context
-from edgeagent.cluster.layout import PRIVATE
+from edgeagent.cluster.layout import PRIVATE, give_to_owner_of
 
 log = logging.getLogger(__name__)
 
@@ -209,7 +209,11 @@ class Store:
     def _keep_copy(self, version: int) -> None:
         copy = self._path.with_name(f"{self._path.name}.schema{version}")
         copy.unlink(missing_ok=True)
-        os.close(os.open(copy, os.O_CREAT | os.O_RDWR, PRIVATE))
+        descriptor = os.open(copy, os.O_CREAT | os.O_RDWR, PRIVATE)
+        try:
+            give_to_owner_of(self._path, descriptor)
+        finally:
+            os.close(descriptor)
         target = sqlite3.connect(copy)
         try:
             self._db.backup(target)

@@ -1,5 +1,6 @@
 """Secrets and tokens in the hub's database: no file holds them in clear, and nothing else reads them."""
 
+import os
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
@@ -78,6 +79,62 @@ def test_what_is_encrypted_for_one_row_is_not_read_in_another(tmp_path: Path, ch
         store.select("Secret")
     assert VALUE.decode() not in str(refused.value)
     store.close()
+
+
+def test_what_is_put_in_from_outside_is_refused(tmp_path: Path) -> None:
+    store = Store(tmp_path / "hub.db", create=True)
+    put(store, secret(), secret("other", "u2", 2, b"of-the-other"))
+    [(first,), (second,)] = store.execute("SELECT body FROM objects ORDER BY uid")
+    change = "UPDATE objects SET body = ? WHERE uid = ?"
+    store.execute(change, (second, "u1"))
+    store.execute(change, (first, "u2"))
+    for name in ("login", "other"):
+        with pytest.raises(PermanentError, match=f"Secret/default/{name} cannot be read") as refused:
+            store.find("Secret", "default", name)
+        assert VALUE.decode() not in str(refused.value)
+    store.execute(change, (secret().body, "u1"))
+    with pytest.raises(PermanentError, match="Secret/default/login cannot be read: it is not encrypted"):
+        store.find("Secret", "default", "login")
+    store.execute(change, (first, "u1"))
+    store.execute(change, (second, "u2"))
+    assert store.select("Secret") == [secret(), secret("other", "u2", 2, b"of-the-other")]
+    store.close()
+
+
+def test_what_was_changed_or_deleted_leaves_nothing_not_even_encrypted(tmp_path: Path) -> None:
+    store = Store(tmp_path / "hub.db", create=True)
+
+    def encrypted(uid: str) -> bytes:
+        [(body,)] = store.execute("SELECT body FROM objects WHERE uid = ?", (uid,))
+        return bytes(body)
+
+    assert store.execute("PRAGMA secure_delete") == [(1,)]
+    long = VALUE * 300  # more than a page
+    put(store, secret(body=long), secret("gone", "u2", 2, long))
+    store.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    needles = [encrypted("u1")[-1000:], encrypted("u2")[-1000:], encrypted("u1")[100:130]]
+    assert files_with(tmp_path, needles[0]) == ["hub.db"]
+    put(store, secret(version=3, body=b"new"))
+    with store.transaction():
+        store.remove("u2")
+    assert files_with(tmp_path, VALUE) == []
+    store.close()
+    assert files_with(tmp_path, VALUE, *needles) == []
+
+
+def test_what_root_writes_stays_readable_for_whose_database_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "hub.db"
+    old_database(path)
+    owner = 65534 if os.geteuid() == 0 else os.geteuid()
+    os.chown(path, owner, -1)
+    store = Store(path)
+    store.at_rest.rotate()
+    store.close()
+    copies = sorted(tmp_path.glob("hub.db.schema*"))
+    assert len(copies) == 2
+    # The first copy is of before the owner changed.
+    for made in (storage_key_file(path), copies[-1]):
+        assert (made.stat().st_uid, made.stat().st_mode & 0o777) == (owner, 0o600)
 
 
 def old_database(path: Path) -> None:

@@ -38,17 +38,24 @@ examples:
   cat hello.yaml | edgectl apply -f -       from standard input
   edgectl apply -f hello.yaml --dry-run=client   check the file, without asking the hub
 
-All objects are taken, or none.""",
+All objects are taken, or none. A Secret as `edgectl get` prints it has marks in place of its values, and is
+refused: apply the manifest that it was made with.""",
     "get": """\
 examples:
   edgectl get pods                          the pods of the default namespace
   edgectl get po,cm -n shop -o wide         several kinds, more columns
   edgectl get pod hello -o yaml             one object, whole
-  edgectl get pods -A -l app=web --watch    keep printing changes, until ^C""",
+  edgectl get pods -A -l app=web --watch    keep printing changes, until ^C
+  edgectl get secret login -o yaml          its keys; a mark in place of each value
+
+Values of Secrets are never shown, and do not leave the hub but sealed for a node. In their place stands
+"<redacted: N bytes>", with -o yaml and -o json in base64, as all data of a Secret.""",
     "describe": """\
 examples:
   edgectl describe pod hello
-  edgectl describe node/gateway-7""",
+  edgectl describe node/gateway-7
+
+Of a Secret it tells the keys, and how long their values are.""",
     "delete": """\
 examples:
   edgectl delete pod hello                  and wait until it is gone
