@@ -134,7 +134,9 @@ def _endpoint(service: Service, pod: PodFacts, ip: str, gone: bool) -> Endpoint:
     return Endpoint(
         addresses=[ip],
         conditions=EndpointConditions(
-            ready=serving and not pod.terminating, serving=serving, terminating=pod.terminating
+            ready=service.spec.publish_not_ready_addresses or (serving and not pod.terminating),
+            serving=serving,
+            terminating=pod.terminating,
         ),
         hostname=pod.hostname if pod.subdomain == service.metadata.name else "",
         node_name=pod.node_name,

@@ -31,12 +31,12 @@ def facts(name: str, *ips: str, **more: Any) -> PodFacts:
     return pod_facts(pod(name, *ips, **more))
 
 
-def service(*ports: ServicePort) -> Service:
+def service(*ports: ServicePort, **spec: Any) -> Service:
     """A Service that selects them."""
     return Service(
         api_version="v1",
         metadata=ObjectMeta(name="web", namespace="shop", uid="s"),
-        spec=ServiceSpec(selector=WEB, ports=list(ports)),
+        spec=ServiceSpec(selector=WEB, ports=list(ports), **spec),
     )
 
 
@@ -69,6 +69,14 @@ def test_a_pod_that_ends_is_serving_and_not_ready() -> None:
     (found,) = slices([facts("a", "10.42.0.2", deletionTimestamp="2026-01-01T00:00:00Z")], HTTP)
     said = found.endpoints[0].conditions
     assert (said.ready, said.serving, said.terminating) == (False, True, True)
+
+
+def test_who_is_not_ready_is_told_as_ready_where_the_service_publishes_such() -> None:
+    """As in Kubernetes: https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/#conditions."""
+    published = service(HTTP, publish_not_ready_addresses=True)
+    (found,) = endpoint_slices(published, [facts("a", "10.42.0.2", ready=False)], lambda node: False)
+    said = found.endpoints[0].conditions
+    assert (said.ready, said.serving, said.terminating) == (True, False, False)
 
 
 def test_what_is_on_a_node_that_is_gone_serves_nobody() -> None:

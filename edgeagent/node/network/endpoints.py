@@ -193,7 +193,7 @@ def _of_pod(local: LocalPod, port: ServicePort, service: Service) -> Iterator[Ba
         yield Backend(
             ip=ip,
             port=number,
-            ready=told.ready and not told.terminating,
+            ready=service.spec.publish_not_ready_addresses or (told.ready and not told.terminating),
             serving=told.ready,
             terminating=told.terminating,
             hostname=local.hostname if local.subdomain == service.metadata.name else "",

@@ -74,6 +74,12 @@ def test_a_service_without_selector_has_what_its_slices_say() -> None:
     ]
 
 
+def test_who_is_not_ready_is_told_as_ready_where_the_service_publishes_such() -> None:
+    early = service("web", WEB, HTTP, publish_not_ready_addresses=True)
+    (found,) = Endpoints("n1").find([early], [local(pod("a", WEB), "10.0.0.2", ready=False)], [])
+    assert found.backends[""] == [Backend(ip="10.0.0.2", port=8080, ready=True, serving=False)]
+
+
 def test_a_headless_service_without_ports_has_its_pods_for_their_names() -> None:
     named = pod("a", WEB, hostname="first", subdomain="web")
     (found,) = Endpoints("n1").find(
