@@ -432,7 +432,8 @@ def _check_update(manifest: Applicable, old: Applicable) -> None:
         raise RpcError("Conflict", f"{_named(old)} is being deleted: apply it again once it is gone")
     if meta.uid and meta.uid != kept.uid:
         raise RpcError(
-            "Conflict", f"{_named(old)} has uid {kept.uid}, not {meta.uid}: it was created anew meanwhile"
+            "Conflict",
+            f"{_named(old)} has uid {kept.uid}, not the one of the manifest: it was created anew meanwhile",
         )
     if meta.resource_version and meta.resource_version != kept.resource_version:
         raise RpcError(

@@ -1,6 +1,7 @@
 """No error about a manifest holds a value of a Secret, however it is broken; nor does what is shown."""
 
 import base64
+import contextlib
 import io
 import json
 import random
@@ -19,12 +20,14 @@ from edgeagent.api.objects.decode import decode_object, decode_object_json
 from edgeagent.api.objects.redaction import LAST_APPLIED, redacted, refuse_redacted, sizes
 from edgeagent.cli.ctl.session import decode
 from edgeagent.cli.describe import describe
+from edgeagent.cli.edgectl import main
 from edgeagent.cli.manifests import ManifestError, read_manifests
 from edgeagent.cli.output import OutputFormat, print_objects
 from edgeagent.node.static.manifest import Origin, read_objects
 from edgeagent.wire.canonical import canonical_json
 from edgeagent.wire.jsonio import DocumentError
 from edgeagent.wire.yamlio import read_documents
+from tests.support.brokensecrets import Manifest, broken_secrets, said_in
 
 VALUE = "s3kr1t-Value_nobody/else=has"
 META = {"name": "login", "namespace": "default"}
@@ -90,6 +93,24 @@ def test_whatever_is_wrong_with_a_secret_its_values_are_not_said(fields: dict[st
     text = json.dumps(broken).encode()
     for door in DOORS:
         assert hidden_in(complaint(door, text)), door
+
+
+def test_no_line_of_edgectl_apply_has_a_value(tmp_path: Path) -> None:
+    codes: set[int] = set()
+
+    @given(broken_secrets(), st.sampled_from(["yaml", "json"]))
+    def apply(made: tuple[str, Manifest], form: str) -> None:
+        value, manifest = made
+        file = tmp_path / f"secret.{form}"
+        file.write_text(json.dumps(manifest) if form == "json" else yaml.safe_dump(manifest))
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+            codes.add(main(["apply", "-f", str(file), "--dry-run=client"]))
+        assert printed.getvalue()
+        assert not said_in(printed.getvalue(), value)
+
+    apply()
+    assert codes == {0, 1}
 
 
 @pytest.mark.parametrize(

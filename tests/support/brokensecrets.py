@@ -1,0 +1,76 @@
+"""Manifests of Secrets with something wrong in them, and a value that no error about them may hold."""
+
+import base64
+import json
+import string
+from typing import Any
+
+from hypothesis import strategies as st
+
+Manifest = dict[str, Any]
+
+values = st.text(
+    string.ascii_letters + string.digits + " _-+/=.:!@#$%&*{}[]'\"\\~äß€", min_size=12, max_size=120
+)
+"""Long enough to stand in no error by accident."""
+
+
+def said_in(text: str, value: str) -> bool:
+    """Whether ``text`` has the beginning of ``value``: as it is, quoted, or in base64."""
+    start = value[:12]
+    encoded = base64.b64encode(value.encode()).decode()[:12]
+    forms = (
+        start,
+        repr(start)[1:-1],
+        json.dumps(start)[1:-1],
+        json.dumps(start, ensure_ascii=False)[1:-1],
+        encoded,
+    )
+    return any(form in text for form in forms)
+
+
+@st.composite
+def broken_secrets(draw: st.DrawFn) -> tuple[str, Manifest]:
+    """A value, and a Secret that holds it where it belongs and in places where it does not."""
+    value = draw(values)
+    encoded = base64.b64encode(value.encode()).decode()
+    wrong: list[Manifest] = [
+        {},
+        {"data": {"a": value}},
+        {"data": {"a": encoded[:-1]}},
+        {"data": {"a": encoded + "="}},
+        {"data": {"a": [encoded]}},
+        {"data": {"a": {"b": value}}},
+        {"data": encoded},
+        {"data": [value]},
+        {"data": {"no key!": encoded}},
+        {"data": {"": encoded}},
+        {"data": {"a": encoded, "b": 7}},
+        {"data": {"a": encoded, "b": base64.b64encode(b"<redacted: 9 bytes>").decode()}},
+        {"stringData": {"a": [value]}},
+        {"stringData": {"a": {value: value}}},
+        {"stringData": {"../a": value}},
+        {"stringData": {"a": value, "b": None}},
+        {"stringData": {"a": value, "b": "<redacted: 9 bytes>"}},
+        {"stringData": value},
+        {"stringData": [[value]]},
+        {"type": [value]},
+        {"immutable": value},
+        {"password": value},
+        {"apiVersion": value},
+        {"metadata": value},
+        {"metadata": {"name": "login", "namespace": "default", "uid": value}},
+        {"metadata": {"name": "login", "namespace": "default", "resourceVersion": "9999"}},
+        {"metadata": {"name": "login", "namespace": "default", "labels": {"a": [value]}}},
+        {"metadata": {"name": "No Name", "namespace": "default"}},
+        {"metadata": {"name": "login", "namespace": "default", "annotations": [value]}},
+    ]
+    manifest: Manifest = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "login", "namespace": "default"},
+        "stringData": {"password": value},
+    }
+    for one in draw(st.lists(st.sampled_from(wrong), min_size=1, max_size=3)):
+        manifest |= one
+    return value, manifest
