@@ -9,6 +9,7 @@ import pluggy
 
 from edgeagent.api.admission import Admission
 from edgeagent.api.facts import NodeFacts
+from edgeagent.api.logs import LogSinks, LogSource
 from edgeagent.api.network import Network
 from edgeagent.api.plugin import PluginConfig, PluginContext, PluginInfo
 from edgeagent.api.runtime import ContainerRuntime
@@ -60,3 +61,13 @@ def edgeagent_node_facts(ctx: PluginContext) -> NodeFacts:  # type: ignore[empty
 @hookspec
 def edgeagent_service(ctx: PluginContext) -> Service:  # type: ignore[empty-body]
     """A long-running service, supervised by the core."""
+
+
+@hookspec
+def edgeagent_log_source(ctx: PluginContext) -> LogSource:  # type: ignore[empty-body]
+    """Reads logs, for the sinks of all plugins. All are asked."""
+
+
+@hookspec
+def edgeagent_log_sinks(ctx: PluginContext) -> LogSinks:  # type: ignore[empty-body]
+    """Where logs are shipped to. All sinks of all plugins get every record."""

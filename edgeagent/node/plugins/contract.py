@@ -19,6 +19,8 @@ ADMISSION = "edgeagent_admission"
 SECRETS = "edgeagent_secrets"
 NODE_FACTS = "edgeagent_node_facts"
 SERVICE = "edgeagent_service"
+LOG_SOURCE = "edgeagent_log_source"
+LOG_SINKS = "edgeagent_log_sinks"
 
 
 class MethodTypes(NamedTuple):

@@ -22,6 +22,7 @@ from edgeagent.node.plugins.facades import (
 from edgeagent.node.plugins.hosted import HostedPlugin
 from edgeagent.node.plugins.loading import Meter, load_plugin, split_section
 from edgeagent.node.plugins.target import Place, PluginRefused, new_manager
+from edgeagent.node.plugins.telemetryfacades import LogSinksFacade, LogSourceFacade
 
 log = logging.getLogger(__name__)
 
@@ -163,6 +164,14 @@ class PluginHost:
     def node_facts(self) -> list[NodeFactsFacade]:
         """All sources of node facts in call order."""
         return self._all(NodeFactsFacade)
+
+    def log_sources(self) -> list[LogSourceFacade]:
+        """All that follow logs, in call order."""
+        return self._all(LogSourceFacade)
+
+    def log_sinks(self) -> list[LogSinksFacade]:
+        """All that ship logs, in call order."""
+        return self._all(LogSinksFacade)
 
     def _first(self, kind: type[F]) -> F | None:
         return next(iter(self._all(kind)), None)
