@@ -1,8 +1,8 @@
 """LogSource and LogSinks: where log lines come from, and where they go. The core keeps them in between.
 
 A source reads in the plugin's lane and says how far it came; the core puts the chunk and the positions on
-disk in one transaction, so that a crash at any moment loses no line and keeps none twice. Each sink is fed from
-the disk at its own pace.
+disk in one transaction, so that a crash at any moment loses no line and keeps none twice. Each sink is fed
+from the disk at its own pace.
 """
 
 from typing import Literal, Protocol

@@ -150,6 +150,69 @@ class LogsSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return int(_parsed("logs.max_size", self.max_size, parse_quantity))
 
 
+class TelemetrySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[telemetry]``. What waits for sinks and exporters may take ``logs_budget`` and ``metrics_budget`` on
+    disk, and no more than ``drain_rate`` bytes a second of it go to each of them.
+
+    While there is an exporter, metrics are gathered every ``metrics_resolution``; what waits for longer than
+    ``downsample_after`` is thinned to ``downsampled_resolution``. ``logs_to_broker`` and ``metrics_to_hub``
+    send them by way of the cluster's own broker.
+    """
+
+    logs_budget: str = "32Mi"
+    metrics_budget: str = "16Mi"
+    drain_rate: str = "1Mi"
+    logs_to_broker: bool = False
+    metrics_to_hub: bool = False
+    metrics_resolution: str = "1m"
+    downsample_after: str = "2h"
+    downsampled_resolution: str = "5m"
+
+    def __post_init__(self) -> None:
+        """InvalidObjectError that names the first key that is wrong."""
+        for key, least in (("logs_budget", 1 << 20), ("metrics_budget", 1 << 20), ("drain_rate", 1024)):
+            if self._bytes(key) < least:
+                raise InvalidObjectError(f"telemetry.{key}", f"must be at least {least} bytes")
+        for key in ("metrics_resolution", "downsample_after", "downsampled_resolution"):
+            if self._seconds(key) < 1:
+                raise InvalidObjectError(f"telemetry.{key}", "must be at least 1s")
+        if self._seconds("downsampled_resolution") < self._seconds("metrics_resolution"):
+            raise InvalidObjectError(
+                "telemetry.downsampled_resolution", "must not be finer than metrics_resolution"
+            )
+
+    def _bytes(self, key: str) -> int:
+        return int(_parsed(f"telemetry.{key}", getattr(self, key), parse_quantity))
+
+    def _seconds(self, key: str) -> float:
+        return _parsed(f"telemetry.{key}", getattr(self, key), parse_duration)
+
+    @property
+    def budgets(self) -> dict[str, int]:
+        """The bytes that each class of the spool may hold."""
+        return {"logs": self._bytes("logs_budget"), "metrics": self._bytes("metrics_budget")}
+
+    @property
+    def drain_bytes(self) -> int:
+        """``drain_rate`` as a number."""
+        return self._bytes("drain_rate")
+
+    @property
+    def resolution_seconds(self) -> float:
+        """``metrics_resolution`` as a number."""
+        return self._seconds("metrics_resolution")
+
+    @property
+    def downsample_after_seconds(self) -> float:
+        """``downsample_after`` as a number."""
+        return self._seconds("downsample_after")
+
+    @property
+    def downsampled_seconds(self) -> float:
+        """``downsampled_resolution`` as a number."""
+        return self._seconds("downsampled_resolution")
+
+
 DEFAULT_HARD: Mapping[str, str] = {
     "memory.available": "5%, 100Mi",
     "nodefs.available": "10%",
@@ -229,6 +292,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     eviction: EvictionSection = EvictionSection()
     images: ImagesSection = ImagesSection()
     logs: LogsSection = LogsSection()
+    telemetry: TelemetrySection = TelemetrySection()
     plugins: dict[str, dict[str, object]] = {}
 
     @property
