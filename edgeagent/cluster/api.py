@@ -26,7 +26,7 @@ from edgeagent.api.objects.policy import Namespace, NetworkPolicy
 from edgeagent.api.objects.rbac import ClusterRoleBinding, RoleBinding
 from edgeagent.api.objects.redaction import refuse_redacted, without_last_applied
 from edgeagent.api.objects.service import EndpointSlice, Service
-from edgeagent.api.objects.validate import validate_label
+from edgeagent.api.objects.validate import is_name, validate_label
 from edgeagent.cluster.allocation import ClusterNetwork, Taken, complete
 from edgeagent.cluster.audit import HUB, AuditLogs
 from edgeagent.cluster.observer import MAX_PODS_PER_NODE, Observer
@@ -233,7 +233,14 @@ class Api:
         """The objects asked for; a single one that is absent is ``NotFound``."""
         verb = "get" if params.name else "list"
         caller.require_kind(verb, params.kind, params.namespace, params.name)
-        found = self._views.select(params.kind, params.namespace, params.name, params.labels)
+        found = self._views.select(
+            params.kind,
+            params.namespace,
+            params.name,
+            params.labels,
+            involved_kind=params.involved_kind,
+            involved_name=params.involved_name,
+        )
         if params.name and not found:
             raise _not_found(params.kind, params.name)
         return found
@@ -409,12 +416,15 @@ class _Header(msgspec.Struct, frozen=True):
 
 
 def _hint(raw: msgspec.Raw) -> str:
-    """`` (Pod default/web)``, as far as a broken document says so."""
+    """`` (Pod default/web)``, as far as a broken document says so; of a Secret, names alone that are some."""
     try:
         header = msgspec.json.decode(raw, type=_Header)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         return ""
-    name = "/".join(part for part in (header.metadata.namespace, header.metadata.name) if part)
+    parts = [part for part in (header.metadata.namespace, header.metadata.name) if part]
+    if header.kind == Secret.__name__:
+        parts = [part for part in parts if is_name(part)]
+    name = "/".join(parts)
     return f" ({header.kind or 'no kind'} {name or 'without a name'})"[:200]
 
 

@@ -18,8 +18,8 @@ from edgeagent.api.objects.event import EventSource
 from edgeagent.api.objects.node import NodeStatus
 from edgeagent.api.objects.pod import Pod
 from edgeagent.api.objects.validate import validate_label, validate_name
-from edgeagent.cluster.store import Store, StoredEvent
-from edgeagent.wire.canonical import canonical_json
+from edgeagent.cluster.events import EventLog
+from edgeagent.cluster.store import Store
 from edgeagent.wire.reports import ANNOTATION_MIRROR, EventReport, PodReport, Presence
 
 log = logging.getLogger(__name__)
@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 MAX_NODES = 20_000
 MAX_PODS_PER_NODE = 2_000
 MAX_EVENT_BYTES = 16_384
+MAX_STREAM = 64
 MAX_STATUS_BYTES = 262_144
 
 T = TypeVar("T")
@@ -65,7 +66,7 @@ class Observer:
         on_gone: Callable[[str, str, str, str], None],
         on_node: Callable[[str], None],
     ) -> None:
-        self._store = store
+        self.events = EventLog(store, clock)
         self._clock = clock
         self._on_change = on_change
         self._on_gone = on_gone
@@ -211,6 +212,8 @@ class Observer:
             log.warning("an event of node %s has %d bytes and is dropped", node, len(payload))
             return
         report = _decode(payload, EventReport)
+        if not 0 <= report.sequence < 2**63 or len(report.stream) > MAX_STREAM:
+            raise InvalidObjectError("sequence", "is out of range, or the name of the stream too long")
         event = report.event
         about = event.involved_object
         namespace = about.namespace or event.metadata.namespace or "default"
@@ -223,9 +226,9 @@ class Observer:
             metadata=msgspec.structs.replace(event.metadata, namespace=namespace, name=name),
             source=EventSource(component=event.source.component, host=node),
         )
-        stored = StoredEvent(node, namespace, name, canonical_json(event))
-        if self._store.add_event(stored, report.stream, report.sequence, self._clock.now()):
-            self._on_change("Event", namespace, name)
+        key = self.events.add(node, report.stream, report.sequence, event)
+        if key is not None:
+            self._on_change("Event", *key)
 
 
 def _checked_mirror(pod: Pod, node: str, key: tuple[str, str], uid: str) -> Pod:

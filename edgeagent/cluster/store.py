@@ -95,14 +95,39 @@ MIGRATIONS: Sequence[str] = (
     CREATE INDEX audit_findings_by_source ON audit_findings (source, id);
     """,
     AT_REST_SCHEMA,
+    """
+    ALTER TABLE events RENAME TO reports;
+    CREATE TABLE events (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        node TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL,
+        about_kind TEXT NOT NULL, about_name TEXT NOT NULL,
+        what TEXT NOT NULL, reported TEXT NOT NULL, earlier INTEGER NOT NULL,
+        seen REAL NOT NULL, body BLOB NOT NULL,
+        UNIQUE (node, what), UNIQUE (namespace, name)
+    ) STRICT;
+    INSERT INTO events
+        SELECT id, node, namespace, name,
+            coalesce(json_extract(CAST(body AS TEXT), '$.involvedObject.kind'), ''),
+            coalesce(json_extract(CAST(body AS TEXT), '$.involvedObject.name'), ''),
+            'report ' || id, name, 0, seen, body
+        FROM reports WHERE id IN (SELECT max(id) FROM reports GROUP BY namespace, name) ORDER BY id;
+    CREATE INDEX events_by_node_id ON events (node, id);
+    CREATE INDEX events_by_reported ON events (node, reported);
+    CREATE INDEX events_by_object ON events (about_name, about_kind);
+    CREATE INDEX events_by_seen ON events (seen);
+    CREATE TABLE event_streams (
+        node TEXT NOT NULL, stream TEXT NOT NULL, sequence INTEGER NOT NULL, seen REAL NOT NULL,
+        PRIMARY KEY (node, stream)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO event_streams
+        SELECT node, stream, max(sequence), max(seen) FROM reports GROUP BY node, stream;
+    DROP TABLE reports;
+    """,
 )
 """How the file came to be, step by step: version n of the schema is what the first n steps make."""
 
 ENCRYPTED_KINDS = ("Secret",)
 """The kinds whose bodies are encrypted."""
-MAX_EVENTS = 10_000
-MAX_EVENTS_PER_NODE = 1_000
-EVENT_SECONDS = 7 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,16 +166,6 @@ class StoredNode:
     client_id: str = ""
     public_key: bytes = b""
     state: NodeState = "member"
-
-
-@dataclass(frozen=True, slots=True)
-class StoredEvent:
-    """One event as a node reported it."""
-
-    node: str
-    namespace: str
-    name: str
-    body: bytes
 
 
 class Store:
@@ -421,44 +436,6 @@ class Store:
             self._db.executemany(
                 "INSERT OR REPLACE INTO sealed (uid, node, version, body) VALUES (?, ?, ?, ?)", rows
             )
-
-    # Events
-
-    def add_event(self, event: StoredEvent, stream: str, sequence: int, now: float) -> bool:
-        """Whether the event is new; a repeat is dropped. The oldest are dropped where there are too many."""
-        with self.transaction():
-            added = self._db.execute(
-                "INSERT OR IGNORE INTO events (node, stream, sequence, namespace, name, seen, body)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING id",
-                (event.node, stream, sequence, event.namespace, event.name, now, event.body),
-            ).fetchone()
-            if added is None:
-                return False
-            self._db.execute(
-                "DELETE FROM events WHERE node = ? AND id <="
-                " (SELECT id FROM events WHERE node = ? ORDER BY id DESC LIMIT 1 OFFSET ?)",
-                (event.node, event.node, MAX_EVENTS_PER_NODE),
-            )
-            self._db.execute("DELETE FROM events WHERE id <= ?", (added[0] - MAX_EVENTS,))
-            self._db.execute(
-                "DELETE FROM events WHERE id IN"
-                " (SELECT id FROM events WHERE seen < ? ORDER BY seen LIMIT 1000)",
-                (now - EVENT_SECONDS,),
-            )
-        return True
-
-    def events(self, namespace: str = "", name: str = "") -> list[StoredEvent]:
-        """Events, the oldest first; of several reports under one name the last."""
-        newest: dict[tuple[str, str], StoredEvent] = {}
-        for row in self._db.execute(
-            "SELECT node, namespace, name, body FROM events"
-            " WHERE (? = '' OR namespace = ?) AND (? = '' OR name = ?) ORDER BY id",
-            (namespace, namespace, name, name),
-        ):
-            event = StoredEvent(*row)
-            newest.pop((event.namespace, event.name), None)
-            newest[event.namespace, event.name] = event
-        return list(newest.values())
 
 
 def _context(stored: StoredObject) -> Context:

@@ -11,14 +11,13 @@ from edgeagent.api.errors import PermanentError
 from edgeagent.api.objects.base import Condition, ObjectMeta
 from edgeagent.api.objects.config import Secret
 from edgeagent.api.objects.decode import KINDS, KubernetesObject, decode_json
-from edgeagent.api.objects.event import Event
 from edgeagent.api.objects.node import Node, NodeStatus
 from edgeagent.api.objects.pod import Pod, PodStatus
 from edgeagent.api.objects.redaction import redacted
 from edgeagent.cluster.audit import AuditLogs
 from edgeagent.cluster.observer import NodeView, Observer
 from edgeagent.cluster.publisher import Publisher
-from edgeagent.cluster.store import Store, StoredEvent, StoredNode, StoredObject
+from edgeagent.cluster.store import Store, StoredNode, StoredObject
 from edgeagent.wire.authority import RESOURCES
 from edgeagent.wire.reports import ANNOTATION_MIRROR
 
@@ -42,15 +41,31 @@ class Views:
         self._audit = audit
 
     def select(
-        self, kind: str, namespace: str = "", name: str = "", labels: Mapping[str, str] | None = None
+        self,
+        kind: str,
+        namespace: str = "",
+        name: str = "",
+        labels: Mapping[str, str] | None = None,
+        *,
+        involved_kind: str = "",
+        involved_name: str = "",
     ) -> list[KubernetesObject]:
-        """All that match, sorted by namespace and name (Events: the oldest first)."""
+        """All that match, sorted by namespace and name (Events: the one told of longest ago first).
+
+        ``involved_kind`` and ``involved_name`` are of Events alone: what they are to be about.
+        """
         found: list[KubernetesObject]
+        if (involved_kind or involved_name) and kind != "Event":
+            raise PermanentError(f"involvedObject is of Events, not of {kind}", reason="Invalid")
         if kind == "Node":
             nodes = self._store.nodes() if not name else [n for n in [self._store.node(name)] if n]
             found = [self._node(node) for node in nodes]
         elif kind == "Event":
-            found = [_event(event) for event in self._store.events(namespace, name)]
+            found = list(
+                self._observer.events.select(
+                    namespace, name, about_kind=involved_kind, about_name=involved_name
+                )
+            )
         elif kind in RESOURCES:
             found = [self.present(stored) for stored in self._store.select(kind, namespace, name)]
             if kind == "Pod":
@@ -157,7 +172,3 @@ def _ready(view: NodeView) -> Condition | None:
             last_transition_time=view.since,
         )
     return None
-
-
-def _event(stored: StoredEvent) -> Event:
-    return decode_json(stored.body, Event)

@@ -10,6 +10,7 @@ from typing import Literal
 
 import msgspec
 
+from edgeagent.api.objects.decode import KubernetesObject
 from edgeagent.cluster.views import Views
 from edgeagent.wire.canonical import canonical_json
 from edgeagent.wire.hubapi import WatchEvent, WatchParams
@@ -32,10 +33,21 @@ class Watch:
         self._woken = asyncio.Event()
         # What exists is looked at now: a change that is asked for after the watch must be seen by it.
         self._first: list[WatchEvent] = []
-        for found in views.select(params.kind, params.namespace, params.name, params.labels):
+        for found in self._matching(params.namespace, params.name):
             body = canonical_json(found)
             self._sent[found.metadata.namespace, found.metadata.name] = found.metadata.uid, body
             self._first.append(_event("ADDED", body))
+
+    def _matching(self, namespace: str, name: str) -> list[KubernetesObject]:
+        wanted = self._params
+        return self._views.select(
+            wanted.kind,
+            namespace,
+            name,
+            wanted.labels,
+            involved_kind=wanted.involved_kind,
+            involved_name=wanted.involved_name,
+        )
 
     def wake(self, kind: str, namespace: str, name: str) -> None:
         """Look at that object again, should it be one to watch."""
@@ -58,7 +70,7 @@ class Watch:
             await self._woken.wait()
 
     def _differences(self, key: Key) -> list[WatchEvent]:
-        matching = self._views.select(self._params.kind, key[0], key[1], self._params.labels)
+        matching = self._matching(*key)
         now = matching[0] if matching else None
         before = self._sent.get(key)
         if now is None:

@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 REMEMBERED = 256
 """How many events are kept in mind, to count their repeats and to be shown on the node itself."""
 
+_Key = tuple[str, str, str, str]
+"""What makes two events the same: the object, the part of it, the reason and the message."""
+
 
 class EventRecorder:
     """Takes what happened, from whoever saw it."""
@@ -35,7 +38,8 @@ class EventRecorder:
         self._clock = clock
         self._rng = rng
         self._on_append = on_append
-        self._recent: OrderedDict[tuple[str, str, str, str], Event] = OrderedDict()
+        self._recent: OrderedDict[_Key, Event] = OrderedDict()
+        self._waiting: dict[_Key, int] = {}
 
     def recent(self) -> list[Event]:
         """The last events, the one that happened longest ago first; at most ``REMEMBERED``."""
@@ -67,13 +71,17 @@ class EventRecorder:
             )
         self._recent[key] = event
         if len(self._recent) > REMEMBERED:
-            self._recent.popitem(last=False)
+            forgotten, _ = self._recent.popitem(last=False)
+            self._waiting.pop(forgotten, None)
         log.log(
             logging.WARNING if type_ == "Warning" else logging.INFO,
             "%s %s/%s: %s: %s", about.kind, about.namespace, about.name, reason, message,
         )  # fmt: skip
         try:
-            self._outbox.append("events", canonical_json(event))
+            # Its count tells of all before: through a long outage repeats take the room of one.
+            self._waiting[key] = self._outbox.append(
+                "events", canonical_json(event), instead_of=self._waiting.get(key, 0)
+            )
         except EdgeAgentError as error:
             # The pod goes on whether or not its events can be kept; the log line above stays.
             log.warning("the event could not be kept: %s", error)

@@ -38,12 +38,17 @@ class ApplyResult(KubernetesStruct, frozen=True):
 
 
 class GetParams(KubernetesStruct, frozen=True):
-    """Which objects: empty ``namespace`` for all, empty ``name`` for all names. Labels must all match."""
+    """Which objects: empty ``namespace`` for all, empty ``name`` for all names. Labels must all match.
+
+    ``involved_kind`` and ``involved_name`` are for Events alone: those about that object.
+    """
 
     kind: str
     namespace: str = ""
     name: str = ""
     labels: dict[str, str] = {}
+    involved_kind: str = ""
+    involved_name: str = ""
 
 
 class GetResult(KubernetesStruct, frozen=True):
@@ -59,6 +64,8 @@ class WatchParams(KubernetesStruct, frozen=True):
     namespace: str = ""
     name: str = ""
     labels: dict[str, str] = {}
+    involved_kind: str = ""
+    involved_name: str = ""
     timeout_seconds: int = 300
 
 

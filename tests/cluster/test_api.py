@@ -408,6 +408,7 @@ def test_events_are_kept_once_and_name_their_node(cluster: HubDirectory) -> None
             metadata=ObjectMeta(name=name),
             involved_object=ObjectReference(kind="Pod", namespace="default", name="web"),
             reason="Started",
+            message=name,
         )
         return EventReport(stream="s", sequence=sequence, event=event)
 

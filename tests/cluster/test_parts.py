@@ -24,10 +24,8 @@ from edgeagent.cluster.desired import Wanted, wanted
 from edgeagent.cluster.shelf import Shelf
 from edgeagent.cluster.signing import Signing
 from edgeagent.cluster.store import (
-    MAX_EVENTS_PER_NODE,
     MIGRATIONS,
     Store,
-    StoredEvent,
     StoredNode,
     StoredObject,
 )
@@ -185,27 +183,6 @@ def test_migrations_go_forward_keep_a_copy_and_refuse_a_newer_file(tmp_path: Pat
         Store(path, migrations=broken)
     store = Store(path, migrations=newer)
     assert [one.uid for one in store.select("Pod")] == ["u1"]
-    store.close()
-
-
-def test_events_are_told_apart_by_stream_and_sequence_and_bounded(tmp_path: Path) -> None:
-    store = Store(tmp_path / "hub.db", create=True)
-    store._db.execute("PRAGMA synchronous = OFF")
-
-    def event(node: str, name: str) -> StoredEvent:
-        return StoredEvent(node, "default", name, b"{}")
-
-    assert store.add_event(event("quiet", "first"), "s", 1, 1000.0)
-    assert not store.add_event(event("quiet", "first"), "s", 1, 1000.0)
-    assert store.add_event(event("quiet", "first"), "t", 1, 1000.0)
-    for number in range(MAX_EVENTS_PER_NODE + 50):
-        store.add_event(event("loud", f"e-{number}"), "s", number, 1000.0)
-    kept = store.events("default")
-    assert len(kept) == MAX_EVENTS_PER_NODE + 1
-    assert kept[0].node == "quiet"
-    assert kept[-1].name == f"e-{MAX_EVENTS_PER_NODE + 49}"
-    assert store.add_event(event("late", "new"), "s", 1, 1000.0 + 8 * 86_400)
-    assert "quiet" not in {one.node for one in store.events()}
     store.close()
 
 

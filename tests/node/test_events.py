@@ -40,15 +40,37 @@ class Recording:
 
 def test_a_repeat_raises_the_count_of_the_same_event(tmp_path: Path) -> None:
     line = Recording(tmp_path)
+    seen: list[Event] = []
     for _ in range(3):
         line.recorder.record(ABOUT, "Warning", "BackOff", "again")
+        seen += line.events()
         line.clock.set_wall_clock(60)
-    first, _, last = line.events()
+    first, _, last = seen
     assert (first.count, last.count, line.appended) == (1, 3, 3)
     assert first.metadata.name == last.metadata.name
     assert first.first_timestamp == last.first_timestamp == first.last_timestamp
     assert last.last_timestamp == rfc3339(line.clock.now() - 60)
     assert (last.type, last.source.host, last.involved_object) == ("Warning", "n1", ABOUT)
+    line.database.close()
+
+
+def test_repeats_that_wait_take_the_room_of_one_and_push_nothing_out(tmp_path: Path) -> None:
+    """A container that fails for days, on a node without a network, costs no other event its place."""
+    line = Recording(tmp_path)
+    line.outbox = Outbox(line.database, {"events": 10_000})
+    line.recorder = EventRecorder(
+        node="n1", outbox=line.outbox, clock=line.clock, rng=random.Random(1), on_append=line._append
+    )
+    line.recorder.record(ABOUT, "Normal", "Pulled", "once")
+    for _ in range(500):
+        line.recorder.record(ABOUT, "Warning", "BackOff", "again")
+    assert [(event.reason, event.count) for event in line.events()] == [("Pulled", 1), ("BackOff", 500)]
+    assert line.outbox.dropped == 0
+    sent = line.outbox.first(10)[-1].sequence
+    line.outbox.remove(sent)
+    line.recorder.record(ABOUT, "Warning", "BackOff", "again")
+    assert [(event.reason, event.count) for event in line.events()] == [("BackOff", 501)]
+    assert line.outbox.first(10)[-1].sequence > sent
     line.database.close()
 
 
@@ -82,7 +104,7 @@ def test_an_event_that_cannot_be_kept_is_logged_and_no_more(
 ) -> None:
     line = Recording(tmp_path)
 
-    def refuse(name: str, body: bytes) -> None:
+    def refuse(name: str, body: bytes, *, instead_of: int) -> None:
         raise error
 
     with monkeypatch.context() as patch:

@@ -193,6 +193,25 @@ def test_the_outbox_keeps_order_and_its_budget(tmp_path: Path) -> None:
     database.close()
 
 
+def test_an_item_may_take_the_place_of_one_that_waits(tmp_path: Path) -> None:
+    database = Database(tmp_path / "agent.db", now=0)
+    outbox = Outbox(database, {"events": 300, "audit": 300})
+    first = outbox.append("events", bytes(100))
+    audit = outbox.append("audit", bytes(100))
+    for _ in range(20):
+        first = outbox.append("events", bytes(150), instead_of=first)
+    outbox.append("events", b"no other class's", instead_of=audit)
+    assert [(item.name, len(item.body)) for item in outbox.first(9)] == [
+        ("audit", 100), ("events", 150), ("events", 16),
+    ]  # fmt: skip
+    assert outbox.dropped == 0
+    outbox.append("events", bytes(290), instead_of=first)
+    assert [len(item.body) for item in outbox.first(9)] == [100, 290]
+    assert outbox.dropped == 1
+    assert Outbox(database, {"events": 300, "audit": 300})._bytes == outbox._bytes
+    database.close()
+
+
 def test_the_outbox_keeps_its_budget_after_deletes_that_failed(tmp_path: Path) -> None:
     database, _ = opened(tmp_path / "agent.db")
     outbox = Outbox(database, {"events": 1000})

@@ -33,6 +33,7 @@ class Growth:
     name: str
     bytes: int
     dropped: int
+    sequence: int
 
 
 class Outbox:
@@ -54,26 +55,38 @@ class Outbox:
         with self._database.durable() as connection:
             connection.execute("UPDATE sqlite_sequence SET seq = seq + ? WHERE name = 'outbox'", (GAP,))
 
-    def append(self, name: str, body: bytes) -> None:
-        """Add to class ``name``; TemporaryError where the disk takes nothing."""
-        with self._database.batched() as connection:
-            growth = self.insert(connection, name, body)
-        self.count(growth)
+    def append(self, name: str, body: bytes, *, instead_of: int = 0) -> int:
+        """Add to class ``name``; its sequence. TemporaryError where the disk takes nothing.
 
-    def insert(self, connection: sqlite3.Connection, name: str, body: bytes) -> Growth:
+        The item of the sequence ``instead_of``, should it still wait, goes: the new one says all that it did.
+        """
+        with self._database.batched() as connection:
+            growth = self.insert(connection, name, body, instead_of=instead_of)
+        self.count(growth)
+        return growth.sequence
+
+    def insert(
+        self, connection: sqlite3.Connection, name: str, body: bytes, *, instead_of: int = 0
+    ) -> Growth:
         """Add to class ``name`` in a transaction of the caller's, who calls ``count`` once it has ended."""
-        excess = self._bytes.get(name, 0) + len(body) - self._budgets[name]
         freed, victims = 0, []
+        replaced = "DELETE FROM outbox WHERE sequence = ? AND class = ? RETURNING size"
+        for (size,) in connection.execute(replaced, (instead_of, name)).fetchall():
+            freed = int(size)
+        excess = self._bytes.get(name, 0) - freed + len(body) - self._budgets[name]
         if excess > 0:
             query = "SELECT sequence, size FROM outbox WHERE class = ? ORDER BY sequence"
             for sequence, size in connection.execute(query, (name,)):
                 victims.append((sequence,))
                 freed += size
-                if freed >= excess:
+                excess -= size
+                if excess <= 0:
                     break
             connection.executemany("DELETE FROM outbox WHERE sequence = ?", victims)
-        connection.execute("INSERT INTO outbox (class, size, body) VALUES (?, ?, ?)", (name, len(body), body))
-        return Growth(name, len(body) - freed, len(victims))
+        added = connection.execute(
+            "INSERT INTO outbox (class, size, body) VALUES (?, ?, ?)", (name, len(body), body)
+        )
+        return Growth(name, len(body) - freed, len(victims), added.lastrowid or 0)
 
     def count(self, growth: Growth) -> None:
         """What was inserted is on disk: what fails to get there would else be counted for ever."""
