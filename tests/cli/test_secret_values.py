@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edgeagent.api.errors import EdgeAgentError, InvalidObjectError, PermanentError
@@ -27,7 +27,7 @@ from edgeagent.node.static.manifest import Origin, read_objects
 from edgeagent.wire.canonical import canonical_json
 from edgeagent.wire.jsonio import DocumentError
 from edgeagent.wire.yamlio import read_documents
-from tests.support.brokensecrets import Manifest, broken_secrets, said_in
+from tests.support.brokensecrets import FOUND, Manifest, broken_secrets, said_in
 
 VALUE = "s3kr1t-Value_nobody/else=has"
 META = {"name": "login", "namespace": "default"}
@@ -99,6 +99,10 @@ def test_no_line_of_edgectl_apply_has_a_value(tmp_path: Path) -> None:
     codes: set[int] = set()
 
     @given(broken_secrets(), st.sampled_from(["yaml", "json"]))
+    @example(FOUND[0], "yaml")
+    @example(FOUND[1], "json")
+    @example(FOUND[2], "json")
+    @example(FOUND[3], "yaml")
     def apply(made: tuple[str, Manifest], form: str) -> None:
         value, manifest = made
         file = tmp_path / f"secret.{form}"
@@ -168,6 +172,8 @@ def test_the_places_of_values_are_named_all_the_same() -> None:
         decode_object(secret(data={"password": "no base64!"}))
     with pytest.raises(InvalidObjectError, match=r"^apiVersion: invalid enum value$"):
         decode_object(secret() | {"apiVersion": VALUE})
+    with pytest.raises(InvalidObjectError, match=r"^metadata\.name: must be lower-case letters"):
+        decode_object(secret() | {"metadata": {"name": VALUE}})
     with pytest.raises(ManifestError, match=r"data\.password: invalid base64"):
         from_file(json.dumps(secret(data={"password": "no base64!"})).encode())
 

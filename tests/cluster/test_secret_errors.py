@@ -7,7 +7,7 @@ from typing import cast
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 
 from edgeagent.api.clock import SystemClock
 from edgeagent.api.errors import EdgeAgentError
@@ -24,7 +24,7 @@ from edgeagent.wire.canonical import canonical_json
 from edgeagent.wire.hubapi import ApplyParams, GetParams
 from edgeagent.wire.session import MqttSession
 from edgeagent.wire.topics import Topics
-from tests.support.brokensecrets import Manifest, broken_secrets, said_in
+from tests.support.brokensecrets import FOUND, Manifest, broken_secrets, said_in
 from tests.support.operators import admin_caller
 
 SECRET = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "login", "namespace": "default"}}
@@ -68,6 +68,8 @@ def test_no_answer_log_or_audit_of_the_hub_has_a_value(
     outcomes: set[bool] = set()
 
     @given(broken_secrets(), broken_secrets())
+    @example(FOUND[0], FOUND[1])
+    @example(FOUND[2], FOUND[3])
     def apply(first: tuple[str, Manifest], second: tuple[str, Manifest]) -> None:
         for manifests in ([first[1]], [second[1]], [first[1], second[1]]):
             said = answer(api, caller, *manifests)

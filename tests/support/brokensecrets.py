@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 Manifest = dict[str, Any]
 
 values = st.text(
-    string.ascii_letters + string.digits + " _-+/=.:!@#$%&*{}[]'\"\\~äß€", min_size=12, max_size=120
+    string.ascii_letters + string.digits + " _-+/=.:!@#$%&*{}[]`'\"\\~äß€", min_size=12, max_size=120
 )
 """Long enough to stand in no error by accident."""
 
@@ -29,12 +29,10 @@ def said_in(text: str, value: str) -> bool:
     return any(form in text for form in forms)
 
 
-@st.composite
-def broken_secrets(draw: st.DrawFn) -> tuple[str, Manifest]:
-    """A value, and a Secret that holds it where it belongs and in places where it does not."""
-    value = draw(values)
+def wrongs(value: str) -> list[Manifest]:
+    """Fields that make a Secret wrong, most of them by ``value`` where it does not belong."""
     encoded = base64.b64encode(value.encode()).decode()
-    wrong: list[Manifest] = [
+    return [
         {},
         {"data": {"a": value}},
         {"data": {"a": encoded[:-1]}},
@@ -64,13 +62,37 @@ def broken_secrets(draw: st.DrawFn) -> tuple[str, Manifest]:
         {"metadata": {"name": "login", "namespace": "default", "labels": {"a": [value]}}},
         {"metadata": {"name": "No Name", "namespace": "default"}},
         {"metadata": {"name": "login", "namespace": "default", "annotations": [value]}},
+        {"metadata": {"name": f"No {value}", "namespace": "default"}},
+        {"metadata": {"name": "login", "namespace": f"No {value}"}},
     ]
+
+
+def secret_with(value: str, *wrong: Manifest) -> tuple[str, Manifest]:
+    """``value``, and a Secret that holds it where it belongs, with the fields of ``wrong`` over its own."""
     manifest: Manifest = {
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": {"name": "login", "namespace": "default"},
         "stringData": {"password": value},
     }
-    for one in draw(st.lists(st.sampled_from(wrong), min_size=1, max_size=3)):
+    for one in wrong:
         manifest |= one
     return value, manifest
+
+
+@st.composite
+def broken_secrets(draw: st.DrawFn) -> tuple[str, Manifest]:
+    """A value, and a Secret that holds it where it belongs and in places where it does not."""
+    value = draw(values)
+    return secret_with(value, *draw(st.lists(st.sampled_from(wrongs(value)), min_size=1, max_size=3)))
+
+
+FOUND = [
+    # Python's repr of text with an apostrophe stands in other quotes.
+    secret_with(value := "0000000000' ", {"apiVersion": value}),
+    secret_with(value := "0000000000\"' ", {"apiVersion": value}),
+    # It looks like the place that msgspec's errors end with.
+    secret_with(value := "0000 - at `$.1111111111111", {"apiVersion": value}),
+    secret_with(value := "Not a name' must be this", {"metadata": {"name": value, "namespace": "default"}}),
+]
+"""What errors quoted, or came near to it."""

@@ -43,12 +43,12 @@ KINDS: Mapping[str, type[KubernetesObject]] = {kind.__name__: kind for kind in g
 MAX_OBJECT_BYTES = 1_500_000
 """The largest object, as etcd's default request limit has it in Kubernetes."""
 
-_VALUE = re.compile(r"(?<=value) (?:'.*'|\S+)$", re.DOTALL)
-"""What msgspec quotes of the data: ``invalid enum value 'v2'``."""
+_QUOTED = re.compile(r"""(?<=value) .*|^(['"]).*\1 (?=must be )""", re.DOTALL)
+"""What an error quotes of the data: msgspec's ``invalid enum value 'v2'``, our ``'My Name' must be …``."""
 
 T = TypeVar("T")
 
-_AT = re.compile(r"^(?P<problem>.*?)(?: - at (?:`key` in )?`(?:key in )?\$(?P<path>.*)`)?$", re.DOTALL)
+_AT = re.compile(r"^(?P<problem>.*?)(?: - at (?:`key` in )?`(?:key in )?\$(?P<path>[^`]*)`)?$", re.DOTALL)
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`$")
 _MISSING = re.compile(r"Object missing required field `(.*)`$")
 
@@ -95,10 +95,9 @@ def decode_object(data: object) -> KubernetesObject:
     if kind is None:
         raise InvalidObjectError("kind", f"unknown kind {data['kind']!r}, expected one of {', '.join(KINDS)}")
     try:
-        made = convert(data, kind)
+        return validate(convert(data, kind))
     except InvalidObjectError as error:
         raise _without_value(error, kind) from None
-    return validate(made)
 
 
 def _kind_name(kind: object) -> str:
@@ -120,17 +119,16 @@ def decode_object_json(data: bytes) -> KubernetesObject:
     if (kind := KINDS.get(header.kind)) is None:
         raise InvalidObjectError("kind", f"unknown kind {header.kind!r}, expected one of {', '.join(KINDS)}")
     try:
-        made = decode_json(data, kind)
+        return validate(decode_json(data, kind))
     except InvalidObjectError as error:
         raise _without_value(error, kind) from None
-    return validate(made)
 
 
 def _without_value(error: InvalidObjectError, kind: type[KubernetesObject]) -> InvalidObjectError:
     """What is wrong with a Secret, without what stands there: a value may have come into any field."""
     if kind is not Secret:
         return error
-    return InvalidObjectError(error.path, _VALUE.sub("", error.problem))
+    return InvalidObjectError(error.path, _QUOTED.sub("", error.problem))
 
 
 class _Header(msgspec.Struct):

@@ -28,11 +28,16 @@ def require(holds: bool, path: str, problem: str) -> None:
         raise InvalidObjectError(path, problem)
 
 
+def is_name(text: str) -> bool:
+    """Whether ``text`` is a DNS-1123 subdomain of at most 253 characters: what names most objects."""
+    return len(text) <= 253 and _SUBDOMAIN.fullmatch(text) is not None
+
+
 def validate_name(name: str, path: str) -> None:
-    """A DNS-1123 subdomain of at most 253 characters, which is what names most objects."""
+    """The name of an object: see ``is_name``."""
     require(bool(name), path, "required field is missing")
     require(
-        len(name) <= 253 and _SUBDOMAIN.fullmatch(name) is not None,
+        is_name(name),
         path,
         f"{name[:80]!r} must be lower-case letters, digits, '-' or '.',"
         " and start and end with a letter or digit",
