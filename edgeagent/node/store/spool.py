@@ -195,6 +195,16 @@ class Spool:
             ).fetchone()
         return Chunk(*row) if row is not None else None
 
+    def run_after(self, name: str, first: int, limit: int) -> list[Chunk]:
+        """As ``after``, with the chunks that follow without a gap: ``limit`` bytes, one at the least."""
+        found: list[Chunk] = []
+        while (chunk := self.after(name, found[-1].next if found else first)) is not None:
+            limit -= len(chunk.body)
+            if found and (limit < 0 or chunk.first != found[-1].next):
+                break
+            found.append(chunk)
+        return found
+
     def replace(self, name: str, first: int, body: bytes) -> None:
         """The chunk that begins with ``first`` is now ``body``, with as many numbers as before."""
         with self._transaction() as connection:
@@ -246,7 +256,9 @@ class Spool:
     def _delete_delivered(self, connection: sqlite3.Connection, name: str) -> tuple[int, int, int]:
         query = "SELECT MIN(next) FROM sink WHERE class = ?"
         (before,) = connection.execute(query, (name,)).fetchone()
-        return self._delete(connection, name, "first + items <= ?", before or 0)
+        if before is None:  # nobody is there to get anything
+            before = self._next.get(name, 0)
+        return self._delete(connection, name, "first + items <= ?", before)
 
     def _delivered(self, name: str, gone: tuple[int, int, int]) -> None:
         chunks, size, items = gone
@@ -297,8 +309,7 @@ class Spool:
                 raise
 
     def _give_way(self, size: int) -> bool:
-        """Drop ``size`` bytes of what matters least: its pages are used again. False where there is nothing.
-        """
+        """Drop ``size`` bytes of what matters least, whose pages are used again; False if there is none."""
         for name in DROP_FIRST:
             freed, last = 0, -1
             with _translated():

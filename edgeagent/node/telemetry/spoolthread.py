@@ -1,10 +1,9 @@
-"""The spool as the loop uses it: one call after the other, on a thread of its own, so that no disk holds it
-up.
-"""
+"""The spool as the loop uses it: one call after the other, on a thread of its own, for disks are slow."""
 
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TypeVar
 
 from edgeagent.node.store.spool import Spool
@@ -13,12 +12,18 @@ T = TypeVar("T")
 
 
 class SpoolThread:
-    """Opens the spool at the first call: a node without sinks and exporters never makes the file."""
+    """Opens the file ``path`` at the first call: a node without sinks and exporters never makes it."""
 
-    def __init__(self, open_spool: Callable[[], Spool]) -> None:
+    def __init__(self, path: Path, open_spool: Callable[[Path], Spool]) -> None:
+        self._path = path
         self._open = open_spool
         self._spool: Spool | None = None
         self._thread: ThreadPoolExecutor | None = None
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a file already."""
+        return self._path.exists()
 
     @property
     def opened(self) -> Spool | None:
@@ -36,7 +41,7 @@ class SpoolThread:
 
     def _do(self, work: Callable[[Spool], T]) -> T:
         if self._spool is None:
-            self._spool = self._open()
+            self._spool = self._open(self._path)
         return work(self._spool)
 
     async def close(self) -> None:

@@ -1,0 +1,118 @@
+"""LogFlow: all log sources and all sinks of a node, with the spool in between."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Sequence
+
+from edgeagent.api.clock import Clock
+from edgeagent.api.errors import EdgeAgentError, TemporaryError
+from edgeagent.api.logs import LogTarget
+from edgeagent.node.pace import Pace
+from edgeagent.node.telemetry.logfollower import CLASS, LogFollower, Source
+from edgeagent.node.telemetry.logshipper import BATCH_BYTES, LogShipper, Sinks
+from edgeagent.node.telemetry.spoolthread import SpoolThread
+from edgeagent.wire.jitter import Backoff
+
+log = logging.getLogger(__name__)
+
+RETRY_CEILING_SECONDS = 60.0
+
+
+class LogFlow:
+    """Runs while there is a sink: without one, no log is read and nothing is written.
+
+    ``targets`` answers which containers have logs now. ``rate`` is in bytes of the spool a second, for each
+    sink. ``on_refused`` gets a sink's name and what it said, when a person must mend something.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        sinks: Sequence[Sinks],
+        spool: SpoolThread,
+        *,
+        targets: Callable[[], list[LogTarget]],
+        clock: Clock,
+        rng: random.Random,
+        rate: float,
+        on_refused: Callable[[str, str], None],
+    ) -> None:
+        self._sinks = sinks
+        self._spool = spool
+        self._clock = clock
+        self._rng = rng
+        self._rate = rate
+        self._on_refused = on_refused
+        self.shippers: list[LogShipper] = []
+        self.followers = [
+            LogFollower(one, spool, targets=targets, clock=clock, rng=rng, on_kept=self._kept)
+            for one in sources
+        ]
+
+    def targets_changed(self) -> None:
+        """There may be other containers, or other labels."""
+        for follower in self.followers:
+            follower.targets_changed()
+
+    def wake(self) -> None:
+        """A sink that waits for nothing but news may have some."""
+        self._kept()
+
+    def _kept(self) -> None:
+        for shipper in self.shippers:
+            shipper.wake()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        names = [await self._names(sinks) for sinks in self._sinks]
+        self.shippers = [
+            self._shipper(sinks, name)
+            for sinks, found in zip(self._sinks, names, strict=True)
+            for name in found
+        ]
+        wanted = {shipper.name for shipper in self.shippers}
+        await self._set_sinks(wanted)
+        if not wanted:
+            return
+        async with asyncio.TaskGroup() as tasks:
+            for shipper in self.shippers:
+                tasks.create_task(shipper.run())
+            for follower in self.followers:
+                tasks.create_task(follower.run())
+
+    async def _names(self, sinks: Sinks) -> list[str]:
+        """A plugin that will never say has no sinks; one that cannot say now is asked again."""
+        retry = Backoff(self._rng, first=1.0, ceiling=RETRY_CEILING_SECONDS)
+        while True:
+            try:
+                return await sinks.names()
+            except TemporaryError as error:
+                log.warning("plugin %s does not say where logs go: %s", sinks.plugin, error)
+                await self._clock.sleep(max(error.delay or 0.0, retry.next()))
+            except EdgeAgentError as error:
+                log.error("plugin %s ships no logs: %s", sinks.plugin, error)
+                return []
+
+    async def _set_sinks(self, wanted: set[str]) -> None:
+        if not wanted and not self._spool.exists:
+            return
+        retry = Backoff(self._rng, first=1.0, ceiling=RETRY_CEILING_SECONDS)
+        while True:
+            try:
+                await self._spool.call(lambda spool: spool.set_sinks(CLASS, wanted))
+                return
+            except TemporaryError as error:
+                log.warning("no log is shipped at the moment: %s", error)
+                await self._clock.sleep(retry.next())
+
+    def _shipper(self, sinks: Sinks, name: str) -> LogShipper:
+        return LogShipper(
+            sinks,
+            name,
+            self._spool,
+            pace=Pace(self._clock, rate=self._rate, burst=max(self._rate, BATCH_BYTES)),
+            clock=self._clock,
+            rng=self._rng,
+            on_refused=lambda text: self._on_refused(f"{sinks.plugin}/{name}", text),
+        )

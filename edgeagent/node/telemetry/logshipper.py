@@ -1,0 +1,186 @@
+"""LogShipper: one sink, fed from the spool in order, at its own pace, for as long as it takes."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from edgeagent.api.clock import Clock
+from edgeagent.api.delivery import Delivery
+from edgeagent.api.errors import EdgeAgentError, PermanentError, TemporaryError
+from edgeagent.api.logs import LogBatch
+from edgeagent.node.pace import Pace
+from edgeagent.node.store.spool import Chunk, Spool
+from edgeagent.node.telemetry.logchunks import join, part, unpack
+from edgeagent.node.telemetry.logfollower import CLASS
+from edgeagent.node.telemetry.spoolthread import SpoolThread
+from edgeagent.wire.jitter import Backoff
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+BATCH_BYTES = 256 * 1024
+"""Chunks up to this size in all are shipped together."""
+RETRY_CEILING_SECONDS = 120.0
+REFUSED_SECONDS = 300.0
+"""How long a sink is left alone that says a person must mend something first."""
+MAX_RUNS = 8
+"""Where more separate pieces than this are to be sent again, what lies between them is sent again too."""
+
+
+class Sinks(Protocol):
+    """``edgeagent.api.logs.LogSinks`` as the core calls it. ``plugin``: whose they are."""
+
+    @property
+    def plugin(self) -> str:
+        """The plugin's name."""
+
+    async def names(self) -> list[str]:
+        """The configured sinks."""
+
+    async def ship(self, sink: str, stream: str, first: int, batch: LogBatch) -> Delivery:
+        """Send a batch."""
+
+
+@dataclass(slots=True)
+class Shipped:
+    """What became of a sink's records so far. ``problem``: why none goes at the moment, empty where it does.
+
+    ``refused``: a person must mend something first.
+    """
+
+    delivered: int = 0
+    rejected: int = 0
+    retries: int = 0
+    problem: str = ""
+    refused: bool = False
+
+
+class LogShipper:
+    """Ships to ``sink`` of ``sinks``, at ``pace`` (bytes of the spool). ``sent`` says how that goes.
+
+    ``name`` is the sink's in the spool: two plugins may each have one that they call the same.
+    ``on_refused`` is called with what the sink said when a person must mend something.
+    """
+
+    def __init__(
+        self,
+        sinks: Sinks,
+        sink: str,
+        spool: SpoolThread,
+        *,
+        pace: Pace,
+        clock: Clock,
+        rng: random.Random,
+        on_refused: Callable[[str], None],
+    ) -> None:
+        self.name = f"{sinks.plugin}/{sink}"
+        self._sink = sink
+        self.sent = Shipped()
+        self._sinks = sinks
+        self._spool = spool
+        self._pace = pace
+        self._clock = clock
+        self._rng = rng
+        self._on_refused = on_refused
+        self._retry = Backoff(rng, first=1.0, ceiling=RETRY_CEILING_SECONDS)
+        self._news = asyncio.Event()
+
+    def wake(self) -> None:
+        """There is something new in the spool."""
+        self._news.set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        next_item = await self._spooled(lambda spool: spool.sinks(CLASS)[self.name])
+        while True:
+            next_item = await self._step(next_item)
+
+    async def _step(self, next_item: int) -> int:
+        """Ship what is next, or wait for something; the number of the item that is to follow."""
+        self._news.clear()
+        chunks = await self._spooled(lambda spool: spool.run_after(CLASS, next_item, BATCH_BYTES))
+        if not chunks:
+            await self._news.wait()
+            return next_item
+        await self._pace.spend(sum(len(chunk.body) for chunk in chunks))
+        await self._deliver(chunks)
+        end = chunks[-1].next
+        await self._spooled(lambda spool: spool.advance(CLASS, self.name, end))
+        return end
+
+    async def _spooled(self, work: Callable[[Spool], T]) -> T:
+        while True:
+            try:
+                return await self._spool.call(work)
+            except TemporaryError as error:
+                await self._failed(error)
+
+    async def _deliver(self, chunks: list[Chunk]) -> None:
+        stream = await self._spooled(lambda spool: spool.stream)
+        count = sum(chunk.items for chunk in chunks)
+        try:
+            batch = join([unpack(chunk.body) for chunk in chunks])
+        except PermanentError as error:
+            log.error("%d log records for sink %s are lost: %s", count, self.name, error)
+            self.sent.rejected += count
+            return
+        waiting = [(0, len(batch.records))]
+        while waiting:
+            start, end = waiting.pop(0)
+            try:
+                delivery = await self._sinks.ship(
+                    self._sink, stream, chunks[0].first + start, part(batch, start, end)
+                )
+            except EdgeAgentError as error:
+                waiting.insert(0, (start, end))
+                await self._failed(error)
+                continue
+            self._count(delivery, end - start)
+            again = sorted({start + place for place in delivery.retry if 0 <= place < end - start})
+            waiting = _runs(again) + waiting
+            if again:
+                self.sent.retries += 1
+                await self._clock.sleep(max(delivery.delay, self._retry.next()))
+            else:
+                self._retry.reset()
+
+    def _count(self, delivery: Delivery, offered: int) -> None:
+        self.sent.problem, self.sent.refused = "", False
+        rejected = {place for place in delivery.rejected if 0 <= place < offered}
+        self.sent.rejected += len(rejected)
+        self.sent.delivered += max(0, offered - len(rejected) - len(set(delivery.retry)))
+        if rejected:
+            some = delivery.rejected[min(rejected)]
+            log.warning("sink %s takes %d log records never, for: %s", self.name, len(rejected), some)
+
+    async def _failed(self, error: EdgeAgentError) -> None:
+        text = str(error)
+        refused = isinstance(error, PermanentError)
+        if text != self.sent.problem:
+            log.log(
+                logging.ERROR if refused else logging.WARNING, "logs for sink %s wait: %s", self.name, text
+            )
+            if refused:
+                self._on_refused(text)
+        self.sent.problem, self.sent.refused = text, refused
+        self.sent.retries += 1
+        if refused:
+            wait = REFUSED_SECONDS * self._rng.uniform(0.5, 1.0)
+        else:
+            wait = max(getattr(error, "delay", None) or 0.0, self._retry.next())
+        await self._clock.sleep(wait)
+
+
+def _runs(places: list[int]) -> list[tuple[int, int]]:
+    """Neighbours as one piece each, from and up to; all in one piece where there would be too many."""
+    runs: list[tuple[int, int]] = []
+    for place in places:
+        if runs and runs[-1][1] == place:
+            runs[-1] = (runs[-1][0], place + 1)
+        else:
+            runs.append((place, place + 1))
+    return runs if len(runs) <= MAX_RUNS else [(places[0], places[-1] + 1)]
