@@ -16,7 +16,7 @@ from edgeagent.api.admission import AdmissionRequest
 from edgeagent.api.errors import TemporaryError
 from edgeagent.node.plugins.facades import AdmissionFacade, MissingAdmission
 from edgeagent.node.plugins.host import PluginHost
-from tests.node.plugin_kit import VirtualClock, child_pid
+from tests.node.plugin_kit import OURS_OFF, VirtualClock, child_pid
 from tests.plugins.security.pods import own, pod
 from tests.support.waiting import wait_for_async
 
@@ -27,7 +27,7 @@ NEW = AdmissionRequest()
 def host_with(folder: Path, section: Section) -> PluginHost:
     """A host with the security plugin alone."""
     host = PluginHost(
-        {"network": {"enabled": False}, "podman": {"enabled": False}, "security": section},
+        {**OURS_OFF, "security": section},
         node_name="n1",
         cluster="c1",
         state_dir=folder / "state",
