@@ -36,7 +36,7 @@ from edgeagent.node.pressure.gate import Gate
 from edgeagent.node.pressure.manager import PressureManager
 from edgeagent.node.pressure.signals import SignalReader
 from edgeagent.node.pressurewiring import PressureMeans, make_pressure_manager
-from edgeagent.node.reads import NodeReads
+from edgeagent.node.readswiring import make_reads
 from edgeagent.node.reboot import Runner
 from edgeagent.node.static.folder import StaticPods
 from edgeagent.node.static.kept import KeptFiles
@@ -128,9 +128,9 @@ class Agent:
         self._pods = self._pod_manager()
         self._pressure = self._pressure_manager()
         self._static = self._static_pods()
-        self._reads = NodeReads(
-            name=name, pods=self._pods, status=self.status, events=self._events.recent, network=network,
-            audit=lambda: self._operations.audit if self._operations is not None else None,
+        self._reads = make_reads(
+            name, world.root, clock, pods=self._pods, status=self.status, events=self._events.recent,
+            network=network, audit=lambda: self._operations.audit if self._operations is not None else None,
         )  # fmt: skip
         self._local = LocalApi(config.run_dir / "api.sock", self._reads, agent_status=self.summary)
 

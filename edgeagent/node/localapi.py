@@ -19,12 +19,14 @@ from edgeagent.api.objects.decode import convert
 from edgeagent.node.reads import NodeReads
 from edgeagent.wire.canonical import canonical_json
 from edgeagent.wire.rpc import LogsParams, NetworkParams
+from edgeagent.wire.top import METRICS_API
 
 log = logging.getLogger(__name__)
 
 AT_ONCE = 8
 ANSWER_SECONDS = 30.0
 ACCEPT_PAUSE_SECONDS = 1.0
+NO_SUCH_PATH = "there is no such path; try /api/v1/pods or /edge/v1/status"
 _STATUSES = {"NotFound": 404, "BadRequest": 400, "InvalidObject": 400, "NetworkNotReady": 503}
 
 
@@ -163,10 +165,31 @@ class LocalApi:
                     if (pod.metadata.namespace, pod.metadata.name) == (namespace, name):
                         return Answer(200, canonical_json(pod))
                 return failure(404, "NotFound", f'pods "{name}" not found')
+            case ["apis", "metrics.k8s.io", "v1beta1", *rest]:
+                return await self._metrics(rest)
             case ["api", "v1", "namespaces", namespace, "pods", name, "log"]:
                 result = await self._reads.logs(_logs_params(namespace, name, query))
                 return Answer(200, result.text, "text/plain")
-        return failure(404, "NotFound", "there is no such path; try /api/v1/pods or /edge/v1/status")
+        return failure(404, "NotFound", NO_SUCH_PATH)
+
+    async def _metrics(self, parts: list[str]) -> Answer:
+        usage, node = self._reads.usage, self._reads.node().metadata.name
+        match parts:
+            case ["nodes"]:
+                return _metrics_list("NodeMetricsList", [await usage.node()])
+            case ["nodes", name] if name == node:
+                return Answer(200, canonical_json(await usage.node()))
+            case ["pods"]:
+                return _metrics_list("PodMetricsList", await usage.pods())
+            case ["namespaces", namespace, "pods"]:
+                return _metrics_list("PodMetricsList", await usage.pods(namespace))
+            case ["namespaces", namespace, "pods", name]:
+                return Answer(200, canonical_json((await usage.pods(namespace, name))[0]))
+        return failure(404, "NotFound", NO_SUCH_PATH)
+
+
+def _metrics_list(kind: str, items: Sequence[object]) -> Answer:
+    return Answer(200, canonical_json({"apiVersion": METRICS_API, "kind": kind, "items": items}))
 
 
 def _count(text: str, name: str) -> int:

@@ -21,6 +21,7 @@ from edgeagent.node.pods.containers import runs_of
 from edgeagent.node.pods.logs import LogError, read_log
 from edgeagent.node.pods.manager import PodManager
 from edgeagent.node.store.audit import AuditLog
+from edgeagent.node.usagereads import UsageReads
 from edgeagent.wire.audit import AuditResult
 from edgeagent.wire.rpc import LogsParams, LogsResult
 
@@ -31,7 +32,7 @@ LOG_LIMIT = 1_000_000
 
 
 class NodeReads:
-    """Reads pods, the node, events, logs, the audit log and the network (``network``).
+    """Reads pods, the node, events, logs, the audit log, the network (``network``) and ``usage``.
 
     ``pods`` is None where no runtime plugin could be loaded, ``network`` where no network plugin is.
     """
@@ -42,11 +43,13 @@ class NodeReads:
         name: str,
         pods: PodManager | None,
         status: Callable[[], NodeStatus],
+        usage: UsageReads,
         events: Callable[[], list[Event]] = list,
         network: Plugin | None = None,
         audit: Callable[[], AuditLog | None] = lambda: None,
     ) -> None:
         self.network = NetworkReads(network)
+        self.usage = usage
         self._name = name
         self._pods = pods
         self._status = status
@@ -56,7 +59,12 @@ class NodeReads:
     @property
     def methods(self) -> "Mapping[str, Method]":
         """The remote calls."""
-        return {"logs": self.logs_call, "network": self.network.call}
+        return {
+            "logs": self.logs_call,
+            "network": self.network.call,
+            "top": self.usage.top_call,
+            "toppods": self.usage.top_pods_call,
+        }
 
     def node(self) -> Node:
         """The node itself, as an object."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from edgeagent.api.errors import PermanentError
 from edgeagent.api.objects.rbac import ROLES, ClusterRoleBinding, RoleBinding, RoleName
 from edgeagent.wire.rpc import CallParams, LogsParams, NetworkParams, RebootParams
+from edgeagent.wire.top import TopParams, TopPodsParams
 
 USER_PREFIX = "user:"
 """What the common name of an operator's certificate begins with, and no node's name can."""
@@ -33,6 +34,8 @@ NODE_METHODS: Mapping[str, NodeMethod] = {
     "logs": NodeMethod("get", "pods/log", LogsParams),
     "network": NodeMethod("get", "nodes/network", NetworkParams),
     "reboot": NodeMethod("create", "nodes/reboot", RebootParams),
+    "top": NodeMethod("get", "nodes/metrics", TopParams),
+    "toppods": NodeMethod("get", "pods/metrics", TopPodsParams),
 }
 """Every call that the hub passes on to nodes."""
 

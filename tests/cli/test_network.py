@@ -20,6 +20,7 @@ from edgeagent.node.reads import NodeReads
 from edgeagent.wire.rpc import NetworkParams, NetworkResult, RpcError
 from tests.cli.running import Ctl
 from tests.cli.scripted import ScriptedHub
+from tests.node.usagekit import usage_reads
 
 ROWS = [
     {"namespace": "default", "name": "site", "hits": "12"},
@@ -43,7 +44,7 @@ class Network:
 def agent(socket: Path) -> Iterator[None]:
     """The local API on a loop of its own."""
     loop = asyncio.new_event_loop()
-    reads = NodeReads(name="n1", pods=None, status=NodeStatus, network=Network())
+    reads = NodeReads(name="n1", pods=None, status=NodeStatus, usage=usage_reads(), network=Network())
     api = LocalApi(socket, reads, agent_status=dict)
 
     async def call(method: str) -> None:

@@ -26,6 +26,7 @@ from edgeagent.node.store.audit import AuditLog
 from edgeagent.node.store.database import Database
 from edgeagent.node.store.outbox import Outbox
 from tests.node.podworld import PodWorld, container, pod
+from tests.node.usagekit import usage_reads
 
 
 class UnixConnection(HTTPConnection):
@@ -71,7 +72,12 @@ class Door:
         self.network = AskedNetwork()
         self.audit: AuditLog | None = None
         reads = NodeReads(
-            name="n1", pods=world.manager, status=NodeStatus, network=self.network, audit=lambda: self.audit
+            name="n1",
+            pods=world.manager,
+            status=NodeStatus,
+            usage=usage_reads(pods=world.manager),
+            network=self.network,
+            audit=lambda: self.audit,
         )
         self.api = LocalApi(self.path, reads, agent_status=lambda: {"generation": world.generation})
 

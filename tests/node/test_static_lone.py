@@ -21,6 +21,7 @@ from edgeagent.node.reads import NodeReads
 from edgeagent.node.store.database import Database
 from edgeagent.node.store.outbox import Outbox
 from tests.node.plugin_kit import VirtualClock
+from tests.node.usagekit import usage_reads
 
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 
@@ -85,7 +86,9 @@ class Door:
             rng=random.Random(1),
             on_append=lambda: None,
         )
-        reads = NodeReads(name="n1", pods=None, status=NodeStatus, events=self.events.recent)
+        reads = NodeReads(
+            name="n1", pods=None, status=NodeStatus, usage=usage_reads(), events=self.events.recent
+        )
         self.socket = directory / "api.sock"
         self.api = LocalApi(self.socket, reads, agent_status=lambda: summary)
 

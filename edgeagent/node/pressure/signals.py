@@ -6,11 +6,12 @@ without.
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from edgeagent.node.pressure.thresholds import Reading, Readings, Signal, is_of_images
-
-_SMALL_FILE_BYTES = 65536
+from edgeagent.node.usage.kernelfiles import read_small
+from edgeagent.node.usage.machine import meminfo
 
 
 class SignalReader:
@@ -19,6 +20,7 @@ class SignalReader:
     """
 
     def __init__(self, *, root: Path, nodefs: Path, imagefs: Path | None = None) -> None:
+        self._root = root
         self._proc = root / "proc"
         self._nodefs = nodefs
         self.imagefs = imagefs
@@ -26,7 +28,7 @@ class SignalReader:
     def read(self) -> Readings:
         """Every signal that this machine has, now."""
         readings: dict[Signal, Reading] = {}
-        if memory := _memory(read_small(self._proc / "meminfo")):
+        if memory := _memory(meminfo(self._root)):
             readings["memory.available"] = memory
         if pids := self._pids():
             readings["pid.available"] = pids
@@ -71,22 +73,7 @@ class SignalReader:
             readings[inodes] = Reading(found.f_ffree, found.f_files)
 
 
-def read_small(path: Path) -> str:
-    """The beginning of a file of the kernel's; empty where it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return file.read(_SMALL_FILE_BYTES).decode("ascii", "replace")
-    except OSError:
-        return ""
-
-
-def _memory(text: str) -> Reading | None:
-    kibibytes = {}
-    for line in text.splitlines():
-        name, _, value = line.partition(":")
-        amount = value.split()[:1]
-        if name in ("MemTotal", "MemAvailable") and amount and amount[0].isdigit():
-            kibibytes[name] = int(amount[0])
-    if len(kibibytes) < 2:
+def _memory(found: Mapping[str, int]) -> Reading | None:
+    if "MemTotal" not in found or "MemAvailable" not in found:
         return None
-    return Reading(kibibytes["MemAvailable"] * 1024, kibibytes["MemTotal"] * 1024)
+    return Reading(found["MemAvailable"], found["MemTotal"])

@@ -1,0 +1,56 @@
+"""Where the cgroup of a container is, from that of its main process; versions 1, 2 and both at once.
+
+https://docs.kernel.org/admin-guide/cgroup-v2.html, https://docs.kernel.org/admin-guide/cgroup-v1/
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgeagent.node.usage.kernelfiles import read_small
+
+
+@dataclass(frozen=True, slots=True)
+class CgroupFolders:
+    """The folders of one container: of version 1 ``by_controller``, of version 2 ``unified``.
+
+    Only those that are the container's own: what it shares with others says nothing of it.
+    """
+
+    by_controller: Mapping[str, Path] = field(default_factory=dict)
+    unified: Path | None = None
+
+    @property
+    def found(self) -> bool:
+        """Whether the process is in a cgroup of the container at all."""
+        return bool(self.by_controller) or self.unified is not None
+
+
+def container_cgroup(root: Path, pid: int, container_id: str) -> CgroupFolders:
+    """The cgroup of the container with main process ``pid``. ``root`` is where the file system begins.
+
+    Empty where the process has ended, or is another's by now: its cgroups do not name ``container_id``.
+    """
+    mounted = root / "sys/fs/cgroup"
+    version_2 = mounted if (mounted / "cgroup.controllers").exists() else mounted / "unified"
+    by_controller: dict[str, Path] = {}
+    unified = None
+    for line in read_small(root / f"proc/{pid}/cgroup").splitlines():
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if not path.startswith("/") or ".." in path.split("/"):
+            continue
+        if not container_id or container_id not in path:
+            continue  # others are in it too, or the process is another's
+        inside = _container_part(path, container_id).lstrip("/")
+        if not controllers:
+            unified = version_2 / inside
+        for controller in filter(None, controllers.split(",")):
+            by_controller[controller] = mounted / controllers / inside
+    return CgroupFolders(by_controller, unified)
+
+
+def _container_part(path: str, container_id: str) -> str:
+    """The cgroup of the whole container, where the process is in one below it (an init system's scope)."""
+    head, _, tail = path.rpartition(container_id)
+    return head + container_id + tail.partition("/")[0]

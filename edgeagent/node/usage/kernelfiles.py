@@ -1,0 +1,37 @@
+"""Reading small files of the kernel's, each bounded; what is missing or no number reads as nothing."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+SMALL_FILE_BYTES = 65536
+"""A file of /proc or of a cgroup is read so far."""
+
+
+def read_small(path: Path) -> str:
+    """The beginning of a file of the kernel's; empty where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(SMALL_FILE_BYTES).decode("ascii", "replace")
+    except OSError:
+        return ""
+
+
+def whole(text: str) -> int | None:
+    """A whole number that is not negative; None for anything else."""
+    text = text.strip()
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else None
+
+
+def number(folder: Path | None, name: str) -> int | None:
+    """The one number in the file ``name``; None where there is none, or no folder."""
+    return whole(read_small(folder / name)) if folder is not None else None
+
+
+def table(folder: Path | None, name: str) -> Mapping[str, int]:
+    """A file of lines with a name and a number each, such as ``memory.stat``."""
+    found = {}
+    for line in read_small(folder / name).splitlines() if folder is not None else ():
+        key, _, text = line.partition(" ")
+        if (value := whole(text)) is not None:
+            found[key] = value
+    return found
