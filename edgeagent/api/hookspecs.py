@@ -10,6 +10,7 @@ import pluggy
 from edgeagent.api.admission import Admission
 from edgeagent.api.facts import NodeFacts
 from edgeagent.api.logs import LogSinks, LogSource
+from edgeagent.api.metrics import Collectors, Exporters
 from edgeagent.api.network import Network
 from edgeagent.api.plugin import PluginConfig, PluginContext, PluginInfo
 from edgeagent.api.runtime import ContainerRuntime
@@ -71,3 +72,13 @@ def edgeagent_log_source(ctx: PluginContext) -> LogSource:  # type: ignore[empty
 @hookspec
 def edgeagent_log_sinks(ctx: PluginContext) -> LogSinks:  # type: ignore[empty-body]
     """Where logs are shipped to. All sinks of all plugins get every record."""
+
+
+@hookspec
+def edgeagent_collectors(ctx: PluginContext) -> Collectors:  # type: ignore[empty-body]
+    """A source of metrics. All are asked when somebody scrapes, or when an exporter is due."""
+
+
+@hookspec
+def edgeagent_exporters(ctx: PluginContext) -> Exporters:  # type: ignore[empty-body]
+    """Where metrics are sent to. All exporters of all plugins get every sample."""

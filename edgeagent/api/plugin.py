@@ -5,6 +5,8 @@ from typing import Literal
 
 import msgspec
 
+from edgeagent.api.metrics import Gather
+
 API_VERSION = 1
 """The version of everything in ``edgeagent.api``. A plugin that names another is refused."""
 
@@ -43,6 +45,7 @@ class PluginContext(msgspec.Struct, frozen=True, kw_only=True):
 
     ``state_dir`` outlives a reboot, ``run_dir`` does not; both exist. ``identity_dir`` holds the node's
     keys and certificates. ``config`` is an instance of what ``edgeagent_config_schema`` returned.
+    ``gather`` asks all collectors, for a thread that the plugin has made itself; None in a process lane.
     """
 
     node_name: str
@@ -51,3 +54,4 @@ class PluginContext(msgspec.Struct, frozen=True, kw_only=True):
     run_dir: Path
     identity_dir: Path
     config: PluginConfig = PluginConfig()
+    gather: Gather | None = None

@@ -21,6 +21,8 @@ NODE_FACTS = "edgeagent_node_facts"
 SERVICE = "edgeagent_service"
 LOG_SOURCE = "edgeagent_log_source"
 LOG_SINKS = "edgeagent_log_sinks"
+COLLECTORS = "edgeagent_collectors"
+EXPORTERS = "edgeagent_exporters"
 
 
 class MethodTypes(NamedTuple):

@@ -8,6 +8,7 @@ from random import Random
 from typing import Literal, TypeVar
 
 from edgeagent.api.clock import Clock
+from edgeagent.api.metrics import Gather
 from edgeagent.api.objects.node import PluginStatus
 from edgeagent.node.plugins.discovery import Discovered, discover
 from edgeagent.node.plugins.facades import (
@@ -22,7 +23,12 @@ from edgeagent.node.plugins.facades import (
 from edgeagent.node.plugins.hosted import HostedPlugin
 from edgeagent.node.plugins.loading import Meter, load_plugin, split_section
 from edgeagent.node.plugins.target import Place, PluginRefused, new_manager
-from edgeagent.node.plugins.telemetryfacades import LogSinksFacade, LogSourceFacade
+from edgeagent.node.plugins.telemetryfacades import (
+    CollectorsFacade,
+    ExportersFacade,
+    LogSinksFacade,
+    LogSourceFacade,
+)
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +39,8 @@ class PluginHost:
     """Loads plugins, hands out typed facades in pluggy's call order, runs services, tells how all are.
 
     ``entry_points`` takes the place of what is installed. ``on_change`` is called on the loop thread
-    whenever a plugin's state or reason changes after ``load``. Used from one thread.
+    whenever a plugin's state or reason changes after ``load``. ``gather`` is handed to plugins in thread
+    lanes. Used from one thread.
     """
 
     def __init__(
@@ -48,6 +55,7 @@ class PluginHost:
         clock: Clock,
         random: Random,
         on_change: Callable[[], None],
+        gather: Gather | None = None,
         entry_points: Iterable[EntryPoint] | None = None,
     ) -> None:
         self._sections = config_sections
@@ -59,6 +67,7 @@ class PluginHost:
         self._clock = clock
         self._random = random
         self._on_change = on_change
+        self._gather = gather
         self._entry_points = entry_points
         self._manager = new_manager()
         self._hosted: dict[str, HostedPlugin] = {}
@@ -98,6 +107,7 @@ class PluginHost:
                 clock=self._clock,
                 random=self._random,
                 on_change=self._on_change,
+                gather=self._gather,
             )
         except PluginRefused as error:
             return _absent(found, "Failed", str(error), memory_bytes=memory)
@@ -172,6 +182,14 @@ class PluginHost:
     def log_sinks(self) -> list[LogSinksFacade]:
         """All that ship logs, in call order."""
         return self._all(LogSinksFacade)
+
+    def collectors(self) -> list[CollectorsFacade]:
+        """All sources of metrics, in call order."""
+        return self._all(CollectorsFacade)
+
+    def exporters(self) -> list[ExportersFacade]:
+        """All that send metrics, in call order."""
+        return self._all(ExportersFacade)
 
     def _first(self, kind: type[F]) -> F | None:
         return next(iter(self._all(kind)), None)

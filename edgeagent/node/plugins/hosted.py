@@ -3,10 +3,12 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from random import Random
 
 from edgeagent.api.clock import Clock
 from edgeagent.api.errors import EdgeAgentError, PermanentError, TemporaryError
+from edgeagent.api.metrics import Gather
 from edgeagent.api.objects.node import PluginStatus
 from edgeagent.node.plugins.contract import SERVICE
 from edgeagent.node.plugins.discovery import Discovered
@@ -38,6 +40,7 @@ class HostedPlugin:
         clock: Clock,
         random: Random,
         on_change: Callable[[], None],
+        gather: Gather | None = None,
     ) -> None:
         self.name = loaded.name
         self.loaded = loaded
@@ -46,6 +49,7 @@ class HostedPlugin:
         self._clock = clock
         self._random = random
         self._on_change = on_change
+        self._gather = gather
         self.health = Health(loaded.name, clock, random, on_change)
         self.lane: Lane = self._make_lane(place)
         self._lost = asyncio.Event()
@@ -64,7 +68,8 @@ class HostedPlugin:
                 section=loaded.section,
                 on_lost=lambda _why: self._lost.set(),
             )
-        return ThreadLane(loaded.name, spec, Targets(loaded.hooks, lambda: place.context(loaded.config)))
+        context = partial(place.context, loaded.config, gather=self._gather)
+        return ThreadLane(loaded.name, spec, Targets(loaded.hooks, context))
 
     async def call(self, hook: str, method: str, args: tuple[object, ...] = (), *, deadline: float) -> object:
         """``Lane.call``, with TemporaryError(reason="PluginBackoff") while the plugin is left alone."""

@@ -15,6 +15,7 @@ import msgspec
 import pluggy
 
 from edgeagent.api import hookspecs
+from edgeagent.api.metrics import Gather
 from edgeagent.api.plugin import PluginConfig, PluginContext
 from edgeagent.node.plugins.contract import CONFIG_SCHEMA, PLUGIN_INFO, check_answer, hook_names
 from edgeagent.node.plugins.faults import WrongAnswer
@@ -104,7 +105,7 @@ class Place(msgspec.Struct, frozen=True, array_like=True):
     run_dir: str
     identity_dir: str
 
-    def context(self, config: PluginConfig) -> PluginContext:
+    def context(self, config: PluginConfig, *, gather: Gather | None = None) -> PluginContext:
         """The context for a hook. Makes the plugin's folders; OSError where that fails."""
         for folder in (self.state_dir, self.run_dir):
             Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -115,6 +116,7 @@ class Place(msgspec.Struct, frozen=True, array_like=True):
             run_dir=Path(self.run_dir),
             identity_dir=Path(self.identity_dir),
             config=config,
+            gather=gather,
         )
 
 

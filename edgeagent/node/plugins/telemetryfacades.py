@@ -1,10 +1,12 @@
-"""The telemetry protocols as the core calls them: log sources and sinks, each call with a deadline."""
+"""The telemetry protocols as the core calls them: logs and metrics, in and out, each call with a deadline."""
 
 from typing import cast
 
 from edgeagent.api.delivery import Delivery
 from edgeagent.api.logs import LogBatch, LogChunk, LogTarget
-from edgeagent.node.plugins.contract import LOG_SINKS, LOG_SOURCE
+from edgeagent.api.metrics import MetricFamily, SampleBatch
+from edgeagent.api.usage import NodeUsage
+from edgeagent.node.plugins.contract import COLLECTORS, EXPORTERS, LOG_SINKS, LOG_SOURCE
 from edgeagent.node.plugins.facades import ANSWER_SECONDS, WORK_SECONDS, Facade
 
 READ_SECONDS = 900.0
@@ -42,3 +44,27 @@ class LogSinksFacade(Facade):
         """Send a batch."""
         answer = await self._ask("ship", sink, stream, first, batch, deadline=WORK_SECONDS)
         return cast(Delivery, answer)
+
+
+class CollectorsFacade(Facade):
+    """``edgeagent.api.metrics.Collectors``."""
+
+    hook = COLLECTORS
+
+    async def collect(self, usage: NodeUsage) -> list[MetricFamily]:
+        """The metrics as they are now."""
+        return cast(list[MetricFamily], await self._ask("collect", usage))
+
+
+class ExportersFacade(Facade):
+    """``edgeagent.api.metrics.Exporters``."""
+
+    hook = EXPORTERS
+
+    async def names(self) -> list[str]:
+        """The configured exporters."""
+        return cast(list[str], await self._ask("names"))
+
+    async def export(self, exporter: str, batch: SampleBatch) -> Delivery:
+        """Send a batch."""
+        return cast(Delivery, await self._ask("export", exporter, batch, deadline=WORK_SECONDS))
