@@ -40,6 +40,12 @@ def rfc3339(seconds: float) -> str:
     return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def rfc3339_nano(nanoseconds: int) -> str:
+    """Nanoseconds since the epoch as Go's ``RFC3339Nano`` with all nine digits: UTC, ``Z``."""
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
+
+
 def parse_rfc3339(text: str) -> float:
     """The inverse of ``rfc3339``; also reads fractions and offsets (RFC 3339). Raises ValueError."""
     return datetime.fromisoformat(text).timestamp()

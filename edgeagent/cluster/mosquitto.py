@@ -100,8 +100,8 @@ def broker_acl(cluster: str, refused: Iterable[str] = (), operators: Iterable[st
         ("write", topics.pod("%u", "+", "+")),
         ("write", topics.events("%u")),
         ("write", topics.audit("%u")),
-        ("write", f"{topics.prefix}nodes/%u/metrics"),
-        ("write", f"{topics.prefix}nodes/%u/logs"),
+        ("write", topics.metrics("%u")),
+        ("write", topics.logs("%u")),
         ("write", topics.hub_rpc("%u", "+")),
         ("read", topics.replies("%u", "#")),
         # A node answers the operator whose request the hub has signed and passed on.

@@ -15,7 +15,6 @@ from edgeagent.api.errors import EdgeAgentError, PermanentError
 from edgeagent.api.facts import Facts
 from edgeagent.api.objects.base import ObjectReference
 from edgeagent.api.objects.node import AuditHead, NodeStatus
-from edgeagent.api.objects.pod import Pod, PodStatus
 from edgeagent.node.beginning import adopt_origin, node_facts, note_boot, open_database, say_recovered
 from edgeagent.node.config import AgentConfig
 from edgeagent.node.events import EventRecorder
@@ -23,10 +22,12 @@ from edgeagent.node.identity import HOW_TO_ENROLL, NOT_ENROLLED, NodeIdentity, l
 from edgeagent.node.identityguard import guard_identity
 from edgeagent.node.localapi import LocalApi
 from edgeagent.node.lock import NodeLock
+from edgeagent.node.logwiring import LogMeans, make_log_flow, make_spool
 from edgeagent.node.networkwiring import NetworkMeans, cluster_dns, make_network, tell_network
 from edgeagent.node.operations import Operations
 from edgeagent.node.operationswiring import OperationsMeans, make_operations, tell_audit
 from edgeagent.node.plugins.host import PluginHost
+from edgeagent.node.podreports import PodReports
 from edgeagent.node.pods.exits import ExitWatcher
 from edgeagent.node.pods.manager import PodManager, Reports
 from edgeagent.node.pods.sandbox import Sandboxes, run_program
@@ -45,13 +46,12 @@ from edgeagent.node.status import Conditions, collect_facts, host_ip, node_statu
 from edgeagent.node.steadyclock import steady_clock
 from edgeagent.node.store.desired import Change, DesiredState
 from edgeagent.node.store.outbox import Outbox
-from edgeagent.node.store.pods import PodRecord, PodRecords
+from edgeagent.node.store.pods import PodRecords
 from edgeagent.node.store.reserve import Reserve
 from edgeagent.node.store.snapshots import Snapshots
 from edgeagent.node.summary import Connection, summary
 from edgeagent.node.trustedtime import TrustedTime, tell_clock
 from edgeagent.wire.join import parse_broker
-from edgeagent.wire.reports import PodReport, mirror_of
 from edgeagent.wire.topics import Topics
 
 if TYPE_CHECKING:
@@ -125,9 +125,27 @@ class Agent:
         self._gate = Gate(config.eviction.transition_seconds)
         network = self._plugins.network()
         self._network = make_network(network, self._network_means())
+        self._pod_reports = PodReports(
+            self._desired, enrolled=identity is not None, uplink=lambda: self._uplink,
+            pods=lambda: self._pods, static=lambda: self._static, on_change=self._pods_changed,
+        )  # fmt: skip
+        self._spool = make_spool(config.state_dir, config.telemetry, clock, self._info.boot_id)
         self._pods = self._pod_manager()
         self._pressure = self._pressure_manager()
         self._static = self._static_pods()
+        self._logs = make_log_flow(
+            LogMeans(
+                node=name,
+                config=config.telemetry,
+                plugins=self._plugins,
+                pods=self._pods,
+                spool=self._spool,
+                broker=lambda: self._uplink,
+                events=self._events,
+                clock=clock,
+                rng=rng,
+            )
+        )
         self._reads = make_reads(
             name, world.root, clock, pods=self._pods, status=self.status, events=self._events.recent,
             network=network, audit=lambda: self._operations.audit if self._operations is not None else None,
@@ -152,7 +170,7 @@ class Agent:
             records=self._records,
             events=self._events,
             exits=ExitWatcher(),
-            reports=Reports(self._pod_status, self._pod_gone),
+            reports=Reports(self._pod_reports.status, self._pod_reports.gone),
             host_ip=host_ip,
             on_problem=self._node_changed,
             on_resync=self._node_changed,
@@ -276,6 +294,7 @@ class Agent:
                 if self._uplink is not None:
                     tasks.create_task(self._uplink.run())
                 tasks.create_task(self._describe_runtime())
+                tasks.create_task(self._logs.run())
                 await self._plugins.start()
                 ready()
         finally:
@@ -287,6 +306,7 @@ class Agent:
             self._status_due.cancel()
         self._snapshots.finish()
         await self._plugins.stop()
+        await self._spool.close()
         self._time.close()
         self._database.close()
         self._lock.release()
@@ -342,7 +362,7 @@ class Agent:
                     on_switch=self._switched,
                     on_change=self._uplink_changed,
                     prepare=self._prepare,
-                    forget=self._forget,
+                    forget=self._pod_reports.forget,
                 )
             )
         except PermanentError as error:
@@ -351,14 +371,7 @@ class Agent:
             self._conditions.set("Connected", False, "BadIdentity", str(error), self._time.now())
             return
         self._uplink.report_node(self.status())
-        # First what is gone, then what is there: a new pod may have the name of one that is gone.
-        for record in self._records.by_uid.values():
-            if record.gone:
-                self._pod_gone(record)
-        if self._pods is not None:
-            for pod, status in self._pods.statuses():
-                if status.phase != "Unknown":  # what the hub knows is better than that
-                    self._pod_status(pod, status)
+        self._pod_reports.all(self._records.by_uid.values())
 
     def _prepare(self) -> None:
         if (runtime := self._plugins.runtime()) is not None:
@@ -368,7 +381,7 @@ class Agent:
         if self._pods is not None:
             self._pods.changed(change)
         self._wake_network()
-        self._report_static()
+        self._pod_reports.static_changed()
         self._node_changed()
         self._snapshots.changed()
 
@@ -376,50 +389,13 @@ class Agent:
         self._wake_network()
         self._node_changed()
 
+    def _pods_changed(self) -> None:
+        self._wake_network()
+        self._logs.targets_changed()
+
     def _wake_network(self) -> None:
         if self._network is not None:
             self._network.wake()
-
-    def _pod_status(self, pod: Pod, status: PodStatus) -> None:
-        self._wake_network()
-        if self._uplink is None:
-            return
-        meta = pod.metadata
-        mirror = None
-        if self._static is not None and meta.uid in self._static.objects:
-            if self._hub_has(meta.namespace, meta.name):
-                return
-            mirror = mirror_of(pod)
-        report = PodReport(uid=meta.uid, generation=meta.generation, status=status, pod=mirror)
-        self._uplink.report_pod(meta.namespace, meta.name, report)
-
-    def _hub_has(self, namespace: str, name: str) -> bool:
-        """Whether desired state has a pod of that name: the hub then shows that one, and no mirror."""
-        return any(
-            (entry.kind, entry.namespace, entry.name) == ("Pod", namespace, name)
-            for entry in self._desired.entries.values()
-        )
-
-    def _pod_gone(self, record: PodRecord) -> None:
-        self._wake_network()
-        if self._uplink is not None:
-            self._uplink.clear_pod(record.namespace, record.name, record.uid)
-            self._report_static()
-        elif self._identity is None:
-            # There is nobody to tell first. Not at once: whoever says this may be going through the records.
-            asyncio.get_running_loop().call_soon(self._forget, record.uid)
-
-    def _report_static(self) -> None:
-        """A pod of the hub may have come or gone whose name is that of a static one."""
-        if self._pods is None or self._static is None or not self._static.objects:
-            return
-        for pod, status in self._pods.statuses():
-            if pod.metadata.uid in self._static.objects and status.phase != "Unknown":
-                self._pod_status(pod, status)
-
-    def _forget(self, uid: str) -> None:
-        if self._pods is not None:
-            self._pods.forget(uid)
 
     def _events_appended(self) -> None:
         if self._uplink is not None:

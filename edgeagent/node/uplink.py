@@ -138,7 +138,7 @@ class Uplink:
             anchor=lambda: self._sync.anchor,
             operations=parts.operations,
             clock=parts.time,
-            payload_limit=lambda: self._session.connection.payload_limit if self._session.connection else 0,
+            payload_limit=lambda: self.payload_limit,
             make_sure=self._hub_time.make_sure,
             on_expired=self._hub_time.doubt,
         )
@@ -225,6 +225,16 @@ class Uplink:
         """Nothing of a pod is left on this node."""
         topic = self._parts.topics.pod(self._parts.identity.node, namespace, name)
         self._reporter.clear(topic, lambda: self._parts.forget(uid))
+
+    @property
+    def payload_limit(self) -> int:
+        """The most bytes that a message may have; 0 while there is no connection."""
+        connection = self._session.connection
+        return connection.payload_limit if connection is not None else 0
+
+    async def publish_logs(self, payload: bytes) -> None:
+        """Publish on the node's topic for logs, and wait until the broker has it."""
+        await self._session.publish(self._parts.topics.logs(self._parts.identity.node), payload)
 
     def events_appended(self) -> None:
         """The outbox has something new."""

@@ -42,6 +42,14 @@ class Topics:
         """Not retained: rows of the node's audit log out of the outbox."""
         return f"{self.prefix}nodes/{node}/audit"
 
+    def logs(self, node: str) -> str:
+        """Not retained: logs out of the spool (``edgeagent.wire.logreport``)."""
+        return f"{self.prefix}nodes/{node}/logs"
+
+    def metrics(self, node: str) -> str:
+        """Not retained: metrics out of the spool."""
+        return f"{self.prefix}nodes/{node}/metrics"
+
     def node_rpc(self, node: str, method: str) -> str:
         """A signed request to a node."""
         return f"{self.prefix}nodes/{node}/rpc/{method}"

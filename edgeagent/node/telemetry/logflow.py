@@ -9,6 +9,7 @@ from edgeagent.api.clock import Clock
 from edgeagent.api.errors import EdgeAgentError, TemporaryError
 from edgeagent.api.logs import LogTarget
 from edgeagent.node.pace import Pace
+from edgeagent.node.store.spool import Spool
 from edgeagent.node.telemetry.logfollower import CLASS, LogFollower, Source
 from edgeagent.node.telemetry.logshipper import BATCH_BYTES, LogShipper, Sinks
 from edgeagent.node.telemetry.spoolthread import SpoolThread
@@ -65,14 +66,13 @@ class LogFlow:
 
     async def run(self) -> None:
         """Until cancelled."""
-        names = [await self._names(sinks) for sinks in self._sinks]
-        self.shippers = [
-            self._shipper(sinks, name)
-            for sinks, found in zip(self._sinks, names, strict=True)
-            for name in found
-        ]
+        silent = set()
+        for sinks in self._sinks:
+            if (names := await self._names(sinks)) is None:
+                silent.add(sinks.plugin)
+            self.shippers += [self._shipper(sinks, name) for name in names or ()]
         wanted = {shipper.name for shipper in self.shippers}
-        await self._set_sinks(wanted)
+        await self._set_sinks(wanted, silent)
         if not wanted:
             return
         async with asyncio.TaskGroup() as tasks:
@@ -81,8 +81,8 @@ class LogFlow:
             for follower in self.followers:
                 tasks.create_task(follower.run())
 
-    async def _names(self, sinks: Sinks) -> list[str]:
-        """A plugin that will never say has no sinks; one that cannot say now is asked again."""
+    async def _names(self, sinks: Sinks) -> list[str] | None:
+        """None for a plugin that will not say; one that cannot say now is asked again."""
         retry = Backoff(self._rng, first=1.0, ceiling=RETRY_CEILING_SECONDS)
         while True:
             try:
@@ -92,15 +92,15 @@ class LogFlow:
                 await self._clock.sleep(max(error.delay or 0.0, retry.next()))
             except EdgeAgentError as error:
                 log.error("plugin %s ships no logs: %s", sinks.plugin, error)
-                return []
+                return None
 
-    async def _set_sinks(self, wanted: set[str]) -> None:
+    async def _set_sinks(self, wanted: set[str], silent: set[str]) -> None:
         if not wanted and not self._spool.exists:
             return
         retry = Backoff(self._rng, first=1.0, ceiling=RETRY_CEILING_SECONDS)
         while True:
             try:
-                await self._spool.call(lambda spool: spool.set_sinks(CLASS, wanted))
+                await self._spool.call(lambda spool: _set_sinks(spool, wanted, silent))
                 return
             except TemporaryError as error:
                 log.warning("no log is shipped at the moment: %s", error)
@@ -116,3 +116,9 @@ class LogFlow:
             rng=self._rng,
             on_refused=lambda text: self._on_refused(f"{sinks.plugin}/{name}", text),
         )
+
+
+def _set_sinks(spool: Spool, wanted: set[str], silent: set[str]) -> None:
+    """What waits for sinks of the plugins that are ``silent`` goes on waiting for them."""
+    kept = {name for name in spool.sinks(CLASS) if name.partition("/")[0] in silent}
+    spool.set_sinks(CLASS, wanted | kept)
