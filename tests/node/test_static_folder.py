@@ -10,10 +10,10 @@ from typing import Any, Self
 import pytest
 
 from edgeagent.api.errors import TemporaryError
+from edgeagent.api.inotify import Inotify
 from edgeagent.node.static import folder as folder_module
 from edgeagent.node.static import texts as texts_module
 from edgeagent.node.static.folder import RETRY_SECONDS, SETTLE_LIMIT_SECONDS, SETTLE_SECONDS, StaticPods
-from edgeagent.node.static.inotify import Inotify
 from edgeagent.node.static.kept import KeptFiles
 from edgeagent.node.static.manifest import StaticObject
 from edgeagent.node.static.texts import Texts

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgeagent.api.clock import Clock
 from edgeagent.api.errors import InvalidObjectError, TemporaryError
-from edgeagent.node.static.inotify import FolderWatch
+from edgeagent.node.static.folderwatch import FolderWatch
 from edgeagent.node.static.kept import GoodFile, KeptFiles
 from edgeagent.node.static.manifest import (
     Key,
