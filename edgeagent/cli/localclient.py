@@ -3,12 +3,13 @@
 import http.client
 import socket
 from pathlib import Path
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import msgspec
 
-from edgeagent.api.errors import EdgeAgentError
+from edgeagent.api.errors import EdgeAgentError, InvalidObjectError, PermanentError
 from edgeagent.api.objects.base import KubernetesStruct
+from edgeagent.api.objects.decode import KubernetesObject, decode_object_json
 from edgeagent.api.objects.node import NodeStatus
 
 TIMEOUT_SECONDS = 30.0
@@ -49,6 +50,23 @@ class Listing(msgspec.Struct):
     """What a path that names no object answers."""
 
     items: list[msgspec.Raw]
+
+
+def fetch(path: Path, kind: str, namespace: str = "", name: str = "") -> list[KubernetesObject]:
+    """Objects of the agent at ``path``. ``kind`` as in Kubernetes' paths (``pods``); all without a ``name``.
+
+    An empty namespace stands for every one. Raises LocalError, and PermanentError where the agent is another
+    version's, whose answer cannot be read.
+    """
+    place = f"/namespaces/{quote(namespace, safe='')}" if namespace else ""
+    url = f"/api/v1{place}/{kind}"
+    try:
+        if name:
+            return [decode_object_json(get(path, f"{url}/{quote(name, safe='')}"))]
+        items = msgspec.json.decode(get(path, url), type=Listing).items
+        return [decode_object_json(bytes(item)) for item in items]
+    except (InvalidObjectError, msgspec.MsgspecError) as error:
+        raise PermanentError(f"the agent's answer cannot be read (another version?): {error}") from None
 
 
 class _Failure(msgspec.Struct):

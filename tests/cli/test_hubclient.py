@@ -14,8 +14,9 @@ import msgspec
 import pytest
 
 from edgeagent.api.errors import EdgeAgentError, PermanentError, TemporaryError
-from edgeagent.cli import hubclient, operatorfile
-from edgeagent.cli.hubclient import HubClient, HubUnreachableError
+from edgeagent.cli import hubconnection, operatorfile
+from edgeagent.cli.hubclient import HubClient
+from edgeagent.cli.hubconnection import HubUnreachableError
 from edgeagent.cli.operatorfile import others_can_read, read_operator_file, tls_context
 from edgeagent.wire.hubapi import GetResult, WatchEvent
 from edgeagent.wire.join import BrokerAddress, OperatorFile
@@ -202,7 +203,7 @@ def test_a_watch_is_at_the_hub_before_what_follows_and_is_cancelled_when_left(mo
 def test_a_watch_ends_when_the_hub_says_so_or_should_have(
     mosquitto: Mosquitto, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hubclient, "END_SECONDS", 0.3)
+    monkeypatch.setattr(hubconnection, "END_SECONDS", 0.3)
 
     def answer(call: Call) -> None:
         if call.method == "watch" and call.params["kind"] == "Pod":
@@ -245,7 +246,7 @@ def test_a_lost_connection_ends_what_is_under_way_and_comes_back(mosquitto: Mosq
 
 
 def test_answers_that_nobody_reads_are_bounded(mosquitto: Mosquitto, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hubclient, "QUEUED_REPLIES", 5)
+    monkeypatch.setattr(hubconnection, "QUEUED_REPLIES", 5)
 
     def answer(call: Call) -> None:
         if call.method == "watch":

@@ -19,7 +19,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _reboot(hub: "HubClient", node: str) -> int:
-    from edgeagent.cli.hubclient import HubUnreachableError
+    from edgeagent.cli.hubconnection import HubUnreachableError
     from edgeagent.wire.rpc import RpcError
 
     try:
