@@ -1,0 +1,82 @@
+"""What serves a stream: the same services are behind the broker and behind the unix socket.
+
+A door (``operatorstreams`` for MQTT, ``edgeagent.node.localapi`` for the socket) calls ``open`` with what
+was asked for, answers with the error that it raises, or with success; then has the function that it
+returned serve the channels:
+
+    serve = await services["exec"].open(request)     # EdgeAgentError: nothing begins (NotFound, BadRequest, …)
+    await run_stream(serve, channels)                # until the end, whichever side brings it
+
+``serve(channels)`` runs until there is nothing more to serve. It returns: what is queued is sent, and the
+stream ends well. It raises an EdgeAgentError: the stream ends with its reason and message. It is cancelled
+when the other side ends the stream or is lost, when the operator loses the right, or when the agent stops:
+it gives back what it holds, at once.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+
+from edgeagent.api.errors import EdgeAgentError
+from edgeagent.wire.channelio import Channels, StreamEndedError
+
+log = logging.getLogger(__name__)
+
+Serve = Callable[[Channels], Awaitable[None]]
+"""Serves one stream from its beginning to its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRequest:
+    """What is asked for: ``params`` (JSON, of the method) and what of it is ``private`` (JSON, not in the
+    audit log).
+
+    ``operator`` is empty at the unix socket.
+    """
+
+    params: msgspec.Raw
+    private: bytes = b"{}"
+    operator: str = ""
+
+
+class StreamService(Protocol):
+    """Serves the streams of one method."""
+
+    async def open(self, request: StreamRequest) -> Serve:
+        """What serves the stream; EdgeAgentError with a StatusReason where it cannot be."""
+
+
+Services = Mapping[str, StreamService]
+"""By the name of the method: ``follow``, ``exec``, ``portforward``."""
+
+
+async def run_stream(serve: Serve, channels: Channels) -> None:
+    """Have ``serve`` serve ``channels`` and end the stream as it ends. Returns once the stream is over."""
+    serving = asyncio.ensure_future(_served(serve, channels))
+    over = asyncio.ensure_future(channels.ended())
+    try:
+        await asyncio.wait({serving, over}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (serving, over):
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await serving
+        channels.end("ServiceUnavailable", "the agent stops")  # no effect where it has ended
+
+
+async def _served(serve: Serve, channels: Channels) -> None:
+    try:
+        await serve(channels)
+        await channels.finish()
+    except StreamEndedError:
+        pass  # the other side knows
+    except EdgeAgentError as error:
+        channels.end(getattr(error, "reason", "") or "InternalError", str(error))
+    except Exception as error:
+        log.exception("a stream met a bug")
+        channels.end("InternalError", f"{type(error).__name__} on the node; see its log")
