@@ -7,6 +7,7 @@ import msgspec
 from edgeagent.api.plugin import PluginConfig
 from edgeagent_logs.patterns import checked_pattern
 from edgeagent_logs.ruleconfig import MAX_RULES, Glob, Regex, Rule
+from edgeagent_logs.sinkconfig import MAX_SINKS, Sink, check_names
 
 Unit = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9:_.@\\*?-]{1,256}$")]
 Language = Literal["python", "java", "go", "dotnet", "node"]
@@ -72,3 +73,7 @@ class LogsConfig(PluginConfig, frozen=True):
     multiline: MultilineConfig = MultilineConfig()
     journal: JournalConfig = JournalConfig()
     rules: Annotated[list[Rule], msgspec.Meta(max_length=MAX_RULES)] = []
+    sinks: Annotated[list[Sink], msgspec.Meta(max_length=MAX_SINKS)] = []
+
+    def __post_init__(self) -> None:
+        check_names(self.sinks)

@@ -4,19 +4,20 @@ from typing import cast
 
 from edgeagent import __version__
 from edgeagent.api.hookspecs import hookimpl
-from edgeagent.api.logs import LogSource
+from edgeagent.api.logs import LogSinks, LogSource
 from edgeagent.api.plugin import LaneSpec, PluginConfig, PluginContext, PluginInfo
 from edgeagent_logs.config import LogsConfig
+from edgeagent_logs.sinkconfig import MAX_SINKS
 
 
 @hookimpl
 def edgeagent_plugin_info() -> PluginInfo:
-    """In threads of the agent: one is always in ``read``, one is for what the source is told."""
+    """In threads of the agent: one is always in ``read``, one hears of containers, and one a sink."""
     return PluginInfo(
         name="logs",
         version=__version__,
         summary="Container logs and the journal to Elasticsearch, Loki, OTLP and syslog",
-        lane=LaneSpec(isolation="thread", workers=6),
+        lane=LaneSpec(isolation="thread", workers=2 + MAX_SINKS),
     )
 
 
@@ -32,3 +33,12 @@ def edgeagent_log_source(ctx: PluginContext) -> LogSource:
     from edgeagent_logs.source import NodeLogs
 
     return NodeLogs(cast(LogsConfig, ctx.config))
+
+
+@hookimpl
+def edgeagent_log_sinks(ctx: PluginContext) -> LogSinks:
+    """The places of ``[[plugins.logs.sinks]]``."""
+    from edgeagent_logs.sinks import NodeLogSinks
+
+    config = cast(LogsConfig, ctx.config)
+    return NodeLogSinks(config.sinks, node=ctx.node_name, cluster=ctx.cluster)
