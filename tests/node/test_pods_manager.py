@@ -6,13 +6,14 @@ import pytest
 
 from edgeagent.api.clock import parse_rfc3339
 from edgeagent.api.errors import PermanentError, TemporaryError
-from edgeagent.api.objects.pod import HostIP
+from edgeagent.api.objects.pod import HostIP, PodStatus
 from edgeagent.api.runtime import LABEL_CONTAINER, LABEL_POD_NAME
 from tests.node.indexes import NODE
 from tests.node.podkit import make_pod
 from tests.node.podworld import (
     HOST_IP,
     RESYNC,
+    FakeNetwork,
     PodWorld,
     container,
     pod,
@@ -386,6 +387,31 @@ def test_what_was_not_looked_at_yet_is_unknown_and_not_pending(tmp_path: Path) -
             world.heal()
             await world.advance(61)
             assert [status.phase for _, status in world.manager.statuses()] == ["Running"]
+
+    run(scenario)
+
+
+def test_a_new_pod_is_pending_from_the_first(tmp_path: Path) -> None:
+    """Also while what it needs before its containers is waited for, and when it comes back as it was."""
+
+    async def scenario() -> None:
+        world = PodWorld(tmp_path, network=FakeNetwork())
+        async with world:
+            for _ in range(2):
+                world.plugin.hold = "attach"
+                await world.apply(pod("a", host_network=False))
+                assert world.plugin.held
+                assert world.status("a") == PodStatus(phase="Pending")
+                world.plugin.release()
+                await world.clock.settle()
+                assert world.status("a").phase == "Running"
+                await world.apply()
+                assert world.gone[-1] == "uid-a"
+            world.plugin.hold = "attach"
+            await world.apply(pod("b", host_network=False))
+            world.plugin.held.clear()
+            await world.restart()  # it may have got further than this process knows
+            assert world.status("b").phase == "Unknown"
 
     run(scenario)
 

@@ -22,6 +22,7 @@ from edgeagent.api.runtime import (
     ContainerRecord,
 )
 from edgeagent.node.events import EventRecorder
+from edgeagent.node.histogram import Histogram
 from edgeagent.node.network.localpods import Remembered
 from edgeagent.node.plugins.facades import AdmissionFacade, RuntimeFacade, UnsealerFacade
 from edgeagent.node.pods.admission import Admissions
@@ -47,6 +48,8 @@ EXECS_AT_ONCE = 4
 HOOKS_AT_ONCE = 8
 """Pulls and commands take their time, and must leave room in the lane for everybody else."""
 LIST_RETRY_SECONDS = 2.0
+PASS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""The bounds by which the looks of workers at their pods are counted."""
 LIST_RETRY_CEILING_SECONDS = 60.0
 
 
@@ -115,6 +118,7 @@ class PodManager:
             containers=self.containers_of,
             unsafe_sysctls=node.unsafe_sysctls,
         )
+        self.passes = Histogram(PASS_SECONDS)
         self._means = Means(
             clock=clock,
             today=today,
@@ -150,6 +154,7 @@ class PodManager:
             report=self._report,
             gone=self._gone,
             trouble=self._troubled,
+            passes=self.passes,
             started=on_started,
             in_the_way=self._in_the_way,
             host_ip=host_ip,
@@ -351,7 +356,10 @@ class PodManager:
         return list(self._containers.get(uid, {}).values())
 
     def statuses(self) -> list[tuple[Pod, PodStatus]]:
-        """Every desired pod with its status, by namespace and name; ``Unknown`` until it was looked at."""
+        """Every desired pod with its status, by namespace and name.
+
+        ``Unknown`` until it was looked at, but for a new one.
+        """
         pairs = [(found, self._status_of(uid)) for uid, found in self._desired.pods().items()]
         return sorted(pairs, key=lambda pair: (pair[0].metadata.namespace, pair[0].metadata.name))
 

@@ -44,7 +44,7 @@ class PodState:
         self.uid = uid
         self.means = means
         self.pod: Pod | None = None
-        self.status = PodStatus()
+        self.status = PodStatus(phase="Pending" if self._is_new() else "")
         self.retries: dict[str, Retry] = {}
         self.refused: Problem | None = None
         self.unprepared: Problem | None = None
@@ -60,6 +60,14 @@ class PodState:
         """Ids of runs that were started by this very process."""
         self.announced: dict[str, float] = {}
         """By container, the end of the back-off that an event has told of."""
+
+    def _is_new(self) -> bool:
+        """Whether nothing of the pod can have run: then it is Pending even before it was looked at.
+
+        https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-phase
+        """
+        record = self.means.record(self.uid)
+        return (record is None or record.gone) and not self.means.containers(self.uid)
 
     def record(self, pod: Pod) -> PodRecord:
         """The pod's record, begun if there is none."""
