@@ -38,6 +38,7 @@ from edgeagent.wire.session import Connection, Message, MqttSession, SessionConf
 from edgeagent.wire.signedtime import TIME
 from edgeagent.wire.tls import client_context
 from edgeagent.wire.topics import Topics
+from edgeagent.wire.traffic import Traffic
 
 log = logging.getLogger(__name__)
 
@@ -186,6 +187,21 @@ class Uplink:
         """The broker in use, as ``host:port``, empty where there is none."""
         connection = self._session.connection
         return f"{connection.address.host}:{connection.address.port}" if connection is not None else ""
+
+    @property
+    def connections(self) -> int:
+        """How often a broker has accepted the session since the agent began."""
+        return self._session.accepted
+
+    @property
+    def traffic(self) -> Traffic:
+        """What went over the wire since the agent began."""
+        return self._session.traffic
+
+    @property
+    def sync(self) -> DesiredSync:
+        """How desired state gets here, for a look at what it counts."""
+        return self._sync
 
     @property
     def conditions(self) -> list[tuple[str, bool, str, str]]:

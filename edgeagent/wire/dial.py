@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 import threading
@@ -104,3 +105,16 @@ def _resolve_host(host: str, port: int, flags: int) -> _AddressInfo:
 def _settle(future: "asyncio.Future[T]", value: T) -> None:
     if not future.done():
         future.set_result(value)
+
+
+def failure_reason(error: Exception) -> str:
+    """Why a connection could not be made, in words for a person."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"TLS failed: {error.reason}: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed: {error.reason or error}"
+    if isinstance(error, OSError) and (error.errno or 0) > 0 and not isinstance(error, socket.gaierror):
+        return os.strerror(error.errno or 0)  # asyncio puts a sentence of its own in its place
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or ("timed out" if isinstance(error, TimeoutError) else type(error).__name__)

@@ -15,6 +15,8 @@ from paho.mqtt.enums import MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
 
+from edgeagent.wire.traffic import Traffic, traffic_of
+
 log = logging.getLogger(__name__)
 
 KEEPALIVE_MARGIN_SECONDS = 0.05
@@ -127,12 +129,18 @@ class SocketDriver:
         self._timer: asyncio.TimerHandle | None = None
         self._last_in = self._last_out = time.monotonic()
         self._trouble = ""
+        self._carried = Traffic()
         client.on_socket_open = lambda _c, _u, sock: self._opened(sock)
         client.on_socket_close = lambda _c, _u, _sock: self.stop()
         client.on_socket_register_write = lambda _c, _u, sock: self._want_write(sock)
         client.on_socket_unregister_write = lambda _c, _u, sock: self._no_write(sock)
         # Why the broker hangs up before it has answered, such as a TLS alert, is said nowhere else.
         client.on_log = lambda _c, _u, level, text: self._note(level, text)
+
+    @property
+    def traffic(self) -> Traffic:
+        """What the connection carries, or has carried."""
+        return self._carried if self._sock is None else traffic_of(self._sock)
 
     def answered(self) -> None:
         """CONNACK came: keep-alive begins."""
@@ -143,6 +151,7 @@ class SocketDriver:
 
     def stop(self) -> None:
         """Look at the socket no more. It is still open."""
+        self._carried = self.traffic
         sock, self._sock = self._sock, None
         if sock is not None:
             self._loop.remove_reader(sock.fileno())
@@ -157,6 +166,7 @@ class SocketDriver:
 
     def _opened(self, sock: "paho.SocketLike") -> None:
         self._sock = sock
+        self._carried = Traffic()
         self._loop.add_reader(sock.fileno(), self._read)
 
     def _want_write(self, sock: "paho.SocketLike") -> None:

@@ -8,9 +8,7 @@ was told that it failed.
 
 import asyncio
 import logging
-import os
 import random
-import socket
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,10 +23,11 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edgeagent.api.clock import Clock
 from edgeagent.api.errors import PermanentError, TemporaryError
-from edgeagent.wire.dial import open_socket
+from edgeagent.wire.dial import failure_reason, open_socket
 from edgeagent.wire.jitter import Backoff
 from edgeagent.wire.join import BrokerAddress
 from edgeagent.wire.pahosocket import MAX_PACKET_BYTES, PahoClient, SocketDriver
+from edgeagent.wire.traffic import Traffic
 
 T = TypeVar("T")
 
@@ -96,6 +95,11 @@ class _Link:
     early: list[Message] = field(default_factory=list)
     """What a kept session's broker sent on the heels of CONNACK, for after ``on_connect``."""
 
+    @property
+    def traffic(self) -> Traffic:
+        """What it carries, or has carried."""
+        return self.client.driver.traffic if self.client.driver is not None else Traffic()
+
 
 @dataclass(frozen=True, slots=True)
 class SessionConfig:
@@ -115,6 +119,7 @@ class MqttSession:
 
     ``will`` is asked before each connection; ``on_connect`` is called when the broker has accepted one,
     ``on_disconnect`` with the reason when it is lost or could not be made. Callbacks must return at once.
+    ``accepted`` counts the connections that a broker has accepted.
     """
 
     def __init__(
@@ -140,6 +145,8 @@ class MqttSession:
         self._link: _Link | None = None
         self._hurry = asyncio.Event()
         self.connection: Connection | None = None
+        self.accepted = 0
+        self._carried = Traffic()
 
     async def run(self) -> None:
         """Connect, and connect again, until cancelled; then say goodbye to the broker."""
@@ -156,6 +163,11 @@ class MqttSession:
         finally:
             self._goodbye()
 
+    @property
+    def traffic(self) -> Traffic:
+        """What all connections since the session was made have carried."""
+        return self._carried if self._link is None else self._carried + self._link.traffic
+
     def use_tls(self, tls: ssl.SSLContext) -> None:
         """Connect with this from now on, and at once where there is no connection; one that is up stays."""
         self._config = replace(self._config, tls=tls)
@@ -164,10 +176,8 @@ class MqttSession:
             self._hurry.set()
 
     async def _pause(self, seconds: float) -> None:
-        tasks = [
-            asyncio.ensure_future(self._clock.sleep(seconds)),
-            asyncio.ensure_future(self._hurry.wait()),
-        ]
+        waits = self._clock.sleep(seconds), self._hurry.wait()
+        tasks = [asyncio.ensure_future(wait) for wait in waits]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -198,7 +208,7 @@ class MqttSession:
                 await _first_of(link.connected, link.closed)
         except (OSError, ValueError, OverflowError) as error:
             if not limit.expired():
-                return f"{where}: {_os_reason(error)}"
+                return f"{where}: {failure_reason(error)}"
             what = "no connection" if link.client.socket() is None else "the broker did not answer CONNECT"
             return f"{where}: {what} in {CONNECT_SECONDS:.0f} s"
         if not link.connected.done():
@@ -207,6 +217,7 @@ class MqttSession:
                 return await self._connect(address, MQTTProtocolVersion.MQTTv311)
             return f"{where}: {link.closed.result()}"
         self.connection = link.connected.result()
+        self.accepted += 1
         log.info("connected to %s with MQTT %d", where, self.connection.version)
         self._on_connect(self.connection)
         for message in link.early:
@@ -432,6 +443,7 @@ class MqttSession:
             link.closed.cancel()
             link.connected.cancel()
             link.client.close()
+            self._carried += link.traffic
         if reason is not None:
             log.log(logging.WARNING if was and reason != "stopped" else logging.INFO, "%s", reason)
             self._on_disconnect(reason)
@@ -485,15 +497,3 @@ def _check(reason: ReasonCode, topic: str) -> None:
 
 async def _first_of(*futures: "asyncio.Future[Any]") -> None:
     await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
-
-
-def _os_reason(error: Exception) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"TLS failed: {error.reason}: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
-        return f"TLS failed: {error.reason or error}"
-    if isinstance(error, OSError) and (error.errno or 0) > 0 and not isinstance(error, socket.gaierror):
-        return os.strerror(error.errno or 0)  # asyncio puts a sentence of its own in its place
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error) or ("timed out" if isinstance(error, TimeoutError) else type(error).__name__)

@@ -147,6 +147,10 @@ class PluginHost:
         """Every plugin that was found, by name, those not loaded included, with the reason."""
         return [entry.status() if isinstance(entry, HostedPlugin) else entry for entry in self._listed]
 
+    def hosted(self) -> Collection[HostedPlugin]:
+        """The plugins that are loaded, for a look at their lanes."""
+        return self._hosted.values()
+
     def runtime(self) -> RuntimeFacade | None:
         """The first container runtime in call order."""
         return self._first(RuntimeFacade)

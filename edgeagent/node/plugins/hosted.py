@@ -28,7 +28,10 @@ STEADY_SECONDS = 300.0
 
 
 class HostedPlugin:
-    """Calls go through here: refused while the plugin is in Backoff, and their outcome is its health."""
+    """Calls go through here: refused while the plugin is in Backoff, and their outcome is its health.
+
+    ``calls`` counts those that its lane was given, ``faults`` those of them in which the plugin failed.
+    """
 
     def __init__(
         self,
@@ -54,6 +57,8 @@ class HostedPlugin:
         self.lane: Lane = self._make_lane(place)
         self._lost = asyncio.Event()
         self._service_problem = ""
+        self.calls = 0
+        self.faults = 0
         self._service_begun = False
         self._service_task: asyncio.Task[None] | None = None
 
@@ -74,10 +79,12 @@ class HostedPlugin:
     async def call(self, hook: str, method: str, args: tuple[object, ...] = (), *, deadline: float) -> object:
         """``Lane.call``, with TemporaryError(reason="PluginBackoff") while the plugin is left alone."""
         self.health.admit()
+        self.calls += 1
         try:
             result = await self.lane.call(hook, method, args, deadline=deadline)
         except PluginFault as error:
             log.warning("plugin %s: %s", self.name, error)
+            self.faults += 1
             self.health.faulted(str(error))
             if self.lane.load().abandoned >= MAX_ABANDONED:
                 self.health.fail(f"{MAX_ABANDONED} of its calls hang for good; restart the agent: {error}")

@@ -13,6 +13,7 @@ from edgeagent.api.network import Attachment, PodSandbox
 from edgeagent.api.objects.pod import Pod, PodStatus
 from edgeagent.api.runtime import ContainerRecord
 from edgeagent.node.events import EventRecorder
+from edgeagent.node.histogram import Histogram
 from edgeagent.node.plugins.facades import RuntimeFacade
 from edgeagent.node.pods.admission import Admissions
 from edgeagent.node.pods.lookup import Lookup
@@ -108,6 +109,8 @@ class Means:
     report: Callable[[Pod, PodStatus], None]
     gone: Callable[[str], None]
     trouble: Callable[[EdgeAgentError], None]
+    passes: Histogram
+    """How many seconds each look of a worker at its pod took."""
     started: Callable[[], None]
     """To be called when a container was started."""
     in_the_way: Callable[[Pod], bool]

@@ -99,10 +99,12 @@ class PodWorker:
         try:
             while True:
                 self._news.clear()
+                begun = self._means.clock.monotonic()
                 try:
                     delay = await self._pass()
                 except EdgeAgentError as error:
                     delay = self._trouble(error)
+                self._means.passes.observe(self._means.clock.monotonic() - begun)
                 if delay == GONE:
                     return
                 await self._sleep(delay)

@@ -6,6 +6,7 @@ counted. The classes do not compete: metrics can never push out events.
 
 import sqlite3
 import uuid
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from edgeagent.node.store.desired import get_meta, set_meta
 BUDGETS: Mapping[str, int] = {"events": 1_000_000, "audit": 1_000_000}
 """Bytes that each class may hold on disk."""
 GAP = 1_000_000
+_TOTALS = "SELECT class, SUM(size), COUNT(*) FROM outbox {where} GROUP BY class"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +34,20 @@ class Growth:
 
     name: str
     bytes: int
+    items: int
     dropped: int
     sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClassUsage:
+    """What a class may hold and holds; ``dropped`` counts what had no room since the program began."""
+
+    name: str
+    budget: int
+    bytes: int
+    items: int
+    dropped: int
 
 
 class Outbox:
@@ -46,9 +60,23 @@ class Outbox:
         if not self.stream:
             self.stream = uuid.uuid4().hex
             set_meta(database, [("stream", self.stream)])
-        query = "SELECT class, SUM(size) FROM outbox GROUP BY class"
-        self._bytes = {str(name): int(str(total)) for name, total in database.rows(query)}
-        self.dropped = 0
+        self._bytes: Counter[str] = Counter()
+        self._items: Counter[str] = Counter()
+        for name, total, count in database.rows(_TOTALS.format(where="")):
+            self._bytes[str(name)], self._items[str(name)] = int(str(total)), int(str(count))
+        self._dropped: Counter[str] = Counter()
+
+    @property
+    def dropped(self) -> int:
+        """How many items had no room since this object was made."""
+        return self._dropped.total()
+
+    def usage(self) -> list[ClassUsage]:
+        """What each class holds, in the order of the budgets."""
+        return [
+            ClassUsage(name, budget, self._bytes[name], self._items[name], self._dropped[name])
+            for name, budget in self._budgets.items()
+        ]
 
     def skip_ahead(self) -> None:
         """Leave a gap in the sequence: a power cut may have taken items that the hub has already seen."""
@@ -69,11 +97,11 @@ class Outbox:
         self, connection: sqlite3.Connection, name: str, body: bytes, *, instead_of: int = 0
     ) -> Growth:
         """Add to class ``name`` in a transaction of the caller's, who calls ``count`` once it has ended."""
-        freed, victims = 0, []
+        freed, replaced_items, victims = 0, 0, []
         replaced = "DELETE FROM outbox WHERE sequence = ? AND class = ? RETURNING size"
         for (size,) in connection.execute(replaced, (instead_of, name)).fetchall():
-            freed = int(size)
-        excess = self._bytes.get(name, 0) - freed + len(body) - self._budgets[name]
+            freed, replaced_items = int(size), 1
+        excess = self._bytes[name] - freed + len(body) - self._budgets[name]
         if excess > 0:
             query = "SELECT sequence, size FROM outbox WHERE class = ? ORDER BY sequence"
             for sequence, size in connection.execute(query, (name,)):
@@ -86,12 +114,14 @@ class Outbox:
         added = connection.execute(
             "INSERT INTO outbox (class, size, body) VALUES (?, ?, ?)", (name, len(body), body)
         )
-        return Growth(name, len(body) - freed, len(victims), added.lastrowid or 0)
+        items = 1 - replaced_items - len(victims)
+        return Growth(name, len(body) - freed, items, len(victims), added.lastrowid or 0)
 
     def count(self, growth: Growth) -> None:
         """What was inserted is on disk: what fails to get there would else be counted for ever."""
-        self._bytes[growth.name] = self._bytes.get(growth.name, 0) + growth.bytes
-        self.dropped += growth.dropped
+        self._bytes[growth.name] += growth.bytes
+        self._items[growth.name] += growth.items
+        self._dropped[growth.name] += growth.dropped
 
     def first(self, count: int) -> list[Item]:
         """The oldest ``count`` items, oldest first."""
@@ -104,8 +134,9 @@ class Outbox:
     def remove(self, through: int) -> None:
         """Forget everything up to and with sequence ``through``: the broker has it."""
         with self._database.batched() as connection:
-            query = "SELECT class, SUM(size) FROM outbox WHERE sequence <= ? GROUP BY class"
+            query = _TOTALS.format(where="WHERE sequence <= ?")
             removed = connection.execute(query, (through,)).fetchall()
             connection.execute("DELETE FROM outbox WHERE sequence <= ?", (through,))
-        for name, total in removed:
+        for name, total, count in removed:
             self._bytes[name] -= total
+            self._items[name] -= count

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable
 
 from edgeagent.api.clock import Clock
@@ -25,7 +26,8 @@ RETRY_CEILING_SECONDS = 300.0
 class DesiredSync:
     """Acts on the newest index alone; whatever is wrong with it, the state before it stays in force.
 
-    ``problem`` is empty, or says (reason, message) why the newest index is not in force.
+    ``problem`` is empty, or says (reason, message) why the newest index is not in force. ``failures`` counts
+    by reason how often one could not be put in force, ``newest`` is the highest generation that was signed.
     """
 
     def __init__(
@@ -61,6 +63,9 @@ class DesiredSync:
         self._payload = b""
         self._news = asyncio.Event()
         self.problem: tuple[str, str] | None = None
+        self.failures: Counter[str] = Counter()
+        self.newest = 0
+        self._waits_since: float | None = None
 
     @property
     def anchor(self) -> TrustAnchor:
@@ -70,9 +75,16 @@ class DesiredSync:
             return pinned
         return stored
 
+    @property
+    def lag(self) -> float:
+        """For how many seconds an index that was offered waits to be in force; 0 where none does."""
+        return 0.0 if self._waits_since is None else self._clock.monotonic() - self._waits_since
+
     def offer(self, payload: bytes) -> None:
         """An index came in. An empty payload (a cleared topic) says nothing and changes nothing."""
         if payload:
+            if self._waits_since is None:
+                self._waits_since = self._clock.monotonic()
             self._payload = payload
             self._retry.reset()
             self._news.set()
@@ -116,10 +128,14 @@ class DesiredSync:
             self._say(getattr(error, "reason", "") or "BadIndex", str(error))
             return None
         self._say(None, "")
+        if payload == self._payload:
+            self._waits_since = None
         return None
 
     def _say(self, reason: str | None, message: str) -> None:
         problem = (reason, message) if reason is not None else None
+        if problem is not None:
+            self.failures[problem[0]] += 1
         if problem != self.problem:
             self.problem = problem
             if problem is not None:
@@ -149,6 +165,7 @@ class DesiredSync:
         anchor = verify(envelope, self.anchor)
         index = decode_index(envelope.payload, cluster=self._cluster, node=self._node)
         self._on_issued(issued(index))
+        self.newest = max(self.newest, index.generation)
         if index.generation < self._desired.generation:
             return
         if index.generation == self._desired.generation:
