@@ -6,6 +6,7 @@ containers are single and carry labels, and the core groups them.
 
 from typing import Literal, Protocol
 
+from edgeagent.api.descriptors import DescriptorHolder
 from edgeagent.api.objects.base import KubernetesStruct
 
 LABEL_POD_UID = "io.edgeagent.pod.uid"
@@ -93,6 +94,35 @@ class ExecResult(KubernetesStruct, frozen=True):
     exit_code: int
     output: bytes = b""
     timed_out: bool = False
+
+
+class ExecOptions(KubernetesStruct, frozen=True):
+    """A command to run in a container with somebody at the other end.
+
+    ``stdin``: whether it is to be given input; without, it reads an empty one. ``tty``: whether it has a
+    terminal, of ``columns`` and ``rows`` (0: the runtime's default), which mixes stderr into stdout.
+    """
+
+    command: list[str]
+    stdin: bool = False
+    tty: bool = False
+    columns: int = 0
+    rows: int = 0
+
+
+class ExecSession(DescriptorHolder, frozen=True, kw_only=True):
+    """A command that was started. ``id`` names it to the runtime for as long as the container runs.
+
+    ``descriptor`` is a connected stream socket. What is written to it is the command's input, and ended with
+    shutdown(2); what is read is its output, whose end is that of the command, or that of all who hold its
+    output. By ``framing``, this is ``raw``, or ``multiplexed``: a byte for the stream (1 stdout, 2 stderr,
+    3 an error of the runtime's), three zeros, the payload's length as a big-endian number of 32 bits, the
+    payload. (As Docker has it: https://docs.docker.com/reference/api/engine/version/v1.47/#tag/Container/
+    operation/ContainerAttach.)
+    """
+
+    id: str
+    framing: Literal["raw", "multiplexed"]
 
 
 class ContainerConfig(KubernetesStruct, frozen=True):
@@ -212,6 +242,25 @@ class ContainerRuntime(Protocol):
 
         PermanentError (reason ``ExecError``) where it cannot be executed, TemporaryError (reason
         ``ContainerNotRunning``) where the container has ended.
+        """
+
+    def start_exec(self, container_id: str, options: ExecOptions) -> ExecSession:
+        """Run a command in a running container, and return as soon as it is under way. Errors as above.
+
+        A command that cannot be executed may only show in its output and exit code.
+        """
+
+    def resize_exec(self, session_id: str, columns: int, rows: int) -> None:
+        """Tell the command's terminal its new size; succeeds where the command has ended."""
+
+    def signal_exec(self, session_id: str, number: int) -> None:
+        """Send a signal to the command and its process group; succeeds where it has ended."""
+
+    def exec_exit_code(self, session_id: str) -> int:
+        """The exit code of a command whose output has ended; 128 and the signal where that ended it.
+
+        The session is forgotten. TemporaryError with reason ``ContainerNotRunning`` where the container went
+        with it, ``CommandRuns`` where it has closed its output and runs on.
         """
 
     def reopen_log(self, container_id: str) -> None:

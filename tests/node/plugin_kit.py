@@ -25,13 +25,13 @@ HEADER = """
 from edgeagent.api.hookspecs import hookimpl
 from edgeagent.api.plugin import LaneSpec, PluginConfig, PluginContext, PluginInfo
 from edgeagent.api.errors import PermanentError, TemporaryError
-from edgeagent.api.runtime import ContainerRecord, Image, RuntimeInfo
+from edgeagent.api.runtime import ContainerRecord, ExecSession, Image, RuntimeInfo
 """
 
 RUNTIME = (
     HEADER
     + """
-import os, signal, sys, threading, time
+import contextlib, os, signal, sys, threading, time
 from pathlib import Path
 
 class Config(PluginConfig, frozen=True):
@@ -83,6 +83,35 @@ class Runtime:
 
     def start_container(self, container_id):
         return None
+
+    def start_exec(self, container_id, options):
+        import socket
+        if container_id == "none":
+            return ExecSession(id="none", framing="raw")
+        if container_id == "closed":
+            return ExecSession(id="closed", framing="raw", descriptor=999)
+        ours, theirs = socket.socketpair()
+        def attend():
+            with ours, contextlib.suppress(ConnectionError):  # closed before all was read
+                ours.sendall(container_id.encode())
+                while ours.recv(64):
+                    pass
+            Path(self.ctx.run_dir, "end-" + container_id).write_text("")
+        threading.Thread(target=attend, daemon=True).start()
+        if container_id == "ill-typed":
+            return ExecSession(id=5, framing="raw", descriptor=theirs.detach())
+        if container_id == "unencodable":
+            return ExecSession(id=object(), framing="raw", descriptor=theirs.detach())
+        if container_id == "huge":
+            return ExecSession(id="x" * (17 * 1024 * 1024), framing="raw", descriptor=theirs.detach())
+        if container_id.startswith("hang"):
+            Path(self.ctx.run_dir, container_id).write_text(str(os.getpid()))
+            while not Path(self.ctx.run_dir, "release").exists():
+                time.sleep(0.01)
+        return ExecSession(id=container_id, framing="raw", descriptor=theirs.detach())
+
+    def reopen_log(self, container_id):
+        return self.start_exec(container_id, None)
 
     def wait_container(self, container_id):
         return ContainerRecord(id=os.environ.get("PYTHONPATH", "unset"),

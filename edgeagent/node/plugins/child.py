@@ -11,12 +11,15 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import msgspec
 
-from edgeagent.node.plugins.frames import FrameError, FrameReader, Reply
+from edgeagent.api.descriptors import NO_DESCRIPTOR
+from edgeagent.node.plugins.frames import Answer, FrameError, FrameReader, Reply
 
 log = logging.getLogger(__name__)
 
@@ -25,18 +28,68 @@ CLOSE_SECONDS = 2.0
 _READ_BYTES = 256 * 1024
 _ROOT = str(Path(__file__).resolve().parents[3])
 _DECODER = msgspec.msgpack.Decoder(Reply)
+_HANDED_AT_ONCE = 16
+"""Descriptors that one read may bring; the kernel brings one, with the message that it was sent in."""
+_MAX_UNCLAIMED = 64
+
+
+def _receive_with_descriptors(connection: socket.socket) -> tuple[bytes, Sequence[int], int]:
+    """Bytes, what was handed over with them, and the flags of recvmsg(2); no child inherits a descriptor.
+
+    Not ``socket.recv_fds``, which in Python 3.11 does not pass the flag on.
+    """
+    found = array("i")
+    space = socket.CMSG_SPACE(_HANDED_AT_ONCE * found.itemsize)
+    data, ancillary, flags, _ = connection.recvmsg(_READ_BYTES, space, socket.MSG_CMSG_CLOEXEC)
+    for level, kind, packed in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            found.frombytes(packed[: len(packed) - len(packed) % found.itemsize])
+    return data, found, flags
+
+
+class Handed:
+    """Descriptors that came from a child, in the order in which their answers come."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[int] = deque()
+
+    def add(self, descriptors: Iterable[int]) -> None:
+        """They are this process's now."""
+        self._waiting.extend(descriptors)
+
+    @property
+    def too_many(self) -> bool:
+        """Whether more came than answers that could claim them."""
+        return len(self._waiting) > _MAX_UNCLAIMED
+
+    def take(self) -> int:
+        """The one that belongs to the answer just read. FrameError where none came with it."""
+        if not self._waiting:
+            raise FrameError("an answer that should have come with a file descriptor")
+        return self._waiting.popleft()
+
+    def close(self) -> None:
+        """Close those that no answer claimed."""
+        while self._waiting:
+            os.close(self._waiting.popleft())
 
 
 class LaneChild:
-    """One running child. ``on_end(child, how)`` is called once, when it has ended and was reaped."""
+    """One running child. ``on_end(child, how)`` is called once, when it has ended and was reaped.
+
+    ``on_reply(child, reply, descriptor)``: a descriptor that came with the reply is its receiver's.
+    """
 
     def __init__(
-        self, on_reply: "Callable[[LaneChild, Reply], None]", on_end: "Callable[[LaneChild, str], None]"
+        self,
+        on_reply: "Callable[[LaneChild, Reply, int], None]",
+        on_end: "Callable[[LaneChild, str], None]",
     ) -> None:
         self._on_reply = on_reply
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
         self._reader = FrameReader()
+        self._handed = Handed()
         self._outgoing = bytearray()
         self._killed_for = ""
         self._timer: asyncio.TimerHandle | None = None
@@ -101,20 +154,29 @@ class LaneChild:
         if self._socket is None:
             return False
         try:
-            data = self._socket.recv(_READ_BYTES)
+            data, descriptors, flags = _receive_with_descriptors(self._socket)
         except BlockingIOError:
             return False
         except OSError as error:
             log.debug("child %d: %s", self.pid, error)
-            data = b""
+            data, descriptors, flags = b"", [], 0
+        self._handed.add(descriptors)
+        if flags & socket.MSG_CTRUNC:
+            # Most likely no descriptor is free in this process: the answers' order is lost with it.
+            self.kill("handed over a file descriptor that could not be taken")
+            return False
         if not data:
             self.close()
             return False
         try:
             for payload in self._reader.feed(data):
-                self._on_reply(self, _DECODER.decode(payload))
+                reply = _DECODER.decode(payload)
+                with_one = isinstance(reply, Answer) and reply.with_descriptor
+                self._on_reply(self, reply, self._handed.take() if with_one else NO_DESCRIPTOR)
         except (FrameError, msgspec.MsgspecError) as error:
             self.kill(f"sent what is no answer: {error}")
+        if self._handed.too_many:
+            self.kill("hands over file descriptors that belong to no answer")
         return True
 
     def close(self) -> None:
@@ -136,6 +198,7 @@ class LaneChild:
             self._socket.close()
             self._socket = None
             self._outgoing.clear()
+            self._handed.close()
 
     def _reap(self) -> None:
         while self._receive():

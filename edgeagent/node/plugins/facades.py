@@ -16,7 +16,9 @@ from edgeagent.api.objects.service import Protocol as Transport
 from edgeagent.api.runtime import (
     ContainerConfig,
     ContainerRecord,
+    ExecOptions,
     ExecResult,
+    ExecSession,
     Image,
     ImageRecord,
     PullCredentials,
@@ -102,6 +104,22 @@ class RuntimeFacade(Facade):
             ExecResult,
             await self._ask("exec_container", container_id, command, timeout_seconds, deadline=deadline),
         )
+
+    async def start_exec(self, container_id: str, options: ExecOptions) -> ExecSession:
+        """Run a command with somebody at the other end; the caller owns the session's descriptor."""
+        return cast(ExecSession, await self._ask("start_exec", container_id, options))
+
+    async def resize_exec(self, session_id: str, columns: int, rows: int) -> None:
+        """Tell the command's terminal its new size."""
+        await self._ask("resize_exec", session_id, columns, rows)
+
+    async def signal_exec(self, session_id: str, number: int) -> None:
+        """Send a signal to the command."""
+        await self._ask("signal_exec", session_id, number)
+
+    async def exec_exit_code(self, session_id: str) -> int:
+        """The exit code of a command whose output has ended."""
+        return cast(int, await self._ask("exec_exit_code", session_id))
 
     async def reopen_log(self, container_id: str) -> None:
         """Go on writing to a new log file."""

@@ -1,7 +1,8 @@
 """The talk between a process lane and its child: length-prefixed msgpack frames on a socket pair.
 
 The parent sends one Hello, then Requests. The child answers Ready or Broken, then one Answer or Refusal to
-each request. No frame is larger than MAX_FRAME_BYTES; whoever receives a larger one gives the connection up.
+each request. An Answer with a descriptor is sent with it (SCM_RIGHTS), at its first byte. No frame is larger
+than MAX_FRAME_BYTES; whoever receives a larger one gives the connection up.
 """
 
 from collections.abc import Iterator
@@ -51,10 +52,11 @@ class Broken(msgspec.Struct, frozen=True, array_like=True, tag="broken"):
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True, tag="answer"):
-    """What the call returned."""
+    """What the call returned. ``with_descriptor``: one came with it, for the value's field of that name."""
 
     id: int
     value: msgspec.Raw
+    with_descriptor: bool = False
 
 
 class Refusal(msgspec.Struct, frozen=True, array_like=True, tag="refusal"):

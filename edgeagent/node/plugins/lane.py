@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Protocol
 
+from edgeagent.api.descriptors import release
 from edgeagent.api.plugin import LaneSpec
 from edgeagent.node.plugins.faults import Failure, LaneInterrupted, PluginFault, error_of, failure_of
 from edgeagent.node.plugins.target import Targets
@@ -99,8 +100,8 @@ class QueuedLane:
         except asyncio.CancelledError:
             if call in self.waiting:
                 self.waiting.remove(call)
-            if call.future.done() and not call.future.cancelled():
-                call.future.exception()  # the answer came together with the cancellation: it was looked at
+            if call.future.done() and not call.future.cancelled() and call.future.exception() is None:
+                release(call.future.result())  # it came together with the cancellation
             raise
 
     def load(self) -> LaneLoad:
@@ -130,11 +131,12 @@ class QueuedLane:
             call.timer.cancel()
             call.timer = None
         self.running.discard(call)
-        if not call.future.done():
-            if error is None:
-                call.future.set_result(value)
-            else:
-                call.future.set_exception(error)
+        if call.future.done():
+            release(value)  # the caller has given up
+        elif error is None:
+            call.future.set_result(value)
+        else:
+            call.future.set_exception(error)
         self.pump()
 
     def fail(self, call: Call, failure: Failure) -> None:
@@ -184,6 +186,7 @@ class _Worker(threading.Thread):
             try:
                 call.future.get_loop().call_soon_threadsafe(self._lane.done, self, call, value, failure)
             except RuntimeError:
+                release(value)
                 return  # the loop is closed: the agent has gone
             del call, value, failure  # an idle thread holds no answer
 
@@ -234,6 +237,7 @@ class ThreadLane(QueuedLane):
         """A thread has finished ``call``; on the loop thread."""
         if self._busy.pop(call, None) is None:
             self._abandoned.discard(worker)
+            release(value)
             return
         if not self.stopped:
             self._idle.append(worker)

@@ -16,6 +16,7 @@ from typing import NoReturn
 
 import msgspec
 
+from edgeagent.api.descriptors import NO_DESCRIPTOR, DescriptorHolder, release
 from edgeagent.api.errors import InvalidObjectError
 from edgeagent.node.plugins.contract import args_decoder
 from edgeagent.node.plugins.faults import Failure, failure_of
@@ -54,12 +55,24 @@ class Connection:
             self._ready = list(self._reader.feed(data))
         return self._ready.pop(0)
 
-    def send(self, reply: Reply) -> None:
-        """Send ``reply`` whole; FrameError, and nothing sent, where it is too large."""
+    def send(self, reply: Reply, handed: int = NO_DESCRIPTOR) -> None:
+        """Send ``reply`` whole, with a descriptor; FrameError, and nothing sent, where it is too large."""
         data = memoryview(frame(reply))
         with self._sending:
+            if handed != NO_DESCRIPTOR:
+                data = data[self._hand_over(data, handed) :]
             while data:
                 data = data[os.write(self._descriptor, data) :]
+
+    def _hand_over(self, data: memoryview, handed: int) -> int:
+        """Send what goes at once, and ``handed`` with its first byte; how much that was."""
+        import socket  # the plugin that has a socket to hand over has imported it already
+
+        ours = socket.socket(fileno=self._descriptor)
+        try:
+            return socket.send_fds(ours, [data], [handed])
+        finally:
+            ours.detach()
 
 
 def load(hello: Hello) -> Targets:
@@ -75,27 +88,33 @@ def load(hello: Hello) -> Targets:
     return Targets(hooks, lambda: hello.place.context(config))
 
 
-def serve_one(targets: Targets, request: Request) -> Reply:
-    """Make one call; whatever it raises is an answer."""
+def serve_one(targets: Targets, request: Request, connection: Connection) -> None:
+    """Make one call and send the answer; whatever it raises is one. OSError where the agent is gone."""
+    value: object = None
     try:
-        args = args_decoder(request.hook, request.method).decode(request.args)
-        value = targets.invoke(request.hook, request.method, args)
-        return Answer(request.id, msgspec.Raw(msgspec.msgpack.encode(value)))
-    except BaseException as error:  # SystemExit too: a plugin may not end the child
-        return Refusal(request.id, failure_of(error))
+        try:
+            args = args_decoder(request.hook, request.method).decode(request.args)
+            value = targets.invoke(request.hook, request.method, args)
+            encoded = msgspec.Raw(msgspec.msgpack.encode(value))
+        except BaseException as error:  # SystemExit too: a plugin may not end the child
+            connection.send(Refusal(request.id, failure_of(error)))
+            return
+        handed = value.descriptor if isinstance(value, DescriptorHolder) else NO_DESCRIPTOR
+        try:
+            connection.send(Answer(request.id, encoded, handed != NO_DESCRIPTOR), handed)
+        except FrameError as error:
+            text = f"{request.method} answered with {error}"
+            connection.send(Refusal(request.id, Failure("fault", text, "WrongAnswer")))
+    finally:
+        release(value)  # the agent has its own by now
 
 
 def _work(connection: Connection, targets: Targets, requests: "SimpleQueue[Request]") -> None:
     try:
         while True:
             request = requests.get()
-            reply = serve_one(targets, request)
-            try:
-                connection.send(reply)
-            except FrameError as error:
-                text = f"{request.method} answered with {error}"
-                connection.send(Refusal(request.id, Failure("fault", text, "WrongAnswer")))
-            del request, reply  # an idle thread holds no answer
+            serve_one(targets, request, connection)
+            del request
     except OSError:
         _end(1)  # the agent is gone: there is nobody to tell
 

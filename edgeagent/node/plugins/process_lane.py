@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from edgeagent.api.descriptors import NO_DESCRIPTOR, DescriptorHolder, release
 from edgeagent.api.errors import PermanentError
 from edgeagent.api.plugin import LaneSpec
 from edgeagent.node.plugins.child import LaneChild
@@ -112,8 +113,10 @@ class ProcessLane(QueuedLane):
         child.send(data)
         return child
 
-    def _replied(self, child: LaneChild, reply: Reply) -> None:
+    def _replied(self, child: LaneChild, reply: Reply, descriptor: int) -> None:
+        handed = DescriptorHolder(descriptor=descriptor)
         if child is not self._child:
+            release(handed)
             return
         if isinstance(reply, Ready):
             self._ready = True
@@ -123,20 +126,31 @@ class ProcessLane(QueuedLane):
             return
         call = self._calls.pop(reply.id, None)
         if call is None:
+            release(handed)
             self._flooded(child)
         elif isinstance(reply, Answer):
-            self._answered(call, reply.value)
+            self._answered(call, reply.value, handed)
         else:
             self.fail(call, reply.failure)
         self._rest()
 
-    def _answered(self, call: Call, value: msgspec.Raw) -> None:
+    def _answered(self, call: Call, value: msgspec.Raw, handed: DescriptorHolder) -> None:
         try:
             result = result_decoder(call.hook, call.method).decode(value)
+            if isinstance(result, DescriptorHolder):
+                # The number in it is the child's.
+                result = msgspec.structs.replace(result, descriptor=handed.descriptor)
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+            release(handed)
             self.fail(call, Failure("fault", f"{call.method} answered with {error}", "WrongAnswer"))
-        else:
-            self.settle(call, result)
+            return
+        if not isinstance(result, DescriptorHolder):
+            release(handed)
+        elif result.descriptor == NO_DESCRIPTOR:
+            text = f"{call.method} answered without a file descriptor"
+            self.fail(call, Failure("fault", text, "WrongAnswer"))
+            return
+        self.settle(call, result)
 
     def _flooded(self, child: LaneChild) -> None:
         self._drop(child)

@@ -15,6 +15,7 @@ import msgspec
 import pluggy
 
 from edgeagent.api import hookspecs
+from edgeagent.api.descriptors import DescriptorHolder, is_open, release
 from edgeagent.api.metrics import Gather
 from edgeagent.api.plugin import PluginConfig, PluginContext
 from edgeagent.node.plugins.contract import CONFIG_SCHEMA, PLUGIN_INFO, check_answer, hook_names
@@ -136,7 +137,13 @@ class Targets:
         if not callable(function):
             raise WrongAnswer(f"{hook} answered with {type(target).__name__}, which has no method {method}")
         value: object = function(*args)
-        check_answer(value, hook, method)
+        try:
+            check_answer(value, hook, method)
+            if isinstance(value, DescriptorHolder) and not is_open(value):
+                raise WrongAnswer(f"{method} answered without an open file descriptor")
+        except BaseException:
+            release(value)
+            raise
         return value
 
     def prepare(self) -> None:
