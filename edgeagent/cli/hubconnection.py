@@ -9,9 +9,9 @@ import asyncio
 import contextlib
 import random
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import msgspec
 
@@ -47,6 +47,19 @@ class HubUnreachableError(TemporaryError):
     """No broker could be reached, or the hub behind it does not answer."""
 
 
+class Stream(Protocol):
+    """What goes on after a call: it hears what comes in with its ``correlation``, and of the connection."""
+
+    def receive(self, packet: bytes) -> None:
+        """A packet came in."""
+
+    def connected(self) -> None:
+        """There is a connection again, and what is sent to this side arrives."""
+
+    def disconnected(self, reason: str) -> None:
+        """There is none."""
+
+
 class _Call:
     """One call: the answers not yet read, and whether the hub has sent its last."""
 
@@ -77,6 +90,7 @@ class HubConnection:
         session = secrets.token_hex(8)
         self._replies = self._topics.replies(operator.user, session)
         self._calls: dict[bytes, asyncio.Queue[Reply | Exception]] = {}
+        self._streams: dict[bytes, Stream] = {}
         self._key = SealingKey.generate() if operator.hub_key else None
         self._signer: OperatorSigner | None = None
         self._ready = asyncio.Event()
@@ -101,6 +115,16 @@ class HubConnection:
             on_connect=self._on_connect,
             on_disconnect=self._on_disconnect,
         )
+
+    @property
+    def cluster(self) -> str:
+        """The cluster's name."""
+        return self._operator.cluster
+
+    @property
+    def user(self) -> str:
+        """The operator's name at the broker."""
+        return self._operator.user
 
     @property
     def brokers(self) -> str:
@@ -192,6 +216,8 @@ class HubConnection:
             return
         self.disconnected = ""
         self._ready.set()
+        for stream in self._streams.values():
+            stream.connected()
 
     def _on_disconnect(self, reason: str) -> None:
         self.disconnected = reason
@@ -204,6 +230,8 @@ class HubConnection:
                     f"the connection to the broker was lost: {reason}", reason="Disconnected"
                 ),
             )
+        for stream in self._streams.values():
+            stream.disconnected(reason)
         if had or reason == "stopped":
             return
         self._failures.append(reason)
@@ -219,6 +247,9 @@ class HubConnection:
                 _put(queue, error)
 
     def _on_message(self, message: Message) -> None:
+        if (stream := self._streams.get(message.correlation)) is not None:
+            stream.receive(message.payload)
+            return
         queue = self._calls.get(message.correlation)
         if queue is None:
             return  # the answer to a call that was given up
@@ -247,19 +278,22 @@ class HubConnection:
         *,
         target: str = HUB_TARGET,
         lasts: float | None = None,
+        nonce: str = "",
     ) -> AsyncIterator[AsyncIterator[T]]:
         """A call under way: the broker has it when the context is entered; its answers are iterated over.
 
-        ``target`` is the node that is to serve it, if the hub is not.
+        ``target`` is the node that is to serve it, if the hub is not. ``nonce`` names the call, where
+        something else is tied to it.
 
         Each answer must come within the time-out. A call that ``lasts`` so many seconds may be silent for
-        all of them, ends by itself if the hub does not end it, and is cancelled there where it is left early.
+        all of them, ends by itself if the hub does not end it, and is cancelled there where it is left
+        early.
         """
         correlation = secrets.token_bytes(16)
         call = _Call()
         self._calls[correlation] = call.queue
         try:
-            await self._send(target, method, canonical_json(params), correlation)
+            await self._send(target, method, canonical_json(params), correlation, nonce)
             yield self._answers(call, method, kind, lasts)
         finally:
             del self._calls[correlation]
@@ -301,9 +335,11 @@ class HubConnection:
                 f"the hub's answer to {method} cannot be read (another version?): {error}"
             ) from None
 
-    async def _send(self, target: str, method: str, params: bytes, correlation: bytes) -> None:
+    async def _send(
+        self, target: str, method: str, params: bytes, correlation: bytes, nonce: str = ""
+    ) -> None:
         topic = self._topics.hub_rpc(self._operator.user, method)
-        payload = self._sealed(self._signed(target, method, params), correlation)
+        payload = self._sealed(self._signed(target, method, params, nonce), correlation)
         try:
             async with asyncio.timeout(self._timeout):
                 await self._session.publish(
@@ -319,7 +355,7 @@ class HubConnection:
                 raise PermanentError(f"the request is too large: {error}; send less at once") from None
             raise
 
-    def _signed(self, target: str, method: str, params: bytes) -> bytes:
+    def _signed(self, target: str, method: str, params: bytes, nonce: str = "") -> bytes:
         """The call with the operator's own signature; PermanentError where the file has no key for it."""
         if self._signer is None:
             mine = self._operator
@@ -334,6 +370,7 @@ class HubConnection:
             now=self._clock.now(),
             reply_topic=self._replies,
             answers_to=self._key.public if self._key is not None else b"",
+            nonce=nonce,
         )
 
     def _sealed(self, payload: bytes, correlation: bytes) -> bytes:
@@ -359,11 +396,30 @@ class HubConnection:
                     topic, payload, response_topic=self._replies, correlation=correlation
                 )
 
+    @contextlib.contextmanager
+    def listening(self, correlation: bytes, stream: Stream) -> Iterator[None]:
+        """Meanwhile ``stream`` has what comes in with ``correlation``, and hears of the connection."""
+        self._streams[correlation] = stream
+        try:
+            yield
+        finally:
+            del self._streams[correlation]
+
+    async def publish(self, topic: str, payload: bytes) -> None:
+        """A packet of a stream. Errors as of ``MqttSession.publish``."""
+        await self._session.publish(topic, payload)
+
     async def call(
-        self, method: str, params: msgspec.Struct, kind: type[T], *, target: str = HUB_TARGET
+        self,
+        method: str,
+        params: msgspec.Struct,
+        kind: type[T],
+        *,
+        target: str = HUB_TARGET,
+        nonce: str = "",
     ) -> T:
         """The one answer to a call."""
-        async with self.open(method, params, kind, target=target) as answers:
+        async with self.open(method, params, kind, target=target, nonce=nonce) as answers:
             async for answer in answers:
                 return answer
         raise PermanentError(f"the hub answered {method!r} with nothing")

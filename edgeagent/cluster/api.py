@@ -31,6 +31,7 @@ from edgeagent.cluster.allocation import ClusterNetwork, Taken, complete
 from edgeagent.cluster.audit import HUB, AuditLogs
 from edgeagent.cluster.observer import MAX_PODS_PER_NODE, Observer
 from edgeagent.cluster.operatorgate import Caller
+from edgeagent.cluster.podtargets import check_logs, node_key
 from edgeagent.cluster.signing import Signing
 from edgeagent.cluster.store import Store, StoredObject, new_uid
 from edgeagent.cluster.views import Views, is_mirror
@@ -46,6 +47,8 @@ from edgeagent.wire.hubapi import (
     DeleteParams,
     DeleteResult,
     GetParams,
+    NodeKeyParams,
+    NodeKeyResult,
 )
 from edgeagent.wire.noderequest import NodeRequest, sign_request
 from edgeagent.wire.reports import ANNOTATION_FILE, ANNOTATION_MIRROR
@@ -323,7 +326,7 @@ class Api:
         if self._store.node(node) is None:
             raise _not_found("Node", node)
         if isinstance(params, LogsParams):
-            self._check_logs(params, node)
+            check_logs(self._store, self._views, params, node)
         view = self._observer.view(node)
         if not view.online:
             since = f" since {view.since}" if view.since else ""
@@ -342,23 +345,9 @@ class Api:
             self._note(caller, f"node {node}: {about}")
         return node, encode_envelope(sign_request(asked, signing.key, list(signing.chain)))
 
-    def _check_logs(self, params: LogsParams, node: str) -> None:
-        stored = self._store.find("Pod", params.namespace, params.pod)
-        pod = decode_json(stored.body, Pod) if stored else self._views.mirror(params.namespace, params.pod)
-        if pod is None:
-            raise _not_found("Pod", params.pod)
-        if pod.spec.node_name != node:
-            raise RpcError("Invalid", f"pod {params.pod} is on node {pod.spec.node_name}, not on {node}")
-        names = [container.name for container in pod.spec.containers]
-        if not params.container and len(names) > 1:
-            raise RpcError(
-                "Invalid",
-                f"a container name must be given for pod {params.pod}, choose one of: {' '.join(names)}",
-            )
-        if params.container and params.container not in names:
-            raise RpcError(
-                "Invalid", f"container {params.container!r} is not one of pod {params.pod}: {' '.join(names)}"
-            )
+    def node_key(self, params: NodeKeyParams, caller: Caller) -> NodeKeyResult:
+        """Where a stream is to go, for who may have it."""
+        return node_key(self._store, self._views, params, caller)
 
     def _follow(self, changed: list[StoredObject]) -> None:
         """Tell the watches and the network what changed, and the publisher where to look."""

@@ -30,6 +30,7 @@ from edgeagent.wire.hubapi import (
     DeleteParams,
     GetParams,
     GetResult,
+    NodeKeyParams,
     WatchParams,
 )
 from edgeagent.wire.keys import SealingKey
@@ -208,6 +209,9 @@ class Calls:
             elif method == "audit":
                 found = self._api.audit(_params(params, AuditParams), caller)
                 await self._answer(way, encode_reply(found))
+            elif method == "nodekey":
+                where = self._api.node_key(_params(params, NodeKeyParams), caller)
+                await self._answer(way, encode_reply(where))
             elif method in NODE_METHODS:
                 await self._pass_on(way, method, caller)
             else:

@@ -94,6 +94,8 @@ def broker_acl(cluster: str, refused: Iterable[str] = (), operators: Iterable[st
     rules = [
         ("read", topics.desired("%u")),
         ("read", topics.node_rpc("%u", "#")),
+        ("read", f"{topics.prefix}nodes/%u/streams/#"),
+        ("write", topics.stream("+", "%u", "+")),
         ("read", topics.object("+")),
         ("write", topics.status("%u")),
         ("write", topics.online("%u")),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from edgeagent.api.errors import PermanentError
 from edgeagent.api.objects.rbac import ROLES, ClusterRoleBinding, RoleBinding, RoleName
 from edgeagent.wire.rpc import CallParams, LogsParams, NetworkParams, RebootParams
+from edgeagent.wire.streamapi import EXEC, FOLLOW, PORT_FORWARD, ExecParams, FollowParams, PortForwardParams
 from edgeagent.wire.top import TopParams, TopPodsParams
 
 USER_PREFIX = "user:"
@@ -36,6 +37,9 @@ NODE_METHODS: Mapping[str, NodeMethod] = {
     "reboot": NodeMethod("create", "nodes/reboot", RebootParams),
     "top": NodeMethod("get", "nodes/metrics", TopParams),
     "toppods": NodeMethod("get", "pods/metrics", TopPodsParams),
+    FOLLOW: NodeMethod("get", "pods/log", FollowParams),
+    EXEC: NodeMethod("create", "pods/exec", ExecParams),
+    PORT_FORWARD: NodeMethod("create", "pods/portforward", PortForwardParams),
 }
 """Every call that the hub passes on to nodes."""
 

@@ -110,7 +110,7 @@ def decode_frame(data: bytes) -> AnyFrame:
     if len(data) > MAX_FRAME_BYTES:
         raise InvalidObjectError("frame", f"{len(data)} bytes, more than the {MAX_FRAME_BYTES} allowed")
     try:
-        frame = _decoder.decode(data)
+        frame: AnyFrame = _decoder.decode(data)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise InvalidObjectError("frame", f"none that is known: {error}") from None
     _check(frame)

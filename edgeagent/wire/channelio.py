@@ -219,6 +219,21 @@ class Channels:
         """What the stream ended with, on either side; None while it goes on."""
         return self._over
 
+    @property
+    def ended_there(self) -> bool:
+        """Whether it was the other side that ended the stream."""
+        return self.mux.ended is not None
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether it is over without that either side has ended it."""
+        return self._over is not None and not self.mux.ending and self.mux.ended is None
+
+    @property
+    def nothing_to_send(self) -> bool:
+        """For a carrier: whether the end, if this side has brought it, was taken by ``next_frame``."""
+        return self.mux.end_taken
+
     def end(self, reason: str = "", message: str = "") -> None:
         """End the stream at once: what waits to be sent is dropped. See ``finish``."""
         if self._over is None:

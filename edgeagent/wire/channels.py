@@ -127,7 +127,7 @@ class Multiplexer:
         return max(0, OUT_BYTES - channel.out_bytes)
 
     def write(self, number: int, data: bytes) -> int:
-        """Queue bytes of a channel; how many of them were taken, which is as many as there is ``room`` for."""
+        """Queue bytes of a channel; how many were taken, which is as many as there is ``room`` for."""
         count = min(len(data), self.room(number))
         if not count:
             return 0
@@ -196,6 +196,16 @@ class Multiplexer:
             self._turns.clear()
             self._first.clear()
             self._first.append(self._end)
+
+    @property
+    def ending(self) -> bool:
+        """Whether this side has ended everything."""
+        return self._end is not None
+
+    @property
+    def end_taken(self) -> bool:
+        """Whether this side has ended everything, and said so in a frame."""
+        return self._end is not None and not self._first
 
     def knows(self, number: int) -> bool:
         """Whether a channel is there still: closed from both sides, it is gone."""

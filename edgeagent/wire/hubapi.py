@@ -10,7 +10,7 @@ import msgspec
 from edgeagent.api.objects.base import KubernetesStruct
 from edgeagent.wire.authority import NODE_METHODS
 
-METHODS = ("apply", "get", "watch", "delete", "audit", "cancel", *NODE_METHODS)
+METHODS = ("apply", "get", "watch", "delete", "audit", "cancel", "nodekey", *NODE_METHODS)
 """``cancel`` has no parameters and ends the ``watch`` whose correlation data it carries. What is in
 ``edgeagent.wire.authority.NODE_METHODS`` is for a node, which answers by itself."""
 
@@ -101,3 +101,18 @@ class AuditParams(KubernetesStruct, frozen=True):
 
     node: str = ""
     count: int = 100
+
+
+class NodeKeyParams(KubernetesStruct, frozen=True):
+    """Where a stream of ``method`` (of ``NODE_METHODS``) about a pod is to go."""
+
+    method: str
+    namespace: str
+    pod: str
+
+
+class NodeKeyResult(KubernetesStruct, frozen=True):
+    """The pod's node, and that node's public X25519 key, to which what is private is sealed."""
+
+    node: str
+    key: bytes

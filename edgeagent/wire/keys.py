@@ -120,6 +120,28 @@ class StorageKey:
             ) from None
 
 
+class StreamCipher:
+    """A key (32 raw bytes) for what goes one way of one stream: ChaCha20-Poly1305, the number for a nonce.
+
+    A number may be used once: whoever seals counts.
+    """
+
+    def __init__(self, raw: bytes) -> None:
+        """ValueError where ``raw`` has another length."""
+        self._cipher = ChaCha20Poly1305(raw)
+
+    def seal(self, number: int, data: bytes) -> bytes:
+        """``data`` as the packet of this ``number`` (below 2^64); 16 bytes longer."""
+        return self._cipher.encrypt(number.to_bytes(_NONCE_BYTES), data, None)
+
+    def open(self, number: int, sealed: bytes) -> bytes:
+        """What ``seal`` was given; PermanentError where the key or the number differ, or it was changed."""
+        try:
+            return self._cipher.decrypt(number.to_bytes(_NONCE_BYTES), sealed, None)
+        except (InvalidTag, ValueError):
+            raise PermanentError("it was not sealed with this stream's key", reason="DecryptFailed") from None
+
+
 def derive_key(secret: bytes, purpose: bytes) -> bytes:
     """A key of 32 bytes for one ``purpose`` from ``secret``, which must be random (HKDF-SHA256, no salt)."""
     return HKDF(SHA256(), _KEY_BYTES, salt=None, info=purpose).derive(secret)

@@ -98,14 +98,18 @@ class OperatorSigner:
         now: float,
         reply_topic: str,
         answers_to: bytes = b"",
+        nonce: str = "",
     ) -> bytes:
-        """A call of ``method`` at ``target``, with ``params`` as JSON, that counts from ``now`` on."""
+        """A call of ``method`` at ``target``, with ``params`` as JSON, that counts from ``now`` on.
+
+        ``nonce`` is from ``new_nonce``, where something else names the call too.
+        """
         request = OperatorRequest(
             cluster=self._cluster,
             user=self._user,
             target=target,
             method=method,
-            nonce=secrets.token_hex(16),
+            nonce=nonce or new_nonce(),
             expires=now + CALL_SECONDS,
             reply_topic=reply_topic,
             params=msgspec.Raw(params),
@@ -119,6 +123,11 @@ class OperatorSigner:
             OPERATOR_REQUEST_TYPE, canonical_json(request), _key_id(self._certificate.public_key), self._key
         )
         return msgspec.msgpack.encode(SignedCall(self._certificate.der, envelope))
+
+
+def new_nonce() -> str:
+    """A nonce that no other call has."""
+    return secrets.token_hex(16)
 
 
 def read_call(payload: bytes) -> OperatorRequest:

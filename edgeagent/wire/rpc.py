@@ -46,7 +46,10 @@ class CallParams(KubernetesStruct, frozen=True):
 
 
 class LogsParams(CallParams, frozen=True):
-    """Which log: ``tail_lines`` None for all that fits; ``previous`` for the run before this one."""
+    """Which log: ``tail_lines`` None for all that fits; ``previous`` for the run before this one.
+
+    ``since``: seconds since the epoch. ``all_containers`` one after the other, each with its tail.
+    """
 
     namespace: str
     pod: str
@@ -54,6 +57,8 @@ class LogsParams(CallParams, frozen=True):
     tail_lines: int | None = None
     previous: bool = False
     timestamps: bool = False
+    since: float = 0
+    all_containers: bool = False
 
     def about(self) -> tuple[str, str]:
         """The pod."""

@@ -54,6 +54,10 @@ class Topics:
         """A signed request to a node."""
         return f"{self.prefix}nodes/{node}/rpc/{method}"
 
+    def stream(self, node: str, user: str, stream: str) -> str:
+        """What an operator's stream says to a node; the broker lets only ``user`` publish here."""
+        return f"{self.prefix}nodes/{node}/streams/{user}/{stream}"
+
     def hub_rpc(self, user: str, method: str) -> str:
         """A signed request to the hub; the broker lets only ``user`` publish here."""
         return f"{self.prefix}hub/rpc/{user}/{method}"
