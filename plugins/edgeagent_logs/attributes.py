@@ -5,6 +5,8 @@ https://opentelemetry.io/docs/specs/semconv/resource/k8s/, â€¦/container/ and â€
 
 from collections.abc import Sequence
 
+import msgspec
+
 from edgeagent.api.logs import LogBatch, LogOrigin, LogRecord, Severity
 
 MAX_TIME = 2**63 - 1
@@ -66,6 +68,15 @@ def record_id(stream: str, first: int, place: int) -> str:
 def sane_time(record: LogRecord) -> int:
     """The record's time, held to what sinks can say."""
     return min(max(record.time, 0), MAX_TIME)
+
+
+def whole_text(record: LogRecord) -> str:
+    """Message and fields in one text, for a sink that knows text alone: JSON where the line had fields."""
+    if not record.fields or record.body.startswith("{"):
+        return record.body
+    key = "msg" if b'"message":' in record.fields else "message"
+    message = msgspec.json.encode({key: record.body}).decode()
+    return f"{message[:-1]},{record.fields[1:].decode(errors='replace')}"
 
 
 def weights(batch: LogBatch, overhead: int) -> list[int]:

@@ -13,7 +13,7 @@ import msgspec
 from edgeagent.api.delivery import Delivery
 from edgeagent.api.errors import PermanentError
 from edgeagent.api.logs import LogBatch, LogOrigin, LogRecord
-from edgeagent_logs.attributes import NodeNames, sane_time, weights
+from edgeagent_logs.attributes import NodeNames, sane_time, weights, whole_text
 from edgeagent_logs.httpendpoint import HttpAnswer, HttpEndpoint
 from edgeagent_logs.httpverdict import check_status
 from edgeagent_logs.shipment import RefusedError, Shipment, TooLargeError
@@ -67,7 +67,7 @@ class LokiSink:
                 one = streams.setdefault(tuple(sorted(labels.items())), _Stream(labels, []))
                 known[key] = (one.values, metadata)
             values, metadata = known[key]
-            entry: list[object] = [str(sane_time(record)), record.body]
+            entry: list[object] = [str(sane_time(record)), whole_text(record)]
             values.append([*entry, metadata] if metadata else entry)
         return list(streams.values())
 

@@ -6,7 +6,7 @@ from typing import get_args
 
 from edgeagent.api.clock import rfc3339_nano
 from edgeagent.api.logs import LogOrigin, LogRecord, Severity
-from edgeagent_logs.attributes import sane_time, service_name
+from edgeagent_logs.attributes import sane_time, service_name, whole_text
 from edgeagent_logs.sinkconfig import Facility
 
 FACILITIES = {name: number for number, name in enumerate(get_args(Facility))}
@@ -56,7 +56,7 @@ class SyslogFormat:
         process = header_field(origin.pod, 128)
         kind = header_field(record.stream, 32)
         head = f"<{self._facility + severity}>1 {time} {self._host} {app} {process} {kind} "
-        body = record.body.encode()
+        body = whole_text(record).encode()
         whole = (head + self._data(params, len(head))).encode()
         if len(whole) + 1 + len(body) <= self._limit:
             return whole + b" " + body if body else whole
