@@ -150,12 +150,12 @@ class Spool:
         item.
 
         Without ``items`` the positions alone are kept. A position that is empty is forgotten. On a full disk
-        older chunks make room, metrics before logs.
+        older chunks make room, metrics before logs; metrics make none of logs.
         """
         try:
             return self._append(name, body, items, made, source, positions or {})
         except TemporaryError as error:
-            if error.reason != "DiskFull" or not self._give_way(2 * len(body) + PAGE_BYTES):
+            if error.reason != "DiskFull" or not self._give_way(name, 2 * len(body) + PAGE_BYTES):
                 raise
         return self._append(name, body, items, made, source, positions or {})
 
@@ -205,19 +205,24 @@ class Spool:
             found.append(chunk)
         return found
 
-    def replace(self, name: str, first: int, body: bytes) -> None:
-        """The chunk that begins with ``first`` is now ``body``, with as many numbers as before."""
+    def replace(self, name: str, first: int, end: int, body: bytes) -> None:
+        """The chunks with the items ``first`` to ``end - 1`` are now one, ``body``, with the same numbers.
+
+        Nothing is done where they are not all there any more.
+        """
         with self._transaction() as connection:
-            found = connection.execute(
-                "SELECT size FROM chunk WHERE class = ? AND first = ?", (name, first)
+            span = name, first, end
+            which = "class = ? AND first >= ? AND first + items <= ?"
+            chunks, size, items, made = connection.execute(
+                f"SELECT COUNT(*), SUM(size), SUM(items), MAX(made) FROM chunk WHERE {which}", span  # noqa: S608
             ).fetchone()
-            if found is None:
+            if items != end - first:
                 return
+            connection.execute(f"DELETE FROM chunk WHERE {which}", span)  # noqa: S608
             connection.execute(
-                "UPDATE chunk SET body = ?, size = ? WHERE class = ? AND first = ?",
-                (body, len(body), name, first),
+                "INSERT INTO chunk VALUES (?, ?, ?, ?, ?, ?)", (name, first, items, made, len(body), body)
             )
-        self._changed(name, 0, len(body) - found[0], 0)
+        self._changed(name, 1 - chunks, len(body) - size, 0)
 
     def positions(self, source: str) -> dict[str, str]:
         """How far the source has come."""
@@ -268,8 +273,9 @@ class Spool:
         with _translated():
             (pages,) = self._connection.execute("PRAGMA freelist_count").fetchone()
             if pages * PAGE_BYTES > FREE_BYTES_KEPT:
-                # A backlog is gone; its room is given back once, not page by page.
-                self._connection.execute("PRAGMA incremental_vacuum").fetchall()
+                # A backlog is gone; its room is given back once, not page by page. ``execute`` would stop
+                # after the first page, for the statement has no columns.
+                self._connection.executescript("PRAGMA incremental_vacuum")
 
     def _make_room(self, connection: sqlite3.Connection, name: str, size: int) -> tuple[int, int, int]:
         excess = self.usage(name).bytes + size - self._budgets[name]
@@ -308,9 +314,12 @@ class Spool:
                     self._connection.execute("ROLLBACK")
                 raise
 
-    def _give_way(self, size: int) -> bool:
-        """Drop ``size`` bytes of what matters least, whose pages are used again; False if there is none."""
-        for name in DROP_FIRST:
+    def _give_way(self, for_class: str, size: int) -> bool:
+        """Drop ``size`` bytes of what matters least, whose pages are used again; False if there is none.
+
+        Nothing is dropped that matters more than ``for_class``.
+        """
+        for name in DROP_FIRST[: DROP_FIRST.index(for_class) + 1]:
             freed, last = 0, -1
             with _translated():
                 query = "SELECT first, size FROM chunk WHERE class = ? ORDER BY first"

@@ -75,8 +75,7 @@ class LogFollower:
             kept = self.kept
             try:
                 await self._follow()
-            except* EdgeAgentError as group:
-                error = group.exceptions[0]
+            except EdgeAgentError as error:
                 if self.kept != kept:
                     retry.reset()
                 wait = max(getattr(error, "delay", None) or 0.0, retry.next())
@@ -90,9 +89,16 @@ class LogFollower:
     async def _follow(self) -> None:
         name = self._source.plugin
         await self._source.resume(await self._spool.call(lambda spool: spool.positions(name)))
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._tell())
-            tasks.create_task(self._read())
+        # No TaskGroup: where a part fails in the turn that all is cancelled in, it forgets the latter.
+        parts = [asyncio.create_task(self._tell()), asyncio.create_task(self._read())]
+        try:
+            done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for part in parts:
+                part.cancel()
+            await asyncio.gather(*parts, return_exceptions=True)
+        for part in done:
+            part.result()
 
     async def _tell(self) -> None:
         told: list[LogTarget] | None = None

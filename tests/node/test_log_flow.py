@@ -1,0 +1,318 @@
+"""Logs from source to sink through a real spool: failures and kills at any point lose nothing."""
+
+import asyncio
+import random
+import tempfile
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgeagent.api.delivery import Delivery
+from edgeagent.api.errors import EdgeAgentError, PermanentError, TemporaryError
+from edgeagent.api.logs import LogBatch, LogChunk, LogOrigin, LogRecord, LogTarget
+from edgeagent.node.store.spool import Spool
+from edgeagent.node.telemetry.logflow import LogFlow
+from edgeagent.node.telemetry.logshipper import Shipped
+from edgeagent.node.telemetry.spoolthread import SpoolThread
+from edgeagent.testing.clock import ManualClock
+
+T = TypeVar("T")
+ORIGIN = LogOrigin(namespace="default", pod="web", container="main", container_id="c1")
+TARGETS = [LogTarget(origin=ORIGIN, path="/log")]
+
+
+class InlineSpool(SpoolThread):
+    """Does its work at once, so that a manual clock knows when all is done."""
+
+    async def call(self, work: Callable[[Spool], T]) -> T:
+        """A turn of the loop later."""
+        await asyncio.sleep(0)
+        return self._do(work)
+
+
+class Lines:
+    """A source of ``lines``, which outlive it as a container's log does."""
+
+    plugin = "lines"
+
+    def __init__(self, lines: list[str], news: asyncio.Event) -> None:
+        self.lines = lines
+        self.news = news
+        self.told: list[list[LogTarget]] = []
+        self.at = 0
+        self.fails: deque[EdgeAgentError] = deque()
+
+    async def resume(self, positions: dict[str, str]) -> None:
+        """From what is kept."""
+        self.at = int(positions.get("c1", "0"))
+
+    async def reconcile(self, targets: list[LogTarget]) -> None:
+        """Noted."""
+        self.told.append(targets)
+
+    async def read(self) -> LogChunk:
+        """Three lines at a time."""
+        while self.at == len(self.lines):
+            self.news.clear()
+            await self.news.wait()
+        if self.fails:
+            raise self.fails.popleft()
+        end = min(len(self.lines), self.at + 3)
+        records = [LogRecord(n, 0, "stdout", self.lines[n]) for n in range(self.at, end)]
+        self.at = end
+        return LogChunk(batch=LogBatch(origins=[ORIGIN], records=records), positions={"c1": str(end)})
+
+
+class Receiver:
+    """A sink that keeps what it got by the records' ids. ``faults`` are what happens to the next batches."""
+
+    plugin = "sinks"
+
+    def __init__(self) -> None:
+        self.got: dict[str, str] = {}
+        self.rejected: set[str] = set()
+        self.faults: deque[str] = deque()
+
+    async def names(self) -> list[str]:
+        """One."""
+        return ["first"]
+
+    async def ship(self, sink: str, stream: str, first: int, batch: LogBatch) -> Delivery:
+        """With the next of the faults."""
+        assert sink == "first"
+        fault = self.faults.popleft() if self.faults else ""
+        places = range(len(batch.records))
+        if fault == "temporary":
+            raise TemporaryError("busy", delay=7.0)
+        if fault == "permanent":
+            raise PermanentError("the password is refused")
+        retry = [place for place in places if place % 2] if fault == "retry" else []
+        rejected = {place: "mapping" for place in places if place % 3 == 0} if fault == "reject" else {}
+        for place in places:
+            if place in retry:
+                continue
+            record = batch.records[place]
+            assert batch.origins[record.origin] == ORIGIN
+            if place in rejected:
+                self.rejected.add(record.body)
+            else:
+                key = f"{stream}-{first + place}"
+                assert self.got.setdefault(key, record.body) == record.body, "one id stands for two lines"
+        if fault == "lost answer":
+            raise TemporaryError("reset after the batch had arrived")
+        return Delivery(retry=retry, rejected=rejected)
+
+
+class World:
+    """A node's logs, which may be killed and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "telemetry.db"
+        self.clock = ManualClock()
+        self.news = asyncio.Event()
+        self.lines: list[str] = []
+        self.receiver = Receiver()
+        self.refused: list[tuple[str, str]] = []
+        self.boot = 1
+        self.start()
+
+    def start(self) -> None:
+        """A new process."""
+        self.source = Lines(self.lines, self.news)
+        self.spool = InlineSpool(
+            self.path, lambda path: Spool(path, {"logs": 1_000_000}, boot_id=str(self.boot), now=5.0)
+        )
+        self.flow = LogFlow(
+            [self.source], [self.receiver], self.spool, targets=lambda: TARGETS, clock=self.clock,
+            rng=random.Random(1), rate=1_000_000, on_refused=lambda *said: self.refused.append(said),
+        )  # fmt: skip
+        self.task = asyncio.get_running_loop().create_task(self.flow.run())
+
+    async def kill(self) -> None:
+        """At once."""
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+        if (spool := self.spool.opened) is not None:
+            spool.close()
+
+    def write(self, count: int) -> None:
+        """More lines."""
+        self.lines += [f"line {len(self.lines) + n}" for n in range(count)]
+        self.news.set()
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("write"), st.integers(1, 8)),
+        st.tuples(
+            st.just("fault"), st.sampled_from(["temporary", "permanent", "retry", "reject", "lost answer"])
+        ),
+        st.tuples(st.just("source"), st.sampled_from([TemporaryError("gone"), PermanentError("broken")])),
+        st.tuples(st.just("turns"), st.integers(1, 12)),
+        st.tuples(st.just("wait"), st.sampled_from([1, 10, 400])),
+        st.tuples(st.just("kill"), st.just(0)),
+    ),
+    max_size=30,
+)
+
+
+@given(STEPS)
+@settings(max_examples=150, deadline=None)
+def test_every_line_arrives_once(steps: list[tuple[str, object]]) -> None:
+    async def play(folder: Path) -> None:
+        world = World(folder)
+        for what, value in steps:
+            if what == "write":
+                assert isinstance(value, int)
+                world.write(value)
+            elif what == "fault":
+                world.receiver.faults.append(str(value))
+            elif what == "source":
+                assert isinstance(value, EdgeAgentError)
+                world.source.fails.append(value)
+            elif what == "turns":
+                assert isinstance(value, int)
+                for _ in range(value):
+                    await asyncio.sleep(0)
+            elif what == "wait":
+                assert isinstance(value, int)
+                await world.clock.advance(value)
+            else:
+                await world.kill()
+                world.start()
+        await world.clock.advance(10_000)
+        got = world.receiver.got.values()
+        # A batch whose answer was lost may be rejected when it comes again: then it is in both.
+        assert set(got) | world.receiver.rejected == set(world.lines)
+        assert len(set(got)) == len(got), "a line has one id"
+        by_number = sorted(world.receiver.got.items(), key=_number)
+        in_order = [int(body.removeprefix("line ")) for _, body in by_number]
+        assert in_order == sorted(in_order)
+        await world.kill()
+
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(play(Path(folder)))
+
+
+def _number(item: tuple[str, str]) -> int:
+    return int(item[0].rpartition("-")[2])
+
+
+async def _steady(world: World) -> None:
+    await world.clock.advance(10_000)
+
+
+def test_what_a_person_must_mend_is_said_once_and_waits(tmp_path: Path) -> None:
+    async def play() -> None:
+        world = World(tmp_path)
+        world.receiver.faults.extend(["permanent"] * 3)
+        world.write(2)
+        await world.clock.advance(1)
+        [shipper] = world.flow.shippers
+        assert shipper.sent == Shipped(retries=1, problem="the password is refused", refused=True)
+        assert world.receiver.got == {}
+        await _steady(world)
+        assert world.refused == [("sinks/first", "the password is refused")]
+        assert len(world.receiver.got) == 2
+        assert shipper.sent == Shipped(delivered=2, retries=3)
+        await world.kill()
+
+    asyncio.run(play())
+
+
+def test_the_drain_keeps_to_its_rate(tmp_path: Path) -> None:
+    """600 kB of noise at 100 kB/s: not before five seconds, for a burst goes at once."""
+
+    async def play() -> None:
+        world = World(tmp_path)
+        await world.kill()
+        rng = random.Random(2)
+        world.lines += [rng.randbytes(20_000).hex() for _ in range(30)]
+        world.start()
+        world.flow._rate = 100_000
+        world.news.set()
+        await world.clock.advance(1.0)
+        early = len(world.receiver.got)
+        await world.clock.advance(30.0)
+        assert early < 20
+        assert len(world.receiver.got) == 30
+        await world.kill()
+
+    asyncio.run(play())
+
+
+def test_a_node_without_sinks_reads_and_writes_nothing(tmp_path: Path) -> None:
+    async def play() -> None:
+        world = World(tmp_path)
+        await world.kill()
+        flow = LogFlow(
+            [world.source], [], world.spool, targets=lambda: TARGETS, clock=world.clock,
+            rng=random.Random(1), rate=1, on_refused=lambda *_: None,
+        )  # fmt: skip
+        world.write(3)
+        await flow.run()
+        assert not world.path.exists()
+        assert world.source.told == []
+
+    asyncio.run(play())
+
+
+def test_sources_are_told_of_other_containers(tmp_path: Path) -> None:
+    async def play() -> None:
+        targets = list(TARGETS)
+        world = World(tmp_path)
+        await world.kill()
+        source = Lines([], asyncio.Event())
+        flow = LogFlow(
+            [source], [world.receiver], InlineSpool(
+                tmp_path / "other.db", lambda path: Spool(path, {"logs": 1000}, boot_id="1", now=5.0)
+            ), targets=lambda: list(targets), clock=world.clock, rng=random.Random(1), rate=1000,
+            on_refused=lambda *_: None,
+        )  # fmt: skip
+        task = asyncio.get_running_loop().create_task(flow.run())
+        await world.clock.settle()
+        flow.targets_changed()
+        await world.clock.settle()
+        assert source.told == [TARGETS], "what did not change is not told again"
+        targets.append(LogTarget(origin=LogOrigin(container_id="c2"), path="/log2"))
+        flow.targets_changed()
+        await world.clock.settle()
+        assert [len(one) for one in source.told] == [1, 2]
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize("answer", [PermanentError("no such section"), TemporaryError("not now", delay=5)])
+def test_what_waits_for_a_plugin_that_does_not_say_its_sinks_goes_on_waiting(
+    tmp_path: Path, answer: EdgeAgentError
+) -> None:
+    async def play() -> None:
+        world = World(tmp_path)
+        world.receiver.faults.extend(["permanent"] * 50)
+        world.write(2)
+        await world.clock.advance(1)
+        await world.kill()
+        names = world.receiver.names
+
+        async def once() -> list[str]:
+            world.receiver.names = names  # type: ignore[method-assign]
+            raise answer
+
+        world.receiver.names = once  # type: ignore[method-assign]
+        world.start()
+        await _steady(world)
+        if world.task.done():
+            world.start()
+        world.receiver.faults.clear()
+        await _steady(world)
+        assert sorted(world.receiver.got.values()) == ["line 0", "line 1"]
+        await world.kill()
+
+    asyncio.run(play())
