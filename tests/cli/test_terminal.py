@@ -141,8 +141,8 @@ def test_a_stopped_process_gives_the_terminal_back_until_it_goes_on(sit: Callabl
 def test_a_screen_as_a_killed_editor_leaves_it_is_put_back(sit: Callable[..., Sitting]) -> None:
     there = sit("editor")
     assert there.end() == (3, None)
-    assert there.child.before is not None
-    assert there.child.before.endswith(b"\x1b[?1006l\x1b[?1000l\x1b[?25h\x1b[?1049l")
+    shown: Any = there.child.before
+    assert shown.endswith(b"\x1b[?1006l\x1b[?1000l\x1b[?25h\x1b[?1049l")
 
 
 def test_what_is_no_terminal_is_told_so(tmp_path: Path) -> None:
