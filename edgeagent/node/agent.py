@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from edgeagent.api.clock import Clock
 from edgeagent.api.errors import EdgeAgentError, PermanentError
 from edgeagent.api.facts import Facts
+from edgeagent.api.metrics import MetricFamily
 from edgeagent.api.objects.base import ObjectReference
 from edgeagent.api.objects.node import AuditHead, NodeStatus
 from edgeagent.node.beginning import adopt_origin, node_facts, note_boot, open_database, say_recovered
@@ -23,6 +24,7 @@ from edgeagent.node.identityguard import guard_identity
 from edgeagent.node.localapi import LocalApi
 from edgeagent.node.lock import NodeLock
 from edgeagent.node.logwiring import LogMeans, make_log_flow, make_spool
+from edgeagent.node.metricswiring import MetricsMeans, make_gathering
 from edgeagent.node.networkwiring import NetworkMeans, cluster_dns, make_network, tell_network
 from edgeagent.node.operations import Operations
 from edgeagent.node.operationswiring import OperationsMeans, make_operations, tell_audit
@@ -99,6 +101,7 @@ class Agent:
             clock=clock,
             random=rng,
             on_change=self._node_changed,
+            gather=self._gather,
         )
         self._plugins.load()
         # The runtime's worker takes its time to start: meanwhile the store is read.
@@ -146,11 +149,29 @@ class Agent:
                 rng=rng,
             )
         )
+        self._metrics = make_gathering(
+            MetricsMeans(
+                node=name,
+                root=world.root,
+                clock=clock,
+                plugins=self._plugins,
+                pods=self._pods,
+                status=self.status,
+                desired=self._desired,
+                outbox=self._outbox,
+                spool=self._spool,
+                logs=self._logs,
+                uplink=lambda: self._uplink,
+            )
+        )
         self._reads = make_reads(
             name, world.root, clock, pods=self._pods, status=self.status, events=self._events.recent,
             network=network, audit=lambda: self._operations.audit if self._operations is not None else None,
         )  # fmt: skip
         self._local = LocalApi(config.run_dir / "api.sock", self._reads, agent_status=self.summary)
+
+    def _gather(self, seconds: float) -> list[MetricFamily]:
+        return self._metrics.from_thread(seconds)
 
     def _pod_manager(self) -> PodManager | None:
         runtime = self._plugins.runtime()
@@ -305,6 +326,7 @@ class Agent:
         if self._status_due is not None:
             self._status_due.cancel()
         self._snapshots.finish()
+        await self._metrics.stop()
         await self._plugins.stop()
         await self._spool.close()
         self._time.close()

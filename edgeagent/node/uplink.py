@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgeagent.api.clock import Clock
@@ -199,9 +199,19 @@ class Uplink:
         return self._session.traffic
 
     @property
-    def sync(self) -> DesiredSync:
-        """How desired state gets here, for a look at what it counts."""
-        return self._sync
+    def newest_generation(self) -> int:
+        """The highest generation of an index that was signed for this node; 0 before the first."""
+        return self._sync.newest
+
+    @property
+    def sync_lag(self) -> float:
+        """For how many seconds an index waits to be in force."""
+        return self._sync.lag
+
+    @property
+    def sync_failures(self) -> Mapping[str, int]:
+        """How often an index could not be put in force, by the reason."""
+        return self._sync.failures
 
     @property
     def conditions(self) -> list[tuple[str, bool, str, str]]:
