@@ -89,7 +89,9 @@ BASE = Fragment(
         ),
         "postrouting": Chain(
             (
-                f"meta mark and {MASQUERADE} != 0 masquerade",
+                # What the host serves itself sees the address that the host spoke from: to another of its own
+                # a server of UDP may answer from that very one.
+                f'meta mark and {MASQUERADE} != 0 oifname != "lo" masquerade',
                 "ip saddr . ip daddr @hairpin4 masquerade",
                 "ip6 saddr . ip6 daddr @hairpin6 masquerade",
                 "ip saddr @local_pods4 ip daddr != @cluster4 ip daddr != 224.0.0.0/4 masquerade",
@@ -100,6 +102,12 @@ BASE = Fragment(
         "forward": Chain(
             (
                 "ct state established,related accept",
+                # Packets of a pod's connection that conntrack cannot place (behind the window, say) are not
+                # translated: who got one would reset a connection that is well.
+                "ct state invalid ip saddr @local_pods4 drop",
+                "ct state invalid ip daddr @local_pods4 drop",
+                "ct state invalid ip6 saddr @local_pods6 drop",
+                "ct state invalid ip6 daddr @local_pods6 drop",
                 "jump no_endpoints",
             ),
             "type filter hook forward priority filter; policy accept;",

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 Manifest = dict[str, Any]
 
 _TEXT = string.ascii_letters + string.digits + " _-+/=.:!@#$%&*{}[]`'\"\\~äß€"
-values = st.builds("{}q~Q{}".format, st.text(_TEXT, max_size=8), st.text(_TEXT, min_size=12, max_size=110))
+values = st.builds("{}q~Q{}".format, st.text(_TEXT, max_size=8), st.text(_TEXT, min_size=9, max_size=99))
 """Long enough to stand in no error by accident; nor are they words of the code, which hypothesis tries too."""
 
 
