@@ -5,6 +5,7 @@ counter's name ends in ``_total``. A collector is asked whenever somebody scrape
 between nothing is counted for it.
 """
 
+import struct
 from typing import Literal, Protocol
 
 import msgspec
@@ -13,6 +14,18 @@ from edgeagent.api.delivery import Delivery
 from edgeagent.api.usage import NodeUsage
 
 MetricType = Literal["counter", "gauge", "histogram", "summary", "unknown"]
+
+_STALE_BITS = (0x7FF0000000000002).to_bytes(8, "little")
+STALE: float = struct.unpack("<d", _STALE_BITS)[0]
+"""Prometheus' staleness marker, one of the many that are not a number: the series ended, it has no value.
+
+https://prometheus.io/docs/specs/prw/remote_write_spec/#stale-markers
+"""
+
+
+def is_stale(value: float) -> bool:
+    """Whether a value is ``STALE``, which equals nothing, as any that is not a number."""
+    return value != value and struct.pack("<d", value) == _STALE_BITS
 
 
 class Sample(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -70,7 +83,7 @@ class Series(msgspec.Struct, frozen=True, array_like=True):
     """The values of one label set over time.
 
     ``family`` is a place in the batch's ``families``. ``times`` rise; they are milliseconds since the epoch,
-    those of the collection. ``values`` has as many.
+    those of the collection. ``values`` has as many; ``STALE`` is where the series ended.
     """
 
     family: int
