@@ -31,6 +31,15 @@ class StaticSummary(KubernetesStruct, frozen=True):
     problems: dict[str, str] = {}
 
 
+class LogSinkSummary(KubernetesStruct, frozen=True):
+    """A place that logs are shipped to; ``problem``: why none goes there at the moment."""
+
+    name: str
+    delivered: int = 0
+    rejected: int = 0
+    problem: str = ""
+
+
 class Summary(KubernetesStruct, frozen=True):
     """What ``/edge/v1/status`` answers. A node that is not ``enrolled`` has no ``cluster``."""
 
@@ -44,6 +53,8 @@ class Summary(KubernetesStruct, frozen=True):
     status: NodeStatus
     enrolled: bool = True
     static_pods: StaticSummary | None = None
+    log_sinks: list[LogSinkSummary] = []
+    logs_waiting: int = 0
 
 
 class Listing(msgspec.Struct):

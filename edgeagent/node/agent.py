@@ -482,6 +482,7 @@ class Agent:
             outbox=self._outbox,
             status=self.status(),
             static=self._static,
+            logs=self._logs,
         )
 
     async def _describe_runtime(self) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from edgeagent.api.objects.node import NodeStatus
 from edgeagent.node.static.folder import StaticPods
 from edgeagent.node.store.outbox import Outbox
+from edgeagent.node.telemetry.logflow import LogFlow
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ def summary(
     outbox: Outbox,
     status: NodeStatus,
     static: StaticPods | None,
+    logs: LogFlow,
 ) -> dict[str, object]:
     """As it is written to the local socket."""
     return {
@@ -37,6 +39,16 @@ def summary(
         "lastError": connection.last_error,
         "generation": generation,
         "outbox": len(outbox.first(1000)),
+        "logSinks": [
+            {
+                "name": one.name,
+                "delivered": one.sent.delivered,
+                "rejected": one.sent.rejected,
+                "problem": one.sent.problem,
+            }
+            for one in logs.shippers
+        ],
+        "logsWaiting": logs.waiting,
         "status": status,
         "staticPods": None
         if static is None

@@ -19,7 +19,7 @@ class Line(KubernetesStruct, frozen=True):
     stream: str
     body: str
     severity: str = ""
-    fields: msgspec.Raw = msgspec.Raw()
+    fields: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class Origin(KubernetesStruct, frozen=True):
@@ -83,5 +83,5 @@ def _line(one: LogRecord) -> Line:
         stream=one.stream,
         body=one.body,
         severity=one.severity,
-        fields=msgspec.Raw(one.fields),
+        fields=msgspec.Raw(one.fields) if one.fields else msgspec.UNSET,
     )

@@ -43,6 +43,10 @@ def _run(arguments: argparse.Namespace) -> int:
         print(f"Connected:   {connected}")
         print(f"Generation:  {found.generation or 'none yet'}")
         print(f"Outbox:      {found.outbox} waiting")
+    if found.log_sinks:
+        print(f"Logs:        {found.logs_waiting} waiting")
+    for sink in found.log_sinks:
+        print(f"  {sink.name}: {sink.delivered} delivered{_because(escape(sink.problem))}")
     if found.static_pods is not None:
         _print_static(found.static_pods)
     print("Conditions:")

@@ -51,6 +51,12 @@ class LogFlow:
             for one in sources
         ]
 
+    @property
+    def waiting(self) -> int:
+        """How many records at least one sink does not have yet."""
+        spool = self._spool.opened
+        return spool.usage(CLASS).items if spool is not None else 0
+
     def targets_changed(self) -> None:
         """There may be other containers, or other labels."""
         for follower in self.followers:
