@@ -1,4 +1,4 @@
-"""MetricBlock: successive gatherings of a node's metrics as bytes, on its disk and on ``nodes/<node>/metrics``.
+"""MetricBlock: gatherings of a node's metrics as bytes, on its disk and on ``nodes/<node>/metrics``.
 
 One byte for the version, four for the step that the block was thinned to, and zlib of a MessagePack array:
 every string once; families and series as numbers of strings; of each series a bit for each gathering that it
@@ -10,7 +10,7 @@ import sys
 import zlib
 from array import array
 from collections.abc import Iterator, Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from operator import xor
 from typing import Annotated, cast, get_args
 
@@ -121,9 +121,7 @@ def decode_block(data: bytes, *, limit: int = MAX_PLAIN_BYTES) -> MetricBlock:
     try:
         plain = stream.decompress(data[_HEAD_BYTES:], limit)
         if not stream.eof or stream.unused_data:
-            raise InvalidObjectError(
-                "block", f"does not end where it should, or is larger than {limit} bytes"
-            )
+            raise InvalidObjectError("block", f"is cut short, or larger than {limit} bytes")
         packed = _decoder.decode(plain)
         batch = SampleBatch(families=_families(packed), series=_series(packed))
     except (zlib.error, msgspec.MsgspecError, UnicodeDecodeError, IndexError, ValueError) as error:
@@ -194,7 +192,7 @@ def _width(columns: int) -> int:
 
 
 def _rise(numbers: Sequence[int]) -> bool:
-    return all(before < after for before, after in zip(numbers, numbers[1:], strict=False))
+    return all(before < after for before, after in pairwise(numbers))
 
 
 def _differences(values: "array[float]") -> "array[int]":

@@ -35,7 +35,7 @@ def split_series(block: MetricBlock, parts: int) -> list[MetricBlock]:
 
 
 def split_block(block: MetricBlock, limit: int) -> tuple[list[bytes], list[int]]:
-    """The block in messages of at most ``limit`` bytes, in order, and the places of series that fit in none."""
+    """The block in messages of at most ``limit`` bytes, in order; the places of series that fit in none."""
     waiting, messages, too_large = [block], list[bytes](), list[int]()
     places = {_key(one): place for place, one in enumerate(block.batch.series)}
     while waiting:
@@ -84,9 +84,8 @@ def _parts(block: MetricBlock, limit: int) -> tuple[list[bytes], list[Series]]:
             return encoded, []
         if parts == len(block.batch.series):
             break
-    refused = [
-        piece.batch.series[0] for piece, data in zip(pieces, encoded, strict=True) if len(data) > limit
-    ]
+    sizes = [len(data) for data in encoded]
+    refused = [one for one, size in zip(block.batch.series, sizes, strict=True) if size > limit]
     kept = [one for one in block.batch.series if one not in refused]
     if not kept:
         return [], refused

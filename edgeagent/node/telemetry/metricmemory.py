@@ -52,7 +52,7 @@ class MetricMemory:
         return self.first + len(self._columns)
 
     def add(self, time: int, families: Iterable[MetricFamily]) -> None:
-        """A gathering, ``time`` in milliseconds. A series that the one before had, and this has not, ended."""
+        """A gathering, ``time`` in milliseconds. A series that was in the last one and is not here ended."""
         column = _Column(time)
         seen: set[int] = set()
         for family in families:
