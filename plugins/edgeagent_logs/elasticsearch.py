@@ -79,6 +79,10 @@ class ElasticsearchSink:
 
         return shipment.run(send)
 
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._endpoint.close()
+
     def _index(self, record: LogRecord) -> str:
         if self._config.data_stream or "%" not in self._config.index:
             return self._config.index

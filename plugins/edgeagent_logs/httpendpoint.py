@@ -185,7 +185,9 @@ class HttpEndpoint:
             except (OSError, HTTPException) as error:
                 if kept and isinstance(error, _HUNG_UP):
                     raise _GoneError from None
-                raise unsent or error from None
+                if unsent is None or (isinstance(error, OSError) and needs_a_person(error)):
+                    raise  # an alert of TLS, which waited to be read while writing failed already
+                raise unsent from None
             answer = self._read(response)
             usable = unsent is None and answer.whole and connection.sock is not None
         finally:

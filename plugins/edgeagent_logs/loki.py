@@ -55,6 +55,10 @@ class LokiSink:
 
         return shipment.run(send)
 
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._endpoint.close()
+
     def _streams(self, batch: LogBatch, places: Sequence[int]) -> list[_Stream]:
         """In the order of the records, also within each stream."""
         known: dict[tuple[int, str, str], tuple[list[list[object]], Labels]] = {}

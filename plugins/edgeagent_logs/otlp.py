@@ -76,6 +76,10 @@ class OtlpSink:
 
         return shipment.run(send)
 
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._endpoint.close()
+
     def _group(self, origin: LogOrigin, records: list[Value]) -> Value:
         resource = {**self._config.resource, **self._names.resource(origin)}
         for name, value in chosen_labels(origin, self._config.pod_labels).items():

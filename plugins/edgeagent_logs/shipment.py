@@ -29,6 +29,9 @@ class LogSinkClient(Protocol):
     def ship(self, stream: str, first: int, batch: LogBatch) -> Delivery:
         """As ``edgeagent.api.logs.LogSinks.ship``."""
 
+    def close(self) -> None:
+        """Let go of the connection that is kept. The next batch makes another."""
+
 
 class Shipment:
     """``weights`` are the bytes of each record, about; a request has at most ``limit`` of

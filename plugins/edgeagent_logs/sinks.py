@@ -32,6 +32,11 @@ class NodeLogSinks:
             made = self._made.setdefault(sink, client(config, self._names))
         return made.ship(stream, first, batch)
 
+    def close(self) -> None:
+        """Let go of all connections; whoever ships again makes new ones."""
+        for made in self._made.values():
+            made.close()
+
 
 def client(config: Sink, names: NodeNames) -> LogSinkClient:
     """The sink that ``config`` describes. It connects when it first ships."""

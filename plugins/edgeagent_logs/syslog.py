@@ -68,6 +68,11 @@ class SyslogSink:
 
         return shipment.run(send)
 
+    def close(self) -> None:
+        """Let go of the connection."""
+        if (kept := self._take()) is not None:
+            kept.close()
+
     def _params(self, record: LogRecord, origin: LogOrigin, uid: str) -> dict[str, str]:
         return {
             "id": uid,
