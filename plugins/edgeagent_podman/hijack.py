@@ -12,6 +12,7 @@ from typing import Self
 
 _MAX_HEAD_BYTES = 16 * 1024
 _CHUNK_BYTES = 64 * 1024
+_END_OF_HEAD = b"\r\n\r\n"
 
 
 class Hijacked:
@@ -24,7 +25,6 @@ class Hijacked:
     def __init__(self, socket_path: str) -> None:
         self._path = socket_path
         self._socket = socket.socket(socket.AF_UNIX)
-        self._pending = b""
 
     def __enter__(self) -> Self:
         return self
@@ -45,13 +45,15 @@ class Hijacked:
         self._socket.sendall(head.encode("ascii") + body)
 
     def status(self, deadline: float) -> int:
-        """Read the answer's head and give its status; the rest is for ``read``."""
-        while b"\r\n\r\n" not in self._pending:
-            part = self._receive(deadline)
-            self._pending += part
-            if not part or len(self._pending) > _MAX_HEAD_BYTES:
+        """Read the answer's head, and not a byte more, and give its status; the rest is for ``read``."""
+        head = b""
+        while not head.endswith(_END_OF_HEAD):
+            part = self._receive(deadline, socket.MSG_PEEK)
+            end = (head + part).find(_END_OF_HEAD)
+            wanted = len(part) if end < 0 else end + len(_END_OF_HEAD) - len(head)
+            head += self._socket.recv(wanted)
+            if not part or len(head) > _MAX_HEAD_BYTES:
                 raise ConnectionError("the answer is not HTTP")
-        head, _, self._pending = self._pending.partition(b"\r\n\r\n")
         words = head.split(None, 2)
         if len(words) < 2 or not words[0].startswith(b"HTTP/") or not words[1].isdigit():
             raise ConnectionError("the answer is not HTTP")
@@ -59,14 +61,16 @@ class Hijacked:
 
     def read(self, deadline: float) -> bytes:
         """The next bytes of the answer's body; none at its end."""
-        if self._pending:
-            data, self._pending = self._pending, b""
-            return data
         return self._receive(deadline)
 
-    def _receive(self, deadline: float) -> bytes:
+    def detach(self) -> int:
+        """The connection's descriptor, which is the caller's from now on, to go on with both ways."""
+        self._socket.settimeout(None)
+        return self._socket.detach()
+
+    def _receive(self, deadline: float, flags: int = 0) -> bytes:
         self._socket.settimeout(_left(deadline))
-        return self._socket.recv(_CHUNK_BYTES)
+        return self._socket.recv(_CHUNK_BYTES, flags)
 
 
 def _left(deadline: float) -> float:

@@ -37,8 +37,10 @@ def wake_monitors(session_id: str, proc: Path = Path("/proc"), pauses: Sequence[
         time.sleep(pause)
 
 
-def end_process(pid: int, container_id: str, proc: Path = Path("/proc")) -> bool:
-    """Kill a command in a container, with its process group where it leads one.
+def signal_process(
+    pid: int, container_id: str, number: int = signal.SIGKILL, proc: Path = Path("/proc")
+) -> bool:
+    """Send a signal to a command in a container, and to its process group where it leads one.
 
     False where process ``pid`` is not, or no longer, in the container's cgroup.
     """
@@ -51,9 +53,9 @@ def end_process(pid: int, container_id: str, proc: Path = Path("/proc")) -> bool
         if container_id not in (proc / str(pid) / "cgroup").read_text(errors="replace"):
             return False
         if os.getpgid(pid) == pid:
-            os.killpg(pid, signal.SIGKILL)
+            os.killpg(pid, number)
         else:
-            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            signal.pidfd_send_signal(descriptor, number)
     except (ProcessLookupError, FileNotFoundError):
         return False
     finally:

@@ -16,7 +16,9 @@ from edgeagent.api.runtime import (
     ContainerConfig,
     ContainerRecord,
     ContainerSecurity,
+    ExecOptions,
     ExecResult,
+    ExecSession,
     Image,
     ImageRecord,
     PullCredentials,
@@ -25,6 +27,7 @@ from edgeagent.api.runtime import (
 from edgeagent_podman import logs, oom, spec
 from edgeagent_podman.accounts import Accounts
 from edgeagent_podman.answers import Answer, failure, gone, not_running, segment
+from edgeagent_podman.attended import AttendedCommands
 from edgeagent_podman.config import PodmanConfig
 from edgeagent_podman.execution import Executor
 from edgeagent_podman.images import Images
@@ -245,6 +248,22 @@ class PodmanRuntime:
     def exec_container(self, container_id: str, command: list[str], timeout_seconds: float) -> ExecResult:
         """Run a command in a session of Podman's, of which nothing stays; out of time, it is killed."""
         return Executor(self._client, self._config).run(container_id, command, timeout_seconds)
+
+    def start_exec(self, container_id: str, options: ExecOptions) -> ExecSession:
+        """Start a session of Podman's and hand its connection over."""
+        return AttendedCommands(self._client, self._config).start(container_id, options)
+
+    def resize_exec(self, session_id: str, columns: int, rows: int) -> None:
+        """Through Podman, which tells the session's monitor."""
+        AttendedCommands(self._client, self._config).resize(session_id, columns, rows)
+
+    def signal_exec(self, session_id: str, number: int) -> None:
+        """Straight to the process: Podman has no call for it."""
+        AttendedCommands(self._client, self._config).signal(session_id, number)
+
+    def exec_exit_code(self, session_id: str) -> int:
+        """Look until it is known; then the session is removed."""
+        return AttendedCommands(self._client, self._config).exit_code(session_id)
 
     def reopen_log(self, container_id: str) -> None:
         """Tell the container's monitor, through a FIFO in its folder, and wait for the new file."""

@@ -168,10 +168,10 @@ def test_several_at_once(runtime: PodmanRuntime, running: ContainerRecord) -> No
 
 def test_a_process_elsewhere_is_not_ended(running: ContainerRecord) -> None:
     """Were Podman to tell a wrong number."""
-    assert not monitors.end_process(os.getpid(), running.id)
-    assert not monitors.end_process(2**22 - 1, running.id)
-    assert not monitors.end_process(0, running.id)
-    assert monitors.end_process(running.pid, running.id)
+    assert not monitors.signal_process(os.getpid(), running.id)
+    assert not monitors.signal_process(2**22 - 1, running.id)
+    assert not monitors.signal_process(0, running.id)
+    assert monitors.signal_process(running.pid, running.id)
 
 
 payloads = st.lists(st.tuples(st.integers(0, 3), st.binary(max_size=40)), max_size=8)
