@@ -16,7 +16,7 @@ from edgeagent.api.logs import LogBatch, LogOrigin, LogRecord
 from edgeagent_logs.attributes import NodeNames, chosen_labels, record_id, sane_time, weights
 from edgeagent_logs.httpendpoint import HttpAnswer, HttpEndpoint
 from edgeagent_logs.httpverdict import check_status
-from edgeagent_logs.shipment import Shipment, TooLargeError
+from edgeagent_logs.shipment import Shipment, SizeLimit, TooLargeError
 from edgeagent_logs.sinkconfig import ElasticsearchConfig
 
 _OVERHEAD = 700
@@ -49,13 +49,14 @@ class ElasticsearchSink:
     def __init__(self, config: ElasticsearchConfig, names: NodeNames) -> None:
         self._config = config
         self._names = names
+        self._limit = SizeLimit(config.max_request_bytes)
         self._endpoint = HttpEndpoint(config, "/_bulk")
         self._query = _QUERY + (f"&pipeline={config.pipeline}" if config.pipeline else "")
         self._json = msgspec.json.Encoder()
 
     def ship(self, stream: str, first: int, batch: LogBatch) -> Delivery:
         """As ``LogSinks.ship``."""
-        shipment = Shipment(weights(batch, _OVERHEAD), self._config.max_request_bytes)
+        shipment = Shipment(weights(batch, _OVERHEAD), self._limit)
         origins: dict[int, dict[str, object]] = {}
         refused: set[int] = set()
 
@@ -151,10 +152,10 @@ class ElasticsearchSink:
                 continue
             why = self._endpoint.shown(f"{item.status}: {item.error or 'no reason given'}")
             if item.status == 429 or item.status >= 500:
-                shipment.retry(place)
+                shipment.retry(place, f"{self._endpoint.where}: {why}")
             elif item.status in _WAITS_FOR_A_PERSON:
                 mend = mend or why
-                shipment.retry(place)
+                shipment.retry(place, f"{self._endpoint.where}: {why}")
             elif item.status == 400 and batch.records[place].fields and place not in refused:
                 again.append(place)
             else:

@@ -16,7 +16,7 @@ from edgeagent.api.logs import LogBatch, LogOrigin, LogRecord
 from edgeagent_logs.attributes import NodeNames, sane_time, weights, whole_text
 from edgeagent_logs.httpendpoint import HttpAnswer, HttpEndpoint
 from edgeagent_logs.httpverdict import check_status
-from edgeagent_logs.shipment import RefusedError, Shipment, TooLargeError
+from edgeagent_logs.shipment import RefusedError, Shipment, SizeLimit, TooLargeError
 from edgeagent_logs.sinkconfig import LokiConfig
 
 _OVERHEAD = 400
@@ -40,6 +40,7 @@ class LokiSink:
     def __init__(self, config: LokiConfig, names: NodeNames) -> None:
         self._config = config
         self._names = names
+        self._limit = SizeLimit(config.max_request_bytes)
         headers = {"X-Scope-OrgID": config.tenant} if config.tenant else {}
         self._endpoint = HttpEndpoint(config, "/loki/api/v1/push", headers=headers)
         self._json = msgspec.json.Encoder()
@@ -47,7 +48,7 @@ class LokiSink:
     def ship(self, stream: str, first: int, batch: LogBatch) -> Delivery:
         """As ``LogSinks.ship``."""
         del stream, first
-        shipment = Shipment(weights(batch, _OVERHEAD), self._config.max_request_bytes)
+        shipment = Shipment(weights(batch, _OVERHEAD), self._limit)
 
         def send(places: Sequence[int]) -> None:
             body = self._json.encode({"streams": self._streams(batch, places)})

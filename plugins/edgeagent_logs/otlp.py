@@ -23,7 +23,7 @@ from edgeagent_logs.attributes import (
 )
 from edgeagent_logs.httpendpoint import HttpAnswer, HttpEndpoint
 from edgeagent_logs.httpverdict import check_status
-from edgeagent_logs.shipment import RefusedError, Shipment
+from edgeagent_logs.shipment import RefusedError, Shipment, SizeLimit
 from edgeagent_logs.sinkconfig import OtlpConfig
 
 log = logging.getLogger(__name__)
@@ -51,12 +51,13 @@ class OtlpSink:
     def __init__(self, config: OtlpConfig, names: NodeNames) -> None:
         self._config = config
         self._names = names
+        self._limit = SizeLimit(config.max_request_bytes)
         self._endpoint = HttpEndpoint(config, "/v1/logs")
         self._json = msgspec.json.Encoder()
 
     def ship(self, stream: str, first: int, batch: LogBatch) -> Delivery:
         """As ``LogSinks.ship``."""
-        shipment = Shipment(weights(batch, _OVERHEAD), self._config.max_request_bytes)
+        shipment = Shipment(weights(batch, _OVERHEAD), self._limit)
 
         def send(places: Sequence[int]) -> None:
             by_origin: dict[int, list[Value]] = {}

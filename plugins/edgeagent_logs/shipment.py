@@ -11,8 +11,11 @@ from edgeagent.api.logs import LogBatch
 
 SHIP_SECONDS = 40.0
 """No further request is begun after so long: with the longest time-out that is within the core's deadline."""
-MAX_REQUESTS = 64
+MAX_REQUESTS = 256
+"""Of one turn; what is left then waits for the next."""
+MAX_SEARCH = 64
 """Where a request is refused for a record in it, at most so many are made to find which one it is."""
+MIN_REQUEST_BYTES = 4096
 
 
 class TooLargeError(Exception):
@@ -33,29 +36,41 @@ class LogSinkClient(Protocol):
         """Let go of the connection that is kept. The next batch makes another."""
 
 
+class SizeLimit:
+    """The most bytes of a request, about: what the configuration says until the other side takes less."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def less_than(self, size: int) -> None:
+        """A request of ``size`` was too large."""
+        self.size = min(self.size, max(size // 2, MIN_REQUEST_BYTES))
+
+
 class Shipment:
-    """``weights`` are the bytes of each record, about; a request has at most ``limit`` of
-    them, or one record.
+    """``weights`` are the bytes of each record, about; a request has ``limit`` of them at most, or
+    is one record.
 
     ``run`` has ``send`` send records by their places in the batch. What ``send`` does not ``retry`` or
-    ``reject`` has arrived when it returns. It may raise TooLargeError or RefusedError: then halves are tried,
-    down to the single record, which is rejected.
+    ``reject`` has arrived when it returns. It may raise TooLargeError or RefusedError: then smaller parts are
+    tried, down to the single record, which is rejected.
     """
 
     def __init__(
-        self, weights: Sequence[int], limit: int, *, monotonic: Callable[[], float] = time.monotonic
+        self, weights: Sequence[int], limit: SizeLimit, *, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
-        self._waiting = deque(_parts(weights, limit))
+        self._weights = weights
+        self._limit = limit
         self._monotonic = monotonic
+        self._waiting = deque(self._parts(range(len(weights))))
         self._arrived = False
-        self._retry: set[int] = set()
+        self._retry: dict[int, str] = {}
         self._rejected: dict[int, str] = {}
         self._delay = 0.0
 
-    def retry(self, place: int, delay: float = 0.0) -> None:
+    def retry(self, place: int, why: str) -> None:
         """That record may be taken later."""
-        self._retry.add(place)
-        self._delay = max(self._delay, delay)
+        self._retry[place] = why
 
     def reject(self, place: int, why: str) -> None:
         """That record will never be taken."""
@@ -66,27 +81,42 @@ class Shipment:
         begun, requests = self._monotonic(), 0
         while self._waiting:
             part = self._waiting.popleft()
-            if requests and self._monotonic() - begun > SHIP_SECONDS:
-                self._postpone(part)
+            if requests >= MAX_REQUESTS or (requests and self._monotonic() - begun > SHIP_SECONDS):
+                self._postpone(part, "it took too many requests, or too long, for one turn")
                 break
             requests += 1
             known = len(self._retry) + len(self._rejected)
             try:
                 send(part)
-            except (TooLargeError, RefusedError) as error:
-                self._divide(part, str(error), further=requests < MAX_REQUESTS)
+            except TooLargeError as error:
+                self._shrink(part, str(error))
+            except RefusedError as error:
+                self._divide(part, str(error), further=requests < MAX_SEARCH)
             except EdgeAgentError as error:
                 if not self._arrived and not self._rejected:
                     raise
-                self._postpone(part, getattr(error, "delay", None) or 0.0)
+                self._delay = getattr(error, "delay", None) or 0.0
+                self._postpone(part, str(error))
                 break
             else:
                 self._arrived |= len(self._retry) + len(self._rejected) - known < len(part)
         if self._retry and not self._arrived and not self._rejected:
-            raise TemporaryError("nothing was taken at the moment", delay=self._delay or None)
-        return Delivery(
-            retry=sorted(self._retry - self._rejected.keys()), rejected=self._rejected, delay=self._delay
-        )
+            why = next(iter(self._retry.values()))
+            raise TemporaryError(f"nothing is taken at the moment: {why}", reason="Unavailable")
+        retry = sorted(self._retry.keys() - self._rejected.keys())
+        return Delivery(retry=retry, rejected=self._rejected, delay=self._delay)
+
+    def _shrink(self, part: Sequence[int], why: str) -> None:
+        if len(part) == 1:
+            self.reject(part[0], why)
+            return
+        self._limit.less_than(sum(self._weights[place] for place in part))
+        smaller = self._parts(part)
+        if len(smaller) == 1:
+            middle = len(part) // 2
+            smaller = [part[:middle], part[middle:]]
+        rest = [piece for waiting in self._waiting for piece in self._parts(waiting)]
+        self._waiting = deque([*smaller, *rest])
 
     def _divide(self, part: Sequence[int], why: str, *, further: bool) -> None:
         if len(part) == 1 or not further:
@@ -96,19 +126,19 @@ class Shipment:
         middle = len(part) // 2
         self._waiting.extendleft((part[middle:], part[:middle]))
 
-    def _postpone(self, part: Sequence[int], delay: float = 0.0) -> None:
+    def _postpone(self, part: Sequence[int], why: str) -> None:
         for one in (part, *self._waiting):
-            for place in set(one) - self._rejected.keys():
-                self.retry(place, delay)
+            for place in one:
+                if place not in self._rejected:
+                    self.retry(place, why)
         self._waiting.clear()
 
-
-def _parts(weights: Sequence[int], limit: int) -> list[Sequence[int]]:
-    parts: list[Sequence[int]] = []
-    begin, weight = 0, 0
-    for place, one in enumerate(weights):
-        if place > begin and weight + one > limit:
-            parts.append(range(begin, place))
-            begin, weight = place, 0
-        weight += one
-    return [*parts, range(begin, len(weights))] if weights else []
+    def _parts(self, places: Sequence[int]) -> list[Sequence[int]]:
+        parts: list[Sequence[int]] = []
+        begin, weight = 0, 0
+        for at, place in enumerate(places):
+            if at > begin and weight + self._weights[place] > self._limit.size:
+                parts.append(places[begin:at])
+                begin, weight = at, 0
+            weight += self._weights[place]
+        return [*parts, places[begin:]] if places else []

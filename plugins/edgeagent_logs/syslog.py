@@ -18,7 +18,7 @@ from edgeagent.api.errors import PermanentError, TemporaryError
 from edgeagent.api.logs import LogBatch, LogOrigin, LogRecord
 from edgeagent_logs.attributes import NodeNames, chosen_labels, record_id, weights
 from edgeagent_logs.deadline import Deadline, DeadlineSocket, connect
-from edgeagent_logs.shipment import Shipment
+from edgeagent_logs.shipment import Shipment, SizeLimit
 from edgeagent_logs.sinkconfig import SyslogConfig
 from edgeagent_logs.syslogformat import SyslogFormat
 from edgeagent_logs.tlscontext import TlsContexts, needs_a_person
@@ -48,7 +48,7 @@ class SyslogSink:
 
     def ship(self, stream: str, first: int, batch: LogBatch) -> Delivery:
         """As ``LogSinks.ship``."""
-        shipment = Shipment(weights(batch, _OVERHEAD), _PART_BYTES)
+        shipment = Shipment(weights(batch, _OVERHEAD), SizeLimit(_PART_BYTES))
 
         def message(place: int) -> bytes:
             record = batch.records[place]

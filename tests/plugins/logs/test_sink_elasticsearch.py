@@ -120,13 +120,21 @@ def test_what_comes_again_is_there_once(
     assert receiver.messages() == [f"line {number}" for number in range(10)]
 
 
+def too_many(receiver: HttpReceiver, wire: Wire) -> bool:
+    """A request of more than ten records is too large."""
+    answer = receiver.take(wire)
+    count = receiver.requests[-1].body.count(b"\n") // 2
+    receiver.answer(wire, faults.Answer(413) if count > 10 else answer)
+    return True
+
+
 def test_no_line_is_lost_and_none_there_twice_whatever_happens(
     receiver: ElasticsearchReceiver, sink_of: MakeSink
 ) -> None:
     """A thousand lines, while most requests fail in one way or another, before or after they were taken."""
     chance = random.Random(7)
     passing: list[faults.Fault | None] = [
-        faults.says(429), faults.says(503, b"", Retry_After="1"), faults.says(413), faults.resets_mid_request,
+        faults.says(429), faults.says(503, b"", Retry_After="1"), too_many, faults.resets_mid_request,
         faults.resets_mid_answer, faults.resets_before_answer, faults.cuts_the_answer, faults.cuts_a_chunk,
         faults.speaks_no_http, faults.hangs_up_later, None, None,
     ]  # fmt: skip
@@ -221,7 +229,7 @@ def test_an_answer_that_makes_no_sense(
 def test_a_bulk_that_is_refused_whole_is_kept(receiver: ElasticsearchReceiver, sink_of: MakeSink) -> None:
     receiver.faults.append(faults.says(400, json.dumps({"error": {"type": "illegal_argument"}}).encode()))
     sinks = sink_of(section(receiver))
-    with pytest.raises(PermanentError, match="400: .*illegal_argument"):
+    with pytest.raises(PermanentError, match=r"400: .*illegal_argument"):
         sinks.ship("central", STREAM, 0, lines(2))
     deliver(sinks, lines(2))
 

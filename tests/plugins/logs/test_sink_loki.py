@@ -125,7 +125,7 @@ def test_a_400_of_a_proxy_costs_no_line(receiver: LokiReceiver, sink_of: MakeSin
     page = b"<html><h1>400 The plain HTTP request was sent to HTTPS port</h1></html>"
     receiver.faults.append(faults.says(400, page, Content_Type="text/html"))
     sinks = sink_of(section(receiver))
-    with pytest.raises(PermanentError, match="not from Loki, it seems: .*plain HTTP request"):
+    with pytest.raises(PermanentError, match=r"not from Loki, it seems: .*plain HTTP request"):
         sinks.ship("central", STREAM, 0, lines(2))
     deliver(sinks, lines(2))
     assert len(receiver.lines()) == 2
