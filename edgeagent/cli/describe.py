@@ -10,7 +10,7 @@ from edgeagent.api.objects.node import Node
 from edgeagent.api.objects.pod import Pod
 from edgeagent.api.objects.redaction import sizes
 from edgeagent.cli.describe_pod import describe_pod
-from edgeagent.cli.output import age, node_roles, seconds_since, sort_for_table
+from edgeagent.cli.output import age, node_roles, seen, sort_for_table
 from edgeagent.cli.page import Page, head, labels
 from edgeagent.cli.podsummary import summarise_pod
 
@@ -147,16 +147,9 @@ def _events(page: Page, events: Sequence[Event]) -> None:
     for event in sort_for_table(events):
         if isinstance(event, Event):
             source = event.source.component
-            page.row(1, event.type, event.reason, _interval(event, page.now), source, event.message.strip())
+            page.row(1, event.type, event.reason, seen(event, page.now), source, event.message.strip())
 
 
 def _ruled_events(page: Page) -> None:
     page.row(1, "Type", "Reason", "Age", "From", "Message")
     page.row(1, "----", "------", "----", "----", "-------")
-
-
-def _interval(event: Event, now: float) -> str:
-    first = event.first_timestamp or event.last_timestamp
-    if event.count > 1 and seconds_since(event.last_timestamp, now) is not None:
-        return f"{age(event.last_timestamp, now)} (x{event.count} over {age(first, now)})"
-    return age(first, now)

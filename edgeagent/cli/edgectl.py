@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from edgeagent.api.errors import EdgeAgentError
+from edgeagent.cli.commandwords import split_command
 from edgeagent.cli.ctl.errors import CommandError, UsageError, complain
 from edgeagent.cli.ctl.parser import build_parser
 
@@ -19,12 +20,14 @@ BROKEN_PIPE = 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``edgectl``; the exit code is 0, 1 for any error, 130 after ^C."""
+    """Run ``edgectl``; the exit code is 0, 1 for any error, 130 after ^C; of ``exec`` the command's."""
     parser = build_parser()
     try:
         with _quiet_pipe():
             try:
-                options = parser.parse_args(_with_values(sys.argv[1:] if argv is None else argv))
+                words, inner = split_command(sys.argv[1:] if argv is None else argv)
+                options = parser.parse_args(_with_values(words))
+                options.inner = inner
             except SystemExit as ending:
                 return ending.code if isinstance(ending.code, int) else 1
             if options.command is None:
@@ -56,7 +59,7 @@ def _run(options: argparse.Namespace) -> int:
             from edgeagent.cli.ctl import apply
 
             return apply.run(options)
-        case "get":
+        case "get" | "events":
             from edgeagent.cli.ctl import get
 
             return get.run(options)
@@ -72,6 +75,18 @@ def _run(options: argparse.Namespace) -> int:
             from edgeagent.cli.ctl import logs
 
             return logs.run(options)
+        case "exec":
+            from edgeagent.cli.ctl import execute
+
+            return execute.run(options)
+        case "port-forward":
+            from edgeagent.cli.ctl import portforward
+
+            return portforward.run(options)
+        case "top":
+            from edgeagent.cli.ctl import top
+
+            return top.run(options)
         case "network":
             from edgeagent.cli.ctl import network
 

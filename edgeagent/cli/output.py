@@ -183,6 +183,10 @@ _COLUMNS: Mapping[str, tuple[Column, ...]] = {
         Column("SUBOBJECT", wide=True), Column("SOURCE", wide=True), Column("MESSAGE"),
         Column("FIRST SEEN", wide=True), Column("COUNT", wide=True), Column("NAME", wide=True),
     ),
+    "CountedEvent": (
+        Column("LAST SEEN"), Column("TYPE", toned=True), Column("REASON"), Column("OBJECT"),
+        Column("MESSAGE"),
+    ),
     **{
         kind: tuple(Column(one.removeprefix("+"), wide=one.startswith("+")) for one in headings)
         for kind, headings in {**networkcells.HEADINGS, **securitycells.HEADINGS}.items()
@@ -250,6 +254,20 @@ def _event_cells(event: Event, now: float) -> list[str]:
     ]
 
 
+def seen(event: Event, now: float) -> str:
+    """When an event happened last, and how often in which time: ``5m (x3 over 10m)``, as kubectl tells it."""
+    first = event.first_timestamp or event.last_timestamp or event.metadata.creation_timestamp
+    if event.count > 1 and seconds_since(event.last_timestamp, now) is not None:
+        return f"{age(event.last_timestamp, now)} (x{event.count} over {age(first, now)})"
+    return age(event.last_timestamp or first, now)
+
+
+def _counted_event_cells(event: Event, now: float) -> list[str]:
+    about = event.involved_object
+    told = event.type, event.reason, f"{about.kind}/{about.name}", event.message.strip()
+    return [seen(event, now), *told]
+
+
 def _with_age(cells: Callable[[Any, str], list[str]]) -> Callable[[Any, float], list[str]]:
     return lambda item, now: cells(item, age(item.metadata.creation_timestamp, now))
 
@@ -260,6 +278,7 @@ _CELLS: Mapping[str, Callable[[Any, float], list[str]]] = {
     "ConfigMap": _config_map_cells,
     "Secret": _secret_cells,
     "Event": _event_cells,
+    "CountedEvent": _counted_event_cells,
     **{kind: _with_age(cells) for kind, cells in {**networkcells.CELLS, **securitycells.CELLS}.items()},
 }
 
@@ -267,7 +286,8 @@ _CELLS: Mapping[str, Callable[[Any, float], list[str]]] = {
 class Table:
     """Rows of one kind. Later rows of a watch keep to the columns of earlier ones.
 
-    ``with_namespace`` puts a NAMESPACE column first, ``with_kind`` writes names as ``pod/hello``.
+    ``with_namespace`` puts a NAMESPACE column first, ``with_kind`` writes names as ``pod/hello``. ``counted``
+    is the layout of ``kubectl events``, which tells how often each happened.
     """
 
     def __init__(
@@ -279,13 +299,15 @@ class Table:
         with_namespace: bool = False,
         with_kind: bool = False,
         colour: bool = False,
+        counted: bool = False,
     ) -> None:
         self._resource = resource
+        self._layout = "CountedEvent" if counted else resource.kind
         self._headers = headers
         self._namespace = with_namespace and resource.namespaced
         self._kind = with_kind
         self._colour = colour
-        columns = _COLUMNS[resource.kind]
+        columns = _COLUMNS[self._layout]
         self._shown = [index for index, column in enumerate(columns) if wide or not column.wide]
         self._columns = [columns[index] for index in self._shown]
         if self._namespace:
@@ -307,7 +329,7 @@ class Table:
         ]
 
     def _row(self, item: KubernetesObject, now: float) -> list[str]:
-        cells = _CELLS[self._resource.kind](item, now)
+        cells = _CELLS[self._layout](item, now)
         row = [cell(cells[index]) for index in self._shown]
         if self._kind:
             place = (
@@ -403,6 +425,7 @@ def print_objects(
     with_namespace: bool = False,
     with_kind: bool = False,
     colour: bool = False,
+    counted: bool = False,
 ) -> None:
     """Write ``items`` to ``out``. ``single`` (one was asked for by name) prints the object, not a List.
 
@@ -426,6 +449,7 @@ def print_objects(
             with_namespace=with_namespace,
             with_kind=with_kind or len(by_kind) > 1,
             colour=colour,
+            counted=counted,
         )
         if position and headers:
             out.write("\n")

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 import edgeagent
-from edgeagent.cli.ctl.arguments import parse_duration, parse_selector
+from edgeagent.cli.arguments import parse_duration, parse_selector
 from edgeagent.cli.ctl.parser import OUTPUTS
 from edgeagent.cli.output import FORMATS
 from tests.cli.running import HELLO, Ctl
@@ -65,8 +65,8 @@ def test_help_has_examples_and_all_commands(ctl: Ctl) -> None:
         (["delete", "pod", "a", "--force", "--grace-period", "5"], "error: --force and a --grace-period"),
         (["delete", "pod", "a", "--wait=maybe"], "error: argument --wait: 'maybe' is neither true nor false"),
         (["delete", "pod", "a", "--timeout", "soon"], "error: argument --timeout: 'soon' is no duration"),
-        (["logs"], "error: the following arguments are required: POD"),
-        (["logs", "cm/a"], "error: logs are of pods, not of configmaps"),
+        (["logs"], "error: give either a POD or a selector (-l)"),
+        (["logs", "cm/a"], "error: 'cm/a' is no pod"),
         (["logs", "a", "b", "-c", "c"], "error: only one of -c or an inline CONTAINER"),
         (["logs", "a", "--tail", "-2"], "error: argument --tail: "),
         (["apply"], "error: the following arguments are required: -f/--filename"),

@@ -32,7 +32,9 @@ async def _describe_objects(hub: "HubClient", targets: Sequence[Target], options
         try:
             found = await fetch(hub, target, options)
             scope = scope_of(target.resource, options)
-            events = [decode(raw) for raw in await hub.get("Event", namespace=scope)] if found else []
+            involved = target.resource.kind, target.name
+            told = await hub.get("Event", namespace=scope, involved=involved) if found else []
+            events = [decode(raw) for raw in told]
             nodes = target.resource.kind == "Node" and bool(found)
             pods = [decode(raw) for raw in await hub.get("Pod")] if nodes else []
         except RpcError as error:

@@ -6,89 +6,26 @@ It names the commands but does not know them, so that help and usage errors come
 import argparse
 from typing import Any, NoReturn
 
-from edgeagent.cli.ctl.arguments import (
+from edgeagent.cli.arguments import (
+    parse_addresses,
     parse_boolean,
+    parse_count,
     parse_duration,
     parse_grace,
     parse_rows,
     parse_selector,
-    parse_tail,
 )
+from edgeagent.cli.ctl.examples import EXAMPLES
 from edgeagent.cli.intermixed import IntermixedParser
 from edgeagent.cli.networkwords import add_arguments
 from edgeagent.cli.resources import RESOURCES
+from edgeagent.cli.streamwords import add_event_options, add_exec_arguments, add_log_options
 
 DEFAULT_CONFIG = "~/.config/edgeagent/operator.json"
 OUTPUTS = ("table", "wide", "json", "yaml", "name")
 """What ``get -o`` takes: `edgeagent.cli.output.FORMATS`, which is not imported for the sake of help alone."""
 
 _KINDS_HELP = ", ".join("|".join((*one.short, one.singular, one.plural)) for one in RESOURCES)
-
-_EXAMPLES = {
-    "edgectl": """\
-examples:
-  edgectl apply -f hello.yaml               create or change what the file holds
-  edgectl get pods -A                       what runs, in every namespace
-  edgectl describe pod hello                all about it, and what happened to it
-  edgectl logs hello --tail 20              what it printed""",
-    "apply": """\
-examples:
-  edgectl apply -f hello.yaml               create or change what the file holds
-  edgectl apply -f site/ -R                 every .yaml, .yml and .json below a directory
-  cat hello.yaml | edgectl apply -f -       from standard input
-  edgectl apply -f hello.yaml --dry-run=client   check the file, without asking the hub
-
-All objects are taken, or none. A Secret as `edgectl get` prints it has marks in place of its values, and is
-refused: apply the manifest that it was made with.""",
-    "get": """\
-examples:
-  edgectl get pods                          the pods of the default namespace
-  edgectl get po,cm -n shop -o wide         several kinds, more columns
-  edgectl get pod hello -o yaml             one object, whole
-  edgectl get pods -A -l app=web --watch    keep printing changes, until ^C
-  edgectl get secret login -o yaml          its keys; a mark in place of each value
-
-Values of Secrets are never shown, and do not leave the hub but sealed for a node. In their place stands
-"<redacted: N bytes>", with -o yaml and -o json in base64, as all data of a Secret.""",
-    "describe": """\
-examples:
-  edgectl describe pod hello
-  edgectl describe node/gateway-7
-
-Of a Secret it tells the keys, and how long their values are.""",
-    "delete": """\
-examples:
-  edgectl delete pod hello                  and wait until it is gone
-  edgectl delete -f hello.yaml --wait=false
-  edgectl delete pods -l app=web
-  edgectl delete pod hello --force          forget it, though its node cannot confirm""",
-    "logs": """\
-examples:
-  edgectl logs hello --tail 20
-  edgectl logs hello -c web --previous      of the run before this one""",
-    "network": """\
-examples:
-  edgectl network gw-7                      its Services, their endpoints, and how often they were used
-  edgectl network gw-7 drops                what network policies dropped there lately
-  edgectl network gw-7 firewall             its host's firewall, and how much that dropped
-  edgectl network gw-7 trace default/web default/db:5432
-  edgectl network gw-7 trace --protocol UDP default/web [fd43::a]:53
-
-The node is asked itself, and so must be connected.""",
-    "audit": """\
-examples:
-  edgectl audit gw-7                        what operators had the node do, and what it refused
-  edgectl audit --tail 20 -o json           what they had the hub do: changes, calls to nodes, refusals
-
-The exit code is 1 where rows of the log were left out or changed.""",
-    "reboot": """\
-examples:
-  edgectl reboot gw-7                       for admins; the node notes who asked for it""",
-    "completion": """\
-examples:
-  source <(edgectl completion bash)
-  edgectl completion fish > ~/.config/fish/completions/edgectl.fish""",
-}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -114,7 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="edgectl",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Controls pods on edge nodes, over MQTT, in the manner of kubectl.",
-        epilog=_EXAMPLES["edgectl"] + "\n\nenvironment:\n"
+        epilog=EXAMPLES["edgectl"] + "\n\nenvironment:\n"
         "  EDGECTL_CONFIG   the operator file, where --config does not name it\n"
         "  NO_COLOR         no colours\n\n"
         "'edgectl COMMAND --help' shows a command's own options and examples.",
@@ -129,7 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
             name,
             help=summary,
             description=summary[0].upper() + summary[1:] + ".",
-            epilog=_EXAMPLES.get(name),
+            epilog=EXAMPLES.get(name),
             parents=[shared],
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
@@ -149,6 +86,7 @@ def build_parser() -> argparse.ArgumentParser:
     get.add_argument("-o", "--output", choices=OUTPUTS, default="table", help="how to print (default: table)")
     get.add_argument("-w", "--watch", action="store_true", help="go on printing changes until interrupted")
     get.add_argument("--no-headers", action="store_true", help="leave the headings out")
+    add_event_options(get)
 
     describe = command("describe", "tell all about an object, and what happened to it")
     _target_argument(describe, "*")
@@ -178,15 +116,49 @@ def build_parser() -> argparse.ArgumentParser:
     )
     delete.add_argument("--ignore-not-found", action="store_true", help="an absent object is no error")
 
-    logs = command("logs", "print the log of a container")
-    logs.add_argument("pod", metavar="POD", help="the pod's name, or pod/NAME")
+    events = command("events", "show what happened, and how often")
+    events.add_argument("-A", "--all-namespaces", action="store_true", help="in every namespace")
+    events.add_argument(
+        "-o", "--output", choices=OUTPUTS, default="table", help="how to print (default: table)"
+    )
+    events.add_argument("-w", "--watch", action="store_true", help="go on printing what happens")
+    events.add_argument("--no-headers", action="store_true", help="leave the headings out")
+    add_event_options(events)
+
+    logs = command("logs", "print the log of a container, or of several")
+    logs.add_argument("pod", metavar="POD", nargs="?", help="the pod's name, or pod/NAME")
     logs.add_argument("container", metavar="CONTAINER", nargs="?", help="its container, where it has several")
     logs.add_argument("-c", "--container", dest="container_flag", metavar="CONTAINER", help="the same")
-    logs.add_argument(
-        "--tail", type=parse_tail, default=None, metavar="N", help="the last N lines (default: -1, all)"
+    logs.add_argument("-l", "--selector", type=parse_selector, default=None, metavar="K=V[,K=V…]",
+                      help="of all pods with these labels (and --tail 10)")  # fmt: skip
+    add_log_options(logs)
+    logs.add_argument("--max-log-requests", type=parse_count, default=5, metavar="N",
+                      help="how many pods may be followed at a time (default: 5)")  # fmt: skip
+
+    add_exec_arguments(command("exec", "run a command in a container"))
+
+    forward = command("port-forward", "have local ports lead to ports of a pod")
+    forward.add_argument(
+        "target", metavar="POD | service/NAME", help="the pod, or a Service that it is behind"
     )
-    logs.add_argument("-p", "--previous", action="store_true", help="of the run before this one")
-    logs.add_argument("--timestamps", action="store_true", help="put its time before each line")
+    forward.add_argument("ports", metavar="[LOCAL:]REMOTE", nargs="+",
+                         help="a port of the pod, by number or name; LOCAL is the same where it is left"
+                         " out, and any that is free where nothing is before the colon")  # fmt: skip
+    forward.add_argument("--address", type=parse_addresses, default=["localhost"], metavar="ADDRESS[,…]",
+                         help="where to listen (default: localhost)")  # fmt: skip
+
+    top = command("top", "show what nodes or pods use of CPU and memory")
+    top.add_argument("what", choices=("node", "nodes", "no", "pod", "pods", "po"), metavar="node | pod",
+                     help="nodes, or pods")  # fmt: skip
+    top.add_argument("name", metavar="NAME", nargs="?", default="", help="this one alone")
+    _selection_options(top)
+    top.add_argument(
+        "--sort-by", choices=("cpu", "memory"), default=None, help="the most first (default: by name)"
+    )
+    top.add_argument("--containers", action="store_true", help="of pods: each container by itself")
+    top.add_argument("--no-headers", action="store_true", help="leave the headings out")
+    top.add_argument("-o", "--output", choices=("table", "json"), default="table",
+                     help="how to print (default: table)")  # fmt: skip
 
     network = command(
         "network", "show a node's Services, policies, peers, drops and firewall, or trace a connection"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from edgeagent.api.errors import InvalidObjectError
 from edgeagent.api.objects.config import Secret
 from edgeagent.api.objects.decode import KubernetesObject, decode_object_json
+from edgeagent.api.objects.event import Event
 from edgeagent.api.objects.redaction import redacted
 from edgeagent.cli.ctl.errors import CommandError, complain
 from edgeagent.cli.ctl.parser import DEFAULT_CONFIG
@@ -30,8 +31,14 @@ REWATCH_SECONDS = 1.0
 """The pause before a watch that ended at once is asked for again."""
 
 
-def with_hub(options: argparse.Namespace, work: "Callable[[HubClient], Coroutine[None, None, int]]") -> int:
+def with_hub(
+    options: argparse.Namespace,
+    work: "Callable[[HubClient], Coroutine[None, None, int]]",
+    *,
+    lasting: bool = False,
+) -> int:
     """Connect, do ``work``, and return its exit code."""
+    from edgeagent.cli.ending import run_to_end
     from edgeagent.cli.hubclient import HubClient
     from edgeagent.cli.operatorfile import others_can_read, read_operator_file
 
@@ -45,11 +52,38 @@ def with_hub(options: argparse.Namespace, work: "Callable[[HubClient], Coroutine
             hub = HubClient(operator, timeout=options.request_timeout or None)
             async with patience(f"connecting to {hub.brokers}"):
                 await stack.enter_async_context(hub)
-            quiet = getattr(options, "watch", False) or options.command == "delete"
+            quiet = lasting or getattr(options, "watch", False) or options.command == "delete"
             async with contextlib.nullcontext() if quiet else patience("waiting for the hub's answer"):
                 return await work(hub)
 
-    return asyncio.run(session())
+    return run_to_end(session()) if lasting else asyncio.run(session())
+
+
+def stream_with_hub(
+    options: argparse.Namespace, work: "Callable[[HubClient], Coroutine[None, None, int]]"
+) -> int:
+    """As ``with_hub``, for what goes on until one side ends it: a signal lets it say goodbye."""
+    return with_hub(options, work, lasting=True)
+
+
+class PauseTeller:
+    """Tells a person of short disconnections: on standard error, or as a command wants it to be told."""
+
+    def __init__(self) -> None:
+        self._paused: Callable[[str], None] = complain
+        self._resumed: Callable[[str], None] = complain
+
+    def tell(self, paused: Callable[[str], None], resumed: Callable[[str], None]) -> None:
+        """From now on by these."""
+        self._paused, self._resumed = paused, resumed
+
+    def paused(self, reason: str) -> None:
+        """The node cannot be reached for now."""
+        self._paused(f"no connection to the node ({escape(reason)}); trying again")
+
+    def resumed(self) -> None:
+        """It can be again."""
+        self._resumed("connected again")
 
 
 @contextlib.asynccontextmanager
@@ -72,8 +106,15 @@ async def fetch(hub: "HubClient", target: Target, options: argparse.Namespace) -
         namespace=scope_of(target.resource, options),
         name=target.name,
         labels=getattr(options, "selector", None),
+        involved=getattr(options, "about", None) or ("", ""),
     )
-    return [decode(item) for item in raw]
+    return [item for item in map(decode, raw) if is_wanted(item, options)]
+
+
+def is_wanted(item: KubernetesObject, options: argparse.Namespace) -> bool:
+    """Whether an object is of the types that ``--types`` names; only Events have one."""
+    types = getattr(options, "types", None)
+    return not types or (isinstance(item, Event) and item.type in types)
 
 
 def decode(raw: "msgspec.Raw") -> KubernetesObject:

@@ -52,6 +52,16 @@ def check_name(name: str) -> str:
     return name
 
 
+def pod_name(word: str) -> str:
+    """The name in ``web`` or ``pod/web``; raises UsageError."""
+    if "/" not in word:
+        return check_name(word)
+    [target] = parse_targets([word])
+    if target.resource.kind != "Pod":
+        raise UsageError(f"{word!r} is no pod: give its name, or pod/NAME")
+    return target.name
+
+
 def parse_selection(options: argparse.Namespace) -> list[Target]:
     """The targets of a command that shows objects; raises UsageError where -A or -l contradicts a name."""
     targets = parse_targets(options.target)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from edgeagent.api.clock import SystemClock
 from edgeagent.api.errors import TemporaryError
 from edgeagent.api.objects.decode import KubernetesObject
+from edgeagent.api.objects.event import Event
 from edgeagent.cli.ctl.errors import CommandError, complain
-from edgeagent.cli.ctl.session import REWATCH_SECONDS, decode, fetch, server_error
+from edgeagent.cli.ctl.session import REWATCH_SECONDS, decode, fetch, is_wanted, server_error
 from edgeagent.cli.ctl.targets import Target, scope_of
 from edgeagent.cli.output import (
     OutputFormat,
@@ -19,6 +20,7 @@ from edgeagent.cli.output import (
     format_json,
     format_yaml,
     name_of,
+    sort_for_table,
     wants_colour,
 )
 
@@ -41,6 +43,7 @@ async def watch_objects(hub: "HubClient", target: Target, options: argparse.Name
                 namespace=scope_of(target.resource, options),
                 name=target.name,
                 labels=options.selector,
+                involved=options.about or ("", ""),
             ) as events:
                 try:
                     printer.listed(await fetch(hub, target, options))
@@ -52,7 +55,8 @@ async def watch_objects(hub: "HubClient", target: Target, options: argparse.Name
                     complain("watching again")
                 first = troubled = False
                 async for event in events:
-                    printer.event(event.type, decode(event.object))
+                    if is_wanted(item := decode(event.object), options):
+                        printer.event(event.type, item)
         except RpcError as error:
             raise CommandError(server_error(error, target)) from None
         except TemporaryError as error:
@@ -78,6 +82,7 @@ class _WatchPrinter:
             headers=not options.no_headers,
             with_namespace=options.all_namespaces,
             colour=wants_colour(sys.stdout),
+            counted=options.command == "events",
         )
 
     def listed(self, items: Sequence[KubernetesObject]) -> None:
@@ -86,12 +91,13 @@ class _WatchPrinter:
         gone = [self._known.pop(key) for key in list(self._known) if key not in present]
         fresh = [item for item in items if not self._is_known(item)]
         self._known |= {_identity(item): item for item in items}
-        self._print([*gone, *fresh])
+        self._print([*(item for item in gone if not isinstance(item, Event)), *sort_for_table(fresh)])
 
     def event(self, kind: str, item: KubernetesObject) -> None:
         """One change."""
         if kind == "DELETED":
-            if self._known.pop(_identity(item), None) is not None:
+            known = self._known.pop(_identity(item), None)
+            if known is not None and not isinstance(item, Event):  # that is but old
                 self._print([item])
         elif not self._is_known(item):
             self._known[_identity(item)] = item
