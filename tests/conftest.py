@@ -1,4 +1,4 @@
-"""Fixtures for real parts, and the guard against skips that nobody expects."""
+"""Fixtures for real parts, how property tests choose examples, and what the gate adds: reruns, no skips."""
 
 import os
 import shutil
@@ -9,9 +9,11 @@ from typing import Protocol
 
 import pytest
 
+from tests.support import reruns
 from tests.support.broker import MOSQUITTO, Mosquitto, TlsMaterial
 from tests.support.podman import PodmanService
 from tests.support.proc import free_port
+from tests.support.properties import load_profile
 from tests.support.registry import Registry
 from tests.support.skips import SkipGuard, read_expected
 
@@ -25,9 +27,13 @@ _PACKAGES = {
 }
 
 
+load_profile()  # before the tests' modules, whose settings are made from it
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Guard against unexpected skips where the environment says that all parts must be there."""
+    """Guard against unexpected skips where the environment says that all parts must be there; reruns."""
     is_worker = hasattr(config, "workerinput")  # its reports reach the controller
+    reruns.register(config, is_worker=is_worker)
     if os.environ.get("CI") == "true" and not is_worker:
         expected = read_expected(Path(__file__).parent / "expected_skips.txt")
         config.pluginmanager.register(SkipGuard(expected), "edgeagent-skip-guard")

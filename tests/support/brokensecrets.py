@@ -11,7 +11,7 @@ Manifest = dict[str, Any]
 
 _TEXT = string.ascii_letters + string.digits + " _-+/=.:!@#$%&*{}[]`'\"\\~äß€"
 values = st.builds("{}q~Q{}".format, st.text(_TEXT, max_size=8), st.text(_TEXT, min_size=9, max_size=99))
-"""Long enough to stand in no error by accident; nor are they words of the code, which hypothesis tries too."""
+"""Long enough to stand in no error by accident, and no words of the code, which hypothesis tries too."""
 
 
 def said_in(text: str, value: str) -> bool:
