@@ -17,7 +17,7 @@ from edgeagent.node.plugins.host import PluginHost
 from edgeagent.node.plugins.process_lane import ProcessLane
 
 OURS_OFF: Mapping[str, Mapping[str, object]] = {
-    name: {"enabled": False} for name in ("logs", "network", "podman", "security")
+    name: {"enabled": False} for name in ("logs", "metrics", "network", "podman", "security")
 }
 """Where the tests run against the installed wheel, its own plugins are found too."""
 

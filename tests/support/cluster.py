@@ -207,14 +207,18 @@ class Cluster:
         device = device or name
         podman = podman or self.podman
         security = f'[plugins.security]\ndefault_level = "{pod_security}"\n'
-        kernel = "" if "[plugins.network]" in extra else "[plugins.network]\nenabled = false\n"
+        off = "".join(
+            f"[plugins.{one}]\nenabled = false\n"
+            for one in ("metrics", "network")
+            if f"[plugins.{one}]" not in extra
+        )
         directory = self.directory / device
         directory.mkdir()
         config = directory / "config.toml"
         config.write_text(
             f'[agent]\nstate_dir = "{directory}/state"\nrun_dir = "{podman.directory}/run-{device}"\n'
             f'reserve_size = "0"\nlog_level = "debug"\n[pods]\nstatic_pod_path = ""\n'
-            f"[mqtt]\nreconnect_ceiling_seconds = 1.0\n{kernel}{security}"
+            f"[mqtt]\nreconnect_ceiling_seconds = 1.0\n{off}{security}"
             f'[plugins.podman]\nsocket = "{podman.socket}"\n{extra}'
         )
         process = Process(

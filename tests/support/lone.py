@@ -32,7 +32,7 @@ class LoneAgent:
     """The agent, its folder of manifests, and its Podman. As a context: started, and ended with its pods.
 
     ``extra`` is TOML after the sections ``[agent]`` and ``[pods]`` (keys of ``[pods]`` may come first).
-    The plugin of this machine's own network is off, unless ``extra`` has its section.
+    The plugins of this machine's own network and ports are off, unless ``extra`` has their sections.
     ``namespace``: the network namespace of ip-netns(8) that is the agent's host, empty for the machine's own.
     ``network``: whether pods without ``hostNetwork`` have one (see ``tests.support.netns_plugin``).
     """
@@ -58,10 +58,14 @@ class LoneAgent:
         site = directory / "site"
         netns_plugin.install(site)
         plugin = f"third = {self.third}" if network else "enabled = false"
-        kernel = "" if "[plugins.network]" in extra else "[plugins.network]\nenabled = false\n"
+        off = "".join(
+            f"[plugins.{name}]\nenabled = false\n"
+            for name in ("metrics", "network")
+            if f"[plugins.{name}]" not in extra
+        )
         (directory / "config.toml").write_text(
             f'[agent]\nstate_dir = "{self.state_dir}"\nrun_dir = "{self.run_dir}"\nlog_level = "debug"\n'
-            f'[plugins.podman]\nsocket = "{podman.socket}"\n[plugins.{netns_plugin.NAME}]\n{plugin}\n{kernel}'
+            f'[plugins.podman]\nsocket = "{podman.socket}"\n[plugins.{netns_plugin.NAME}]\n{plugin}\n{off}'
             f'[pods]\nstatic_pod_path = "{self.folder}"\n{extra}'
         )
         path = os.pathsep.join(filter(None, [str(site), str(_ROOT), os.environ.get("PYTHONPATH", "")]))
