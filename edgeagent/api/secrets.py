@@ -10,3 +10,8 @@ class Unsealer(Protocol):
 
     def unseal(self, sealed: SealedSecret) -> Secret:
         """The Secret in clear. PermanentError where it was not sealed to this node, or was changed."""
+
+    def unseal_stream(self, sealed: bytes, context: bytes) -> bytes:
+        """What an operator sealed to this node for the stream of this context. PermanentError as
+        ``unseal``.
+        """

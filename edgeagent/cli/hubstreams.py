@@ -24,7 +24,7 @@ from edgeagent.wire.streamkey import (
     StreamSecret,
     ciphers,
     new_half,
-    seal_secret,
+    seal_stream,
     stream_context,
 )
 from edgeagent.wire.streamlink import StreamLink
@@ -80,7 +80,7 @@ async def open_stream(
     nonce, half = new_nonce(), new_half()
     context = stream_context(hub.cluster, where.node, hub.user, method, nonce)
     secret = StreamSecret(half=half, private=msgspec.Raw(canonical_json(private) if private else b"{}"))
-    sealed = msgspec.structs.replace(params, sealed=seal_secret(secret, where.key, context))
+    sealed = msgspec.structs.replace(params, sealed=seal_stream(secret, where.key, context))
     topic = Topics(hub.cluster).stream(where.node, hub.user, nonce)
     early = _Early()
     with hub.listening(nonce.encode(), early):

@@ -51,6 +51,7 @@ from edgeagent.node.store.outbox import Outbox
 from edgeagent.node.store.pods import PodRecords
 from edgeagent.node.store.reserve import Reserve
 from edgeagent.node.store.snapshots import Snapshots
+from edgeagent.node.streamswiring import make_operator_streams, make_services
 from edgeagent.node.summary import Connection, summary
 from edgeagent.node.trustedtime import TrustedTime, tell_clock
 from edgeagent.wire.join import parse_broker
@@ -168,6 +169,7 @@ class Agent:
             name, world.root, clock, pods=self._pods, status=self.status, events=self._events.recent,
             network=network, audit=lambda: self._operations.audit if self._operations is not None else None,
         )  # fmt: skip
+        self._services = make_services(self._pods, clock)
         self._local = LocalApi(config.run_dir / "api.sock", self._reads, agent_status=self.summary)
 
     def _gather(self, seconds: float) -> list[MetricFamily]:
@@ -347,23 +349,18 @@ class Agent:
         from edgeagent.node.uplink import Uplink, UplinkParts
 
         mqtt = self._config.mqtt
+        unsealer, remote = self._plugins.unsealer(), self._config.remote
+        streams = make_operator_streams(identity, self._services, unsealer, remote, self._world.clock)
         self._operations = operations = make_operations(
             OperationsMeans(
-                cluster=identity.cluster,
-                node=identity.node,
-                ca=self._guarded.files.ca,
-                database=self._database,
-                outbox=self._outbox,
-                desired=self._desired,
-                reads=self._reads.methods,
+                cluster=identity.cluster, node=identity.node, ca=self._guarded.files.ca,
+                database=self._database, outbox=self._outbox, desired=self._desired,
+                reads=self._reads.methods, streams=streams.methods,
                 reboot_command=self._config.agent.reboot_command,
-                run_program=self._world.run_program,
-                root=self._world.root,
-                boot_id=self._info.boot_id,
-                now=self._time.now,
-                on_audit=self._audited,
+                run_program=self._world.run_program, root=self._world.root,
+                boot_id=self._info.boot_id, now=self._time.now, on_audit=self._audited,
             )
-        )
+        )  # fmt: skip
         brokers = [parse_broker(text, tls=mqtt.tls) for text in mqtt.brokers] or identity.brokers
         try:
             self._uplink = Uplink(
@@ -381,6 +378,7 @@ class Agent:
                     time=self._time,
                     rng=self._world.rng,
                     operations=operations,
+                    streams=streams,
                     on_switch=self._switched,
                     on_change=self._uplink_changed,
                     prepare=self._prepare,

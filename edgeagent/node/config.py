@@ -278,6 +278,27 @@ class EvictionSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         return _parsed(path, self.pressure_transition_period, parse_duration)
 
 
+class RemoteSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[remote]``: streams of operators through the broker (logs, commands, ports). All of them together
+    send no more than ``bandwidth`` bytes a second; of one operator there are at most
+    ``max_streams_per_operator``.
+    """
+
+    bandwidth: str = "1Mi"
+    max_streams: Annotated[int, msgspec.Meta(ge=0, le=256)] = 16
+    max_streams_per_operator: Annotated[int, msgspec.Meta(ge=0, le=256)] = 8
+
+    def __post_init__(self) -> None:
+        """InvalidObjectError where ``bandwidth`` is no useful one."""
+        if self.bytes_per_second < 1024:
+            raise InvalidObjectError("remote.bandwidth", "must be at least 1Ki")
+
+    @property
+    def bytes_per_second(self) -> int:
+        """``bandwidth`` as a number."""
+        return int(_parsed("remote.bandwidth", self.bandwidth, parse_quantity))
+
+
 def _is_off(amount: Amount) -> bool:
     return amount.of(1.0) == 0 or (amount.quantity is None and amount.fraction == 1)
 
@@ -293,6 +314,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     images: ImagesSection = ImagesSection()
     logs: LogsSection = LogsSection()
     telemetry: TelemetrySection = TelemetrySection()
+    remote: RemoteSection = RemoteSection()
     plugins: dict[str, dict[str, object]] = {}
 
     @property

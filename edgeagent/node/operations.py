@@ -28,10 +28,14 @@ log = logging.getLogger(__name__)
 
 Method = Callable[[msgspec.Raw, int], Awaitable[object]]
 """Takes the parameters as JSON and the most bytes that an answer may have; returns the result."""
+StreamMethod = Callable[["OperatorCall"], Awaitable[object]]
+"""Begins a stream for a call, and returns what the call is answered with."""
 
 
 class Operations:
     """Opens and admits calls for the ``methods`` that this node serves, and keeps ``audit``.
+
+    ``streams`` are the methods that begin a stream.
 
     ``ca`` is the file of the CA certificate from enrolment, ``objects`` is desired state, ``now`` the time by
     which calls expire.
@@ -46,6 +50,7 @@ class Operations:
         ca: Path,
         objects: Callable[[], Iterable[KubernetesObject]],
         methods: Mapping[str, Method],
+        streams: Mapping[str, StreamMethod],
         now: Callable[[], float],
         on_audit: Callable[[], None],
     ) -> None:
@@ -55,6 +60,7 @@ class Operations:
         self._ca = ca
         self._objects = objects
         self._methods = methods
+        self._streams = streams
         self._now = now
         self._on_audit = on_audit
 
@@ -86,7 +92,7 @@ class Operations:
         target = ""
         try:
             spec = NODE_METHODS.get(request.method)
-            serve = self._methods.get(request.method)
+            serve = self._method(call)
             if spec is None or serve is None:
                 raise RpcError("MethodNotAllowed", f"this node knows no method {request.method[:40]!r}")
             params: CallParams = decode_json(bytes(request.params), spec.params)
@@ -98,6 +104,22 @@ class Operations:
             raise
         self._note(call.operator, request.method, target, "allowed", "", request.nonce)
         return serve
+
+    def _method(self, call: "OperatorCall") -> Method | None:
+        begin = self._streams.get(call.request.method)
+        if begin is None:
+            return self._methods.get(call.request.method)
+        return lambda _params, _limit: begin(call)
+
+    def check(self, call: "OperatorCall") -> None:
+        """PermanentError unless what was admitted would be so now: its operator counts, and has the right."""
+        spec = NODE_METHODS[call.request.method]
+        if call.serial in self._trust().revoked:
+            raise PermanentError(
+                f"the certificate of operator {call.operator} was revoked", reason="Unauthorized"
+            )
+        namespace, name = decode_json(bytes(call.request.params), spec.params).about()
+        require(self._bindings(), call.operator, spec.verb, spec.resource, namespace, name)
 
     def _note(
         self, operator: str, method: str, target: str, verdict: Verdict, reason: str, nonce: str

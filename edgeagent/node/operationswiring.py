@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeagent.api.objects.decode import KubernetesObject
-from edgeagent.node.operations import Method, Operations
+from edgeagent.node.operations import Method, Operations, StreamMethod
 from edgeagent.node.reboot import Reboot, Runner
 from edgeagent.node.status import Conditions
 from edgeagent.node.store.audit import AuditLog
@@ -16,7 +16,8 @@ from edgeagent.node.store.outbox import Outbox
 
 @dataclass(frozen=True, slots=True)
 class OperationsMeans:
-    """What of the agent operations work with. ``reads`` are the methods that change nothing.
+    """What of the agent operations work with. ``reads`` are the methods that change nothing, ``streams``
+    those that begin a stream.
 
     ``ca`` is the CA certificate from enrolment, ``now`` the time by which calls expire.
     """
@@ -28,6 +29,7 @@ class OperationsMeans:
     outbox: Outbox
     desired: DesiredState
     reads: Mapping[str, Method]
+    streams: Mapping[str, StreamMethod]
     reboot_command: Sequence[str]
     run_program: Runner
     root: Path
@@ -50,6 +52,7 @@ def make_operations(means: OperationsMeans) -> Operations:
         ca=means.ca,
         objects=objects,
         methods={**means.reads, "reboot": reboot.call},
+        streams=means.streams,
         now=means.now,
         on_audit=means.on_audit,
     )

@@ -4,8 +4,8 @@ The local socket and the hub's requests both end here, so that a technician and 
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -17,8 +17,8 @@ from edgeagent.api.objects.event import Event
 from edgeagent.api.objects.node import Node, NodeStatus
 from edgeagent.api.objects.pod import Pod
 from edgeagent.node.networkreads import NetworkReads, Plugin
-from edgeagent.node.pods.containers import runs_of
-from edgeagent.node.pods.logs import LogError, read_log
+from edgeagent.node.pods.logruns import log_runs
+from edgeagent.node.pods.logs import read_log
 from edgeagent.node.pods.manager import PodManager
 from edgeagent.node.store.audit import AuditLog
 from edgeagent.node.usagereads import UsageReads
@@ -47,6 +47,7 @@ class NodeReads:
         events: Callable[[], list[Event]] = list,
         network: Plugin | None = None,
         audit: Callable[[], AuditLog | None] = lambda: None,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self.network = NetworkReads(network)
         self.usage = usage
@@ -55,6 +56,7 @@ class NodeReads:
         self._status = status
         self._events = events
         self._audit = audit
+        self._now = now
 
     @property
     def methods(self) -> "Mapping[str, Method]":
@@ -102,32 +104,28 @@ class NodeReads:
         return await self.logs(decode_json(bytes(params), LogsParams), limit=limit * 2 // 3)
 
     async def logs(self, wanted: LogsParams, *, limit: int = LOG_LIMIT) -> LogsResult:
-        """A container's log; raises LogError."""
-        pod = self._pods.find(wanted.namespace, wanted.pod) if self._pods is not None else None
-        if pod is None or self._pods is None:
-            raise LogError("NotFound", f'pods "{wanted.pod}" not found')
-        names = [container.name for container in pod.spec.containers]
-        name = wanted.container or (names[0] if len(names) == 1 else "")
-        if not name:
-            raise LogError(
-                "BadRequest",
-                f"a container name must be specified for pod {wanted.pod}, "
-                f"choose one of: [{' '.join(names)}]",
-            )
-        if name not in names:
-            raise LogError("BadRequest", f"container {name} is not valid for pod {wanted.pod}")
-        runs = [run for run in runs_of(name, self._pods.containers_of(pod.metadata.uid)) if run.started_at]
-        if wanted.previous:
-            runs = runs[1:]
-        if not runs:
-            which = "previous terminated container" if wanted.previous else "container"
-            raise LogError("BadRequest", f'{which} "{name}" in pod "{wanted.pod}" not found')
-        if not runs[0].log_path:
-            raise LogError("NotFound", "the runtime gives no log file for this container")
-        return await asyncio.to_thread(
-            read_log,
-            Path(runs[0].log_path),
-            tail_lines=wanted.tail_lines,
-            timestamps=wanted.timestamps,
-            limit=min(limit, LOG_LIMIT),
+        """A container's log, or those of all containers one after the other; raises LogError."""
+        runs = log_runs(
+            self._pods,
+            namespace=wanted.namespace,
+            pod=wanted.pod,
+            container=wanted.container,
+            all_containers=wanted.all_containers,
+            previous=wanted.previous,
         )
+        since = max(wanted.since, self._now() - wanted.since_seconds if wanted.since_seconds else 0)
+        room = min(limit, LOG_LIMIT)
+        parts: list[bytes] = []
+        truncated = False
+        for run in runs:
+            part = await asyncio.to_thread(
+                read_log,
+                run.path,
+                tail_lines=wanted.tail_lines,
+                timestamps=wanted.timestamps,
+                limit=room // len(runs),
+                since=since,
+            )
+            parts.append(part.text)
+            truncated = truncated or part.truncated
+        return LogsResult(text=b"".join(parts), truncated=truncated)

@@ -36,4 +36,5 @@ def make_reads(
         events=events,
         network=network,
         audit=audit,
+        now=clock.now,
     )

@@ -26,6 +26,7 @@ from edgeagent.node.renewedfiles import RenewedFiles
 from edgeagent.node.store.database import Database
 from edgeagent.node.store.desired import Change, DesiredState, get_meta, set_meta
 from edgeagent.node.store.outbox import Outbox
+from edgeagent.node.streams.operatorstreams import OperatorStreams
 from edgeagent.node.sync.desired import DesiredSync
 from edgeagent.node.sync.fetch import ObjectFetcher
 from edgeagent.node.sync.report import Reporter
@@ -64,6 +65,7 @@ class UplinkParts:
     time: TrustedTime
     rng: random.Random
     operations: Operations
+    streams: OperatorStreams
     on_switch: Callable[[Change], None]
     on_change: Callable[[], None]
     prepare: Callable[[], None]
@@ -101,6 +103,7 @@ class Uplink:
             on_disconnect=self._disconnected,
             will=self._will,
         )
+        parts.streams.use(self._session)
         self._reporter = Reporter(
             session=self._session,
             connected=lambda: self._session.connection is not None,
@@ -227,6 +230,16 @@ class Uplink:
 
     async def run(self) -> None:
         """Until cancelled."""
+        working = asyncio.create_task(self._work())
+        try:
+            await asyncio.shield(working)
+        finally:
+            # While there still is a session to say so.
+            await self._parts.streams.stop()
+            working.cancel()
+            await asyncio.wait({working})
+
+    async def _work(self) -> None:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._session.run())
@@ -294,11 +307,13 @@ class Uplink:
 
     def _switched(self, change: Change) -> None:
         self._parts.on_switch(change)
+        self._parts.streams.judge(self._parts.operations.check)
         self._hub_time.switched()
         if self._renewal is not None:
             self._renewal.switched()
 
     def _disconnected(self, reason: str) -> None:
+        self._parts.streams.disconnected(reason)
         if self._renewal is not None:
             self._renewal.disconnected(reason)
         if reason != self.last_error:
@@ -312,8 +327,11 @@ class Uplink:
             await self._subscribe.wait()
             self._subscribe.clear()
             try:
-                await self._session.subscribe([topics.desired(node), topics.node_rpc(node, "+")])
+                await self._session.subscribe(
+                    [topics.desired(node), topics.node_rpc(node, "+"), topics.stream(node, "+", "+")]
+                )
                 self._sync.connected()
+                self._parts.streams.connected()
             except EdgeAgentError as error:
                 if not self.connected:
                     continue
@@ -334,6 +352,8 @@ class Uplink:
                 self._sync.offer(message.payload)
             case ["nodes", node, "rpc", method] if node == self._parts.identity.node:
                 self._calls.handle(method, message)
+            case ["nodes", node, "streams", user, stream] if node == self._parts.identity.node:
+                self._parts.streams.deliver(user, stream, message.payload)
             case ["replies", node, _] if node == self._parts.identity.node:
                 self._hub.deliver(message)
 

@@ -48,7 +48,8 @@ class CallParams(KubernetesStruct, frozen=True):
 class LogsParams(CallParams, frozen=True):
     """Which log: ``tail_lines`` None for all that fits; ``previous`` for the run before this one.
 
-    ``since``: seconds since the epoch. ``all_containers`` one after the other, each with its tail.
+    ``since``: seconds since the epoch; ``since_seconds``: no older than that. ``all_containers`` one after
+    the other, each with its tail.
     """
 
     namespace: str
@@ -58,6 +59,7 @@ class LogsParams(CallParams, frozen=True):
     previous: bool = False
     timestamps: bool = False
     since: float = 0
+    since_seconds: float = 0
     all_containers: bool = False
 
     def about(self) -> tuple[str, str]:

@@ -15,12 +15,12 @@ time for an answer (``PING_SECONDS``), so that both hear of each other where not
 from collections import deque
 from collections.abc import Sequence
 from enum import IntEnum
+from typing import Protocol
 
 import msgspec
 
 from edgeagent.api.errors import InvalidObjectError, PermanentError
 from edgeagent.wire.channelframes import MAX_FRAME_BYTES
-from edgeagent.wire.keys import StreamCipher
 
 NUMBER_BYTES = 8
 SIGNALS = 2**63
@@ -37,6 +37,16 @@ ACKNOWLEDGE_SECONDS = 0.1
 PROBE_SECONDS = 5.0
 PING_SECONDS = 20.0
 LOST_SECONDS = 60.0
+
+
+class Cipher(Protocol):
+    """What ``edgeagent.wire.keys.StreamCipher`` does, for one way of a stream."""
+
+    def seal(self, number: int, data: bytes) -> bytes:
+        """Seal a packet; a number is used once."""
+
+    def open(self, number: int, sealed: bytes) -> bytes:
+        """What was sealed; PermanentError where it was not, or not under this number."""
 
 
 class Signal(IntEnum):
@@ -71,7 +81,7 @@ class Carrier:
     seconds.
     """
 
-    def __init__(self, outgoing: StreamCipher, incoming: StreamCipher, *, client: bool, now: float) -> None:
+    def __init__(self, outgoing: Cipher, incoming: Cipher, *, client: bool, now: float) -> None:
         self._outgoing = outgoing
         self._incoming = incoming
         self._client = client

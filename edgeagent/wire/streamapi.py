@@ -5,7 +5,7 @@ each.
 the unix socket it is empty. Where a channel is opened, its kind is one of the names here.
 
 * ``follow``: the node opens a channel ``log`` for each container, with a ``LogChannel``, and writes the log
-  to it; a container that starts anew goes on in the same channel. It ends the stream once all is said.
+  to it until the container ends, as kubectl does. It ends the stream once all is said.
 * ``exec``: the node opens ``stdout``, ``stderr`` (none with a terminal) and ``control``; with ``stdin`` the
   client opens ``stdin``. On ``control`` the client requests ``resize`` with a ``TerminalSize``, and the
   node, last of all, ``exit`` with an ``ExitStatus``.
@@ -34,16 +34,18 @@ class StreamParams(CallParams, frozen=True):
 
 
 class FollowParams(StreamParams, frozen=True):
-    """Which logs: of ``container``, or of all. ``tail_lines`` None for all, ``since`` in seconds since the
-    epoch.
+    """Which logs: of ``container``, or of all, init containers included. ``tail_lines`` None for all,
+    ``since`` in seconds since the epoch.
 
-    ``follow`` False: what there is now, and the end. ``previous``: of the run before this one.
+    ``since_seconds``: no older than that by the node's clock. ``follow`` False: what there is now, and the
+    end. ``previous``: of the run before this one.
     """
 
     container: str = ""
     all_containers: bool = False
     tail_lines: int | None = None
     since: float = 0
+    since_seconds: float = 0
     previous: bool = False
     timestamps: bool = False
     follow: bool = True

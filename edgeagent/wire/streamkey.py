@@ -44,12 +44,12 @@ def stream_context(cluster: str, node: str, user: str, method: str, nonce: str) 
     return _CONTEXT + canonical_json([cluster, node, user, method, nonce])
 
 
-def seal_secret(secret: StreamSecret, public: bytes, context: bytes) -> bytes:
+def seal_stream(secret: StreamSecret, public: bytes, context: bytes) -> bytes:
     """For the node whose sealing key ``public`` is; PermanentError where it is none."""
     return seal(public, canonical_json(secret), context)
 
 
-def unseal_secret(sealed: bytes, key: SealingKey, context: bytes) -> bytes:
+def unseal_stream(sealed: bytes, key: SealingKey, context: bytes) -> bytes:
     """The JSON of a StreamSecret; PermanentError where it was sealed to another node or for another call."""
     if not context.startswith(_CONTEXT):
         raise PermanentError("not the context of a stream", reason="UnsealFailed")

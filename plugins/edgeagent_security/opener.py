@@ -17,8 +17,15 @@ class Opener:
 
     def unseal(self, sealed: SealedSecret) -> Secret:
         """The Secret in clear; PermanentError names the secret, never its content."""
+        return self._opened().unseal(sealed)
+
+    def unseal_stream(self, sealed: bytes, context: bytes) -> bytes:
+        """The key of a stream; PermanentError as of ``unseal``."""
+        return self._opened().unseal_stream(sealed, context)
+
+    def _opened(self) -> Unsealer:
         if self._unsealer is None:
             from edgeagent_security.unseal import NodeUnsealer
 
             self._unsealer = NodeUnsealer(self._key_file, cluster=self._cluster, node=self._node)
-        return self._unsealer.unseal(sealed)
+        return self._unsealer

@@ -85,6 +85,7 @@ class Served:
                 cluster=CLUSTER, node=NODE, audit=self.audit, ca=self.folder / "ca.crt",
                 objects=lambda: self.objects,
                 methods={"logs": self.logs, "network": self.network},
+                streams={},
                 now=self.clock.now, on_audit=lambda: None,
             ),
             clock=self.clock,

@@ -216,6 +216,10 @@ class UnsealerFacade(Facade):
         """The Secret in clear."""
         return cast(Secret, await self._ask("unseal", sealed))
 
+    async def unseal_stream(self, sealed: bytes, context: bytes) -> bytes:
+        """The key of a stream, with what is private of its call."""
+        return cast(bytes, await self._ask("unseal_stream", sealed, context))
+
 
 class NodeFactsFacade(Facade):
     """``edgeagent.api.facts.NodeFacts``."""

@@ -10,6 +10,7 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 
+from edgeagent.api.clock import parse_rfc3339
 from edgeagent.api.errors import PermanentError
 from edgeagent.wire.rpc import LogsResult
 
@@ -27,17 +28,21 @@ class LogError(PermanentError):
         super().__init__(message, reason=reason)
 
 
-def read_log(path: Path, *, tail_lines: int | None, timestamps: bool, limit: int) -> LogsResult:
+def read_log(
+    path: Path, *, tail_lines: int | None, timestamps: bool, limit: int, since: float = 0
+) -> LogsResult:
     """The last ``tail_lines`` lines (None: all), at most ``limit`` bytes of them; the end is what is kept.
 
-    Rotated files are read too, as far as is needed. LogError where there is no log.
+    ``since``: nothing older than this, in seconds since the epoch. Rotated files are read too, as far as is
+    needed. LogError where there is no log.
     """
     kept = _Kept(limit)
     try:
         with closing(_files_backwards(path)) as files:
             if (newest := next(files, None)) is None:
                 raise LogError("NotFound", "the container has no log file (yet, or any more)")
-            _collect(_records_of_all(itertools.chain((newest,), files)), kept, tail_lines, timestamps)
+            records = _records_of_all(itertools.chain((newest,), files))
+            _collect(records, kept, tail_lines, timestamps, since)
     except OSError as error:
         raise LogError("InternalError", f"the log cannot be read: {error.strerror}") from None
     return LogsResult(text=b"".join(reversed(kept.pieces)), truncated=kept.truncated)
@@ -60,7 +65,9 @@ class _Kept:
             self.pieces.append(text)
 
 
-def _collect(records: Iterator[bytes | None], kept: _Kept, tail_lines: int | None, timestamps: bool) -> None:
+def _collect(
+    records: Iterator[bytes | None], kept: _Kept, tail_lines: int | None, timestamps: bool, since: float
+) -> None:
     if tail_lines == 0:
         return
     lines, began = 0, b""  # the time of the oldest piece so far, which a line shows once
@@ -68,7 +75,9 @@ def _collect(records: Iterator[bytes | None], kept: _Kept, tail_lines: int | Non
         if record is None:
             kept.truncated = True
             return
-        time, text, ends = _parsed(record)
+        time, text, ends = parsed(record)
+        if since and time_of(time) < since:
+            break
         if ends and kept.pieces:  # so the piece before it was the beginning of a line
             kept.take(began)
             lines += 1
@@ -82,7 +91,15 @@ def _collect(records: Iterator[bytes | None], kept: _Kept, tail_lines: int | Non
         kept.take(began)
 
 
-def _parsed(record: bytes) -> tuple[bytes, bytes, bool]:
+def time_of(time: bytes) -> float:
+    """Seconds since the epoch; infinity for what is no time, so that nothing is left out for it."""
+    try:
+        return parse_rfc3339(time.decode("ascii"))
+    except (ValueError, OverflowError):
+        return float("inf")
+
+
+def parsed(record: bytes) -> tuple[bytes, bytes, bool]:
     """Time, text, and whether a line ends with it."""
     time, _, rest = record.partition(b" ")
     stream, _, rest = rest.partition(b" ")

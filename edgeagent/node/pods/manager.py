@@ -1,9 +1,10 @@
 """All pods of the node: one worker each, what the runtime was last seen to hold, and who must look again."""
 
 import asyncio
+import contextlib
 import logging
 import random
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,6 +110,7 @@ class PodManager:
         self._touched: set[str] | None = None
         self._ended: dict[str, set[str]] = {}
         self._awaited: dict[str, asyncio.Event] = {}
+        self._news: dict[str, set[asyncio.Event]] = {}
         self.problem: tuple[str, str] | None = None
         self._admissions = Admissions(
             admissions,
@@ -355,6 +357,24 @@ class PodManager:
         """What the runtime was last seen to hold of a pod."""
         return list(self._containers.get(uid, {}).values())
 
+    @contextlib.contextmanager
+    def news_of(self, uid: str) -> Iterator[asyncio.Event]:
+        """Meanwhile the event is set whenever something of a pod may have changed; it is the caller's to
+        clear.
+        """
+        event = asyncio.Event()
+        self._news.setdefault(uid, set()).add(event)
+        try:
+            yield event
+        finally:
+            self._news[uid].discard(event)
+            if not self._news[uid]:
+                del self._news[uid]
+
+    def _tell(self, uid: str) -> None:
+        for event in self._news.get(uid, ()):
+            event.set()
+
     def statuses(self) -> list[tuple[Pod, PodStatus]]:
         """Every desired pod with its status, by namespace and name.
 
@@ -362,6 +382,10 @@ class PodManager:
         """
         pairs = [(found, self._status_of(uid)) for uid, found in self._desired.pods().items()]
         return sorted(pairs, key=lambda pair: (pair[0].metadata.namespace, pair[0].metadata.name))
+
+    def phase(self, uid: str) -> str:
+        """The phase of a pod as its worker sees it, ``Unknown`` before it was looked at."""
+        return self._status_of(uid).phase
 
     def remembered(self) -> list[Remembered]:
         """The pods that are desired no longer, and of which something runs still."""
@@ -380,6 +404,7 @@ class PodManager:
         if self._touched is not None:
             self._touched.add(container.id)
         self._containers.setdefault(uid, {})[container.id] = container
+        self._tell(uid)
         if container.state != "running":
             self._exits.forget(container.id)
             self._tell_end(container.id)
@@ -395,6 +420,7 @@ class PodManager:
         self._ended.get(uid, set()).discard(container.id)
         containers = self._containers.get(uid, {})
         containers.pop(container.id, None)
+        self._tell(uid)
         if not containers:
             self._containers.pop(uid, None)
             self._ended.pop(uid, None)
@@ -427,10 +453,12 @@ class PodManager:
 
     def _report(self, pod: Pod, status: PodStatus) -> None:
         self._reports.status(pod, status)
+        self._tell(pod.metadata.uid)
 
     def _gone(self, uid: str) -> None:
         record = self._records.by_uid.get(uid)
         self._admissions.forget(uid)
+        self._tell(uid)
         if record is not None:
             record = msgspec.structs.replace(record, gone=True)
             self._keep(record)

@@ -4,7 +4,7 @@ A door (``operatorstreams`` for MQTT, ``edgeagent.node.localapi`` for the socket
 was asked for, answers with the error that it raises, or with success; then has the function that it
 returned serve the channels:
 
-    serve = await services["exec"].open(request)     # EdgeAgentError: nothing begins (NotFound, BadRequest, …)
+    serve = await services["exec"].open(request)   # EdgeAgentError: nothing begins (NotFound, BadRequest, …)
     await run_stream(serve, channels)                # until the end, whichever side brings it
 
 ``serve(channels)`` runs until there is nothing more to serve. It returns: what is queued is sent, and the
@@ -16,9 +16,9 @@ it gives back what it holds, at once.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -53,6 +53,19 @@ class StreamService(Protocol):
 
 Services = Mapping[str, StreamService]
 """By the name of the method: ``follow``, ``exec``, ``portforward``."""
+
+
+async def all_of(work: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Do all at the same time; the first that fails ends the others, and its error is raised as it is."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for one in work:
+                tasks.create_task(one)
+    except BaseExceptionGroup as group:
+        first: BaseException = group
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        raise first from None
 
 
 async def run_stream(serve: Serve, channels: Channels) -> None:

@@ -1,0 +1,35 @@
+"""Streams joined to what serves them: a part of the composition root."""
+
+from edgeagent.api.clock import Clock
+from edgeagent.node.config import RemoteSection
+from edgeagent.node.identity import NodeIdentity
+from edgeagent.node.plugins.facades import UnsealerFacade
+from edgeagent.node.pods.manager import PodManager
+from edgeagent.node.streams.follow import FollowService
+from edgeagent.node.streams.operatorstreams import Limits, OperatorStreams
+from edgeagent.node.streams.portforward import PortForwardService
+from edgeagent.node.streams.service import Services
+from edgeagent.wire.streamapi import FOLLOW, PORT_FORWARD
+
+
+def make_services(pods: PodManager | None, clock: Clock) -> Services:
+    """What this node serves, behind every door. ``pods`` is None where no runtime could be loaded."""
+    return {FOLLOW: FollowService(pods, clock.now), PORT_FORWARD: PortForwardService(pods)}
+
+
+def make_operator_streams(
+    identity: NodeIdentity,
+    services: Services,
+    unsealer: UnsealerFacade | None,
+    config: RemoteSection,
+    clock: Clock,
+) -> OperatorStreams:
+    """The streams of a node that is enrolled."""
+    return OperatorStreams(
+        cluster=identity.cluster,
+        node=identity.node,
+        services=services,
+        unseal=unsealer.unseal_stream if unsealer is not None else None,
+        limits=Limits(config.bytes_per_second, config.max_streams, config.max_streams_per_operator),
+        clock=clock,
+    )
