@@ -10,6 +10,7 @@ import http.client
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -28,6 +29,8 @@ MAX_DELAY_SECONDS = 3600.0
 """No receiver puts off for longer."""
 MAX_REQUESTS = 200
 """How many requests finding out what is refused may take; what is left then is refused in one."""
+SORTING_SECONDS = 30.0
+"""How long that may take; what is sent once and taken is not counted."""
 HOPELESS_REQUESTS = 20
 """The same for a receiver that has taken nothing of what it was sent last."""
 _RETRY = frozenset({408, 425, 429})
@@ -62,8 +65,11 @@ class RemoteWriteClient:
     ``agent`` is the program's name and version, for the receiver's log.
     """
 
-    def __init__(self, target: RemoteWriteTarget, *, agent: str) -> None:
+    def __init__(
+        self, target: RemoteWriteTarget, *, agent: str, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         check_url(target.url)
+        self._monotonic = monotonic
         self._target = target
         self._agent = agent
         self._connection: http.client.HTTPConnection | None = None
@@ -81,7 +87,12 @@ class RemoteWriteClient:
         TemporaryError where nothing, or not all, can be sent now; PermanentError where a person must mend
         something first. All of it may be sent again then.
         """
-        sorting = Sorting(self._ask, budget=HOPELESS_REQUESTS if self._hopeless else MAX_REQUESTS)
+        until = self._monotonic() + SORTING_SECONDS
+        sorting = Sorting(
+            self._ask,
+            budget=HOPELESS_REQUESTS if self._hopeless else MAX_REQUESTS,
+            in_time=lambda: self._monotonic() < until,
+        )
         for part in in_requests(series):
             sorting.send(part)
         self._hopeless = bool(sorting.rejected) and not sorting.taken

@@ -57,12 +57,15 @@ def in_requests(series: Sequence[TimeSeries]) -> list[Part]:
 class Sorting:
     """``ask`` sends series, and answers why they are refused, empty where they are taken.
 
-    ``budget`` is how many requests there may be; what is left then counts as refused. ``rejected`` has the
-    places of series of which something was refused, and why; ``taken``: whether anything was not.
+    ``budget`` is how many requests may be refused, and ``in_time`` says whether there is time for another one:
+    what is left then counts as refused. ``rejected`` has the places of series of which something was refused, and why; ``taken``: whether anything was not.
     """
 
-    def __init__(self, ask: Callable[[Sequence[TimeSeries]], str], *, budget: int) -> None:
+    def __init__(
+        self, ask: Callable[[Sequence[TimeSeries]], str], *, budget: int, in_time: Callable[[], bool]
+    ) -> None:
         self._ask = ask
+        self._in_time = in_time
         self._left = budget
         self._reason = ""
         self._all_bad = False
@@ -71,7 +74,7 @@ class Sorting:
 
     def send(self, part: Part) -> None:
         """Have all of it taken that can be."""
-        if not self._refused(part):
+        if not self._asked_and_refused(part):
             return
         suspects: dict[int, int] = {}
         self._sort_out(part, suspects)
@@ -86,11 +89,12 @@ class Sorting:
             self._reject(rest)
 
     def _refused(self, part: Part) -> bool:
-        if self._left <= 0:
-            return True
-        self._left -= 1
+        return self._left <= 0 or not self._in_time() or self._asked_and_refused(part)
+
+    def _asked_and_refused(self, part: Part) -> bool:
         reason = self._ask(part.series)
         self._reason = reason or self._reason
+        self._left -= bool(reason)
         self.taken = self.taken or not reason
         return bool(reason)
 
@@ -114,7 +118,7 @@ class Sorting:
                     self._all_bad = False
 
     def _one_moment(self, part: Part, time: int, suspects: dict[int, int]) -> None:
-        bad = part if self._all_bad or self._left <= 0 else self._bad(part)
+        bad = part if self._all_bad or self._left <= 0 or not self._in_time() else self._bad(part)
         self._reject(bad)
         self._all_bad = len(bad.places) == len(part.places)
         if not self._all_bad:

@@ -230,7 +230,7 @@ def test_tls_and_credentials_from_files(tmp_path: Path) -> None:
     password.write_text("hunter2")
     with RemoteWriteReceiver(tls=tls, client_certificates=True) as receiver:
         receiver.credential = "Bearer s3cret"
-        files = {
+        files: dict[str, Any] = {
             "ca_file": str(tls.ca.cert),
             "certificate_file": str(tls.clients["node"].cert),
             "key_file": str(tls.clients["node"].key),
