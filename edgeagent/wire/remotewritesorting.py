@@ -57,8 +57,9 @@ def in_requests(series: Sequence[TimeSeries]) -> list[Part]:
 class Sorting:
     """``ask`` sends series, and answers why they are refused, empty where they are taken.
 
-    ``budget`` is how many requests may be refused, and ``in_time`` says whether there is time for another one:
-    what is left then counts as refused. ``rejected`` has the places of series of which something was refused, and why; ``taken``: whether anything was not.
+    ``budget`` is how many requests may be refused, and ``in_time`` says whether there is time for one more:
+    what is left then counts as refused. ``rejected`` has the places of series of which something was refused,
+    and why; ``taken``: whether anything was not.
     """
 
     def __init__(

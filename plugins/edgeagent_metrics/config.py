@@ -7,6 +7,7 @@ from typing import Annotated, Literal, NamedTuple
 import msgspec
 
 from edgeagent.api.plugin import PluginConfig
+from edgeagent_metrics.remotewriteconfig import MAX_TARGETS, RemoteWriteConfig, check_names
 
 FilePath = Annotated[str, msgspec.Meta(pattern=r"^(/[^\x00]*)?$", max_length=4096)]
 """Absolute, or empty for none."""
@@ -82,6 +83,7 @@ class MetricsConfig(PluginConfig, frozen=True):
     """``listen``: the address and port of the endpoint; empty for none. ``collectors_off``: what is left out.
 
     The other settings are regular expressions, node_exporter's own, with what pods bring along added.
+    ``remote_write``: where metrics are sent to, whether or not anybody scrapes them here.
     """
 
     listen: Annotated[str, msgspec.Meta(max_length=100)] = "127.0.0.1:19100"
@@ -98,6 +100,7 @@ class MetricsConfig(PluginConfig, frozen=True):
         r"|squashfs|sysfs|tracefs)$"
     )
     tls: TlsConfig = TlsConfig()
+    remote_write: Annotated[list[RemoteWriteConfig], msgspec.Meta(max_length=MAX_TARGETS)] = []
 
     def __post_init__(self) -> None:
         for name in (
@@ -108,6 +111,7 @@ class MetricsConfig(PluginConfig, frozen=True):
                 re.compile(getattr(self, name))
             except (re.error, OverflowError, RecursionError) as error:
                 raise ValueError(f"{name}: no regular expression: {error}") from None
+        check_names(self.remote_write)
         if self.listen and not parse_address(self.listen).loopback and not self.tls.certificate_file:
             raise ValueError(
                 f"listen: {self.listen} can be reached from outside, and is served over mutual TLS only: set"

@@ -4,7 +4,7 @@ from typing import cast
 
 from edgeagent import __version__
 from edgeagent.api.hookspecs import hookimpl
-from edgeagent.api.metrics import Collectors
+from edgeagent.api.metrics import Collectors, Exporters
 from edgeagent.api.plugin import LaneSpec, PluginConfig, PluginContext, PluginInfo
 from edgeagent.api.service import Service
 from edgeagent_metrics.config import MetricsConfig
@@ -33,6 +33,14 @@ def edgeagent_collectors(ctx: PluginContext) -> Collectors:
     from edgeagent_metrics.collectors import NodeMetrics
 
     return NodeMetrics(cast(MetricsConfig, ctx.config))
+
+
+@hookimpl
+def edgeagent_exporters(ctx: PluginContext) -> Exporters:
+    """The receivers of ``[[plugins.metrics.remote_write]]``."""
+    from edgeagent_metrics.exporters import make_exporters
+
+    return make_exporters(cast(MetricsConfig, ctx.config), node=ctx.node_name)
 
 
 @hookimpl
