@@ -31,6 +31,8 @@ _FOREIGN = frozenset(
 )
 _NAMES = re.compile(r""" ?(?:'[^'<][^']+'|"[^"<][^"]+")""")
 """What PyYAML quotes of the text: an anchor, a tag. Not a character, and not ``'<scalar>'``."""
+_TOO_DEEP = "exceeded maximum nesting depth"
+"""What libyaml says from 0.2.6 on, whose own limit is far beyond ours, where it reads ahead to it."""
 _INT = re.compile(r"^(?:[-+]?0b[0-1_]+|[-+]?0x[0-9a-fA-F_]+|[-+]?0o?[0-7_]+|[-+]?(?:0|[1-9][0-9_]*))$")
 _FLOAT = re.compile(
     r"^(?:[-+]?(?:[0-9][0-9_]*)\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[-+]?\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?"
@@ -223,6 +225,8 @@ def _problem(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "nested too deeply"
     if isinstance(error, yaml.MarkedYAMLError):
+        if error.problem == _TOO_DEEP:
+            return f"{_place(error.problem_mark)}nested too deeply"
         # Quoted is what stands there, which may be a value that nobody is to see.
         words = ": ".join(_NAMES.sub("", part) for part in (error.context, error.problem) if part)
         return f"{_place(error.problem_mark)}{words}"
