@@ -82,9 +82,10 @@ class OtlpSink:
         self._endpoint.close()
 
     def _group(self, origin: LogOrigin, records: list[Value]) -> Value:
-        resource = {**self._config.resource, **self._names.resource(origin)}
+        resource = self._names.resource(origin)
         for name, value in chosen_labels(origin, self._config.pod_labels).items():
             resource[f"k8s.pod.label.{name}"] = value
+        resource |= self._config.resource  # what a person has written counts
         attributes = [_pair(name, {"stringValue": value}) for name, value in resource.items()]
         scope = {"name": "edgeagent", "version": __version__}
         return {

@@ -24,9 +24,13 @@ from edgeagent_logs.syslogformat import SyslogFormat
 from edgeagent_logs.tlscontext import TlsContexts, needs_a_person
 
 _OVERHEAD = 400
+_HUNG_UP = "the receiver hung up: see its log for why"
 _PART_BYTES = 262_144
 _FIRST_LOOK_SECONDS = 0.002
 _LAST_LOOK_SECONDS = 0.2
+PROVED_SECONDS = 0.5
+"""A receiver that does not want this node (its certificate, its address) may hang up only after something was
+sent: what goes over a new connection counts as arrived if that stands for so long."""
 
 
 class SyslogSink:
@@ -74,6 +78,7 @@ class SyslogSink:
             kept.close()
 
     def _params(self, record: LogRecord, origin: LogOrigin, uid: str) -> dict[str, str]:
+        labels = chosen_labels(origin, self._config.pod_labels)
         return {
             "id": uid,
             "cluster": self._names.cluster,
@@ -83,18 +88,21 @@ class SyslogSink:
             "container": origin.container,
             "image": origin.image,
             "level": record.severity,
-            **chosen_labels(origin, self._config.pod_labels),
+            **{f"label.{name}": value for name, value in labels.items()},
         }
 
     def _send(self, data: bytes) -> None:
         deadline = Deadline(self._config.timeout)
-        connection = self._take() or self._connect(deadline)
+        kept = self._take()
+        connection = kept or self._connect(deadline)
         connection.deadline = deadline
         try:
             connection.sendall(data)
             _await_acknowledged(connection)
-            if not connection.quiet():
-                raise ConnectionResetError("the receiver hung up")
+            if kept is None:
+                _await_hang_up(connection)
+            elif not connection.quiet():
+                raise ConnectionResetError(_HUNG_UP)
         except BaseException:
             connection.close()
             raise
@@ -162,5 +170,15 @@ def _await_acknowledged(connection: DeadlineSocket) -> None:
             return
         readable, _, _ = select.select([connection.sock], [], [], min(pause, connection.deadline.left()))
         if readable and not connection.quiet():
-            raise ConnectionResetError("the receiver hung up")
+            raise ConnectionResetError(_HUNG_UP)
         pause = min(pause * 2, _LAST_LOOK_SECONDS)
+
+
+def _await_hang_up(connection: DeadlineSocket) -> None:
+    """Return once the connection has stood for a while; OSError where the other side ends it."""
+    proved = Deadline(PROVED_SECONDS)
+    with contextlib.suppress(TimeoutError):
+        while True:
+            readable, _, _ = select.select([connection.sock], [], [], proved.left())
+            if readable and not connection.quiet():
+                raise ConnectionResetError(_HUNG_UP)

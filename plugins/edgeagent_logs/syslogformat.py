@@ -32,7 +32,7 @@ def structured_data(sd_id: str, params: Mapping[str, str], room: int) -> str:
         clean = re.sub(r'[^!-~]|[=\]"]', "_", name)[:32]
         escaped = _ESCAPED.sub(r"\\\1", value[:_MAX_PARAM])
         param = f' {clean}="{escaped}"'
-        if value and (size := len(param.encode())) <= left:
+        if clean and value and (size := len(param.encode())) <= left:
             made.append(param)
             left -= size
     return "".join([*made, "]"])
