@@ -15,6 +15,7 @@ from edgeagent.cli.local import (
     plugins,
     run,
     status,
+    top,
 )
 
 _EXAMPLES = """\
@@ -53,6 +54,6 @@ def build_parser() -> argparse.ArgumentParser:
     )
     run.add_command(commands)
     enrolling.add_command(commands, place.config_of)
-    for module in (status, get, describe, logs, network, audit, plugins):
+    for module in (status, get, describe, logs, top, network, audit, plugins):
         module.add_command(commands)
     return parser
