@@ -9,8 +9,14 @@ from typing import Protocol
 from edgeagent.api.clock import Clock
 from edgeagent.api.errors import TemporaryError
 from edgeagent.api.logs import LogOrigin, LogTarget
-from edgeagent.api.objects.base import ObjectReference
-from edgeagent.api.runtime import LABEL_CONTAINER
+from edgeagent.api.objects.base import ObjectMeta, ObjectReference
+from edgeagent.api.runtime import (
+    LABEL_CONTAINER,
+    LABEL_POD_NAME,
+    LABEL_POD_NAMESPACE,
+    LABEL_POD_UID,
+    ContainerRecord,
+)
 from edgeagent.node.config import TelemetrySection
 from edgeagent.node.events import EventRecorder
 from edgeagent.node.plugins.host import PluginHost
@@ -72,7 +78,7 @@ def make_log_flow(means: LogMeans) -> LogFlow:
         means.plugins.log_sources(),
         sinks,
         means.spool,
-        targets=lambda: targets(means.pods) if means.pods is not None else [],
+        targets=LogTargets(means.pods).look if means.pods is not None else lambda: [],
         clock=means.clock,
         rng=means.rng,
         rate=means.config.drain_bytes,
@@ -80,24 +86,45 @@ def make_log_flow(means: LogMeans) -> LogFlow:
     )
 
 
-def targets(pods: PodManager) -> list[LogTarget]:
-    """The containers that have a log, by their ids: those that ended too, while they are there."""
-    found = []
-    for uid, pod in pods.pods().items():
-        meta = pod.metadata
-        for one in pods.containers_of(uid):
-            if one.log_path and LABEL_CONTAINER in one.labels:
-                origin = LogOrigin(
-                    namespace=meta.namespace,
-                    pod=meta.name,
-                    pod_uid=uid,
-                    container=one.labels[LABEL_CONTAINER],
-                    container_id=one.id,
-                    image=one.image,
-                    labels=meta.labels,
-                )
-                found.append(LogTarget(origin=origin, path=one.log_path, annotations=meta.annotations))
-    return sorted(found, key=lambda target: target.origin.container_id)
+class LogTargets:
+    """The containers of ``pods`` that have a log: those that ended too, while they are there.
+
+    Of a pod that is desired no longer it tells what it told last: its containers may have much to say yet.
+    """
+
+    def __init__(self, pods: PodManager) -> None:
+        self._pods = pods
+        self._metadata: dict[str, ObjectMeta] = {}
+
+    def look(self) -> list[LogTarget] | None:
+        """By their ids; None before the runtime has said which there are."""
+        if (containers := self._pods.containers()) is None:
+            return None
+        pods = self._pods.pods()
+        uids = {one.labels.get(LABEL_POD_UID, "") for one in containers}
+        self._metadata = {
+            uid: pods[uid].metadata if uid in pods else meta
+            for uid, meta in (*self._metadata.items(), *((uid, pod.metadata) for uid, pod in pods.items()))
+            if uid in uids
+        }
+        found = [self._target(one) for one in containers if one.log_path and LABEL_CONTAINER in one.labels]
+        return sorted(found, key=lambda target: target.origin.container_id)
+
+    def _target(self, one: ContainerRecord) -> LogTarget:
+        uid = one.labels.get(LABEL_POD_UID, "")
+        meta = self._metadata.get(uid) or ObjectMeta(
+            name=one.labels.get(LABEL_POD_NAME, ""), namespace=one.labels.get(LABEL_POD_NAMESPACE, "")
+        )
+        origin = LogOrigin(
+            namespace=meta.namespace,
+            pod=meta.name,
+            pod_uid=uid,
+            container=one.labels[LABEL_CONTAINER],
+            container_id=one.id,
+            image=one.image,
+            labels=meta.labels,
+        )
+        return LogTarget(origin=origin, path=one.log_path, annotations=meta.annotations)
 
 
 def _broker_sink(broker: Callable[[], Broker | None]) -> BrokerSink:

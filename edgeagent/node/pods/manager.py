@@ -1,10 +1,9 @@
 """All pods of the node: one worker each, what the runtime was last seen to hold, and who must look again."""
 
 import asyncio
-import contextlib
 import logging
 import random
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +30,7 @@ from edgeagent.node.pods.ending import sandbox_of
 from edgeagent.node.pods.exits import Exits
 from edgeagent.node.pods.lookup import lookup_for
 from edgeagent.node.pods.means import Limits, Means, NodeFacts, PodNetwork
+from edgeagent.node.pods.news import PodNews
 from edgeagent.node.pods.sandbox import Sandboxes
 from edgeagent.node.pods.volumes import Volumes
 from edgeagent.node.pods.wanted import WantedObjects, refers_to
@@ -110,7 +110,7 @@ class PodManager:
         self._touched: set[str] | None = None
         self._ended: dict[str, set[str]] = {}
         self._awaited: dict[str, asyncio.Event] = {}
-        self._news: dict[str, set[asyncio.Event]] = {}
+        self.news = PodNews()
         self.problem: tuple[str, str] | None = None
         self._admissions = Admissions(
             admissions,
@@ -357,23 +357,11 @@ class PodManager:
         """What the runtime was last seen to hold of a pod."""
         return list(self._containers.get(uid, {}).values())
 
-    @contextlib.contextmanager
-    def news_of(self, uid: str) -> Iterator[asyncio.Event]:
-        """Meanwhile the event is set whenever something of a pod may have changed; it is the caller's to
-        clear.
-        """
-        event = asyncio.Event()
-        self._news.setdefault(uid, set()).add(event)
-        try:
-            yield event
-        finally:
-            self._news[uid].discard(event)
-            if not self._news[uid]:
-                del self._news[uid]
-
-    def _tell(self, uid: str) -> None:
-        for event in self._news.get(uid, ()):
-            event.set()
+    def containers(self) -> list[ContainerRecord] | None:
+        """What the runtime was last seen to hold, of all pods; None before it was ever asked."""
+        if not self._listed:
+            return None
+        return [one for of_pod in self._containers.values() for one in of_pod.values()]
 
     def statuses(self) -> list[tuple[Pod, PodStatus]]:
         """Every desired pod with its status, by namespace and name.
@@ -404,7 +392,7 @@ class PodManager:
         if self._touched is not None:
             self._touched.add(container.id)
         self._containers.setdefault(uid, {})[container.id] = container
-        self._tell(uid)
+        self.news.tell(uid)
         if container.state != "running":
             self._exits.forget(container.id)
             self._tell_end(container.id)
@@ -420,7 +408,7 @@ class PodManager:
         self._ended.get(uid, set()).discard(container.id)
         containers = self._containers.get(uid, {})
         containers.pop(container.id, None)
-        self._tell(uid)
+        self.news.tell(uid)
         if not containers:
             self._containers.pop(uid, None)
             self._ended.pop(uid, None)
@@ -453,12 +441,12 @@ class PodManager:
 
     def _report(self, pod: Pod, status: PodStatus) -> None:
         self._reports.status(pod, status)
-        self._tell(pod.metadata.uid)
+        self.news.tell(pod.metadata.uid)
 
     def _gone(self, uid: str) -> None:
         record = self._records.by_uid.get(uid)
         self._admissions.forget(uid)
-        self._tell(uid)
+        self.news.tell(uid)
         if record is not None:
             record = msgspec.structs.replace(record, gone=True)
             self._keep(record)

@@ -66,7 +66,7 @@ class FollowService:
 
     async def _follow(self, pods: PodManager, run: LogRun, cursor: LogCursor, channel: Channel) -> None:
         """Until the container has ended and all that it wrote was read."""
-        with pods.news_of(run.uid) as news:
+        with pods.news.of(run.uid) as news:
             watch = FolderWatch(
                 run.path.parent, news.set, matters=lambda name: name.startswith(run.path.name)
             )

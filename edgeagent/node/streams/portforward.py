@@ -57,7 +57,7 @@ class PortForwardService:
 
     async def _until_gone(self, pods: PodManager, uid: str) -> None:
         """PermanentError once the pod is not to run any more, or nothing of it will."""
-        with pods.news_of(uid) as news:
+        with pods.news.of(uid) as news:
             while True:
                 news.clear()
                 if pods.wanted(uid) is None or pods.phase(uid) in ("Succeeded", "Failed"):

@@ -23,8 +23,9 @@ RETRY_CEILING_SECONDS = 60.0
 class LogFlow:
     """Runs while there is a sink: without one, no log is read and nothing is written.
 
-    ``targets`` answers which containers have logs now. ``rate`` is in bytes of the spool a second, for each
-    sink. ``on_refused`` gets a sink's name and what it said, when a person must mend something.
+    ``targets`` answers which containers have logs now, None while nobody knows. ``rate`` is in bytes of the
+    spool a second, for each sink. ``on_refused`` gets a sink's name and what it said, when a person must
+    mend something.
     """
 
     def __init__(
@@ -33,7 +34,7 @@ class LogFlow:
         sinks: Sequence[Sinks],
         spool: SpoolThread,
         *,
-        targets: Callable[[], list[LogTarget]],
+        targets: Callable[[], list[LogTarget] | None],
         clock: Clock,
         rng: random.Random,
         rate: float,

@@ -38,7 +38,8 @@ class Source(Protocol):
 
 
 class LogFollower:
-    """``targets`` answers which containers have logs now; ``on_kept`` is called when a chunk is on disk.
+    """``targets`` answers which containers have logs now, None while nobody knows; ``on_kept`` is called
+    when a chunk is on disk.
 
     ``dropped`` counts the lines that the source left out, by its reasons.
     """
@@ -48,7 +49,7 @@ class LogFollower:
         source: Source,
         spool: SpoolThread,
         *,
-        targets: Callable[[], list[LogTarget]],
+        targets: Callable[[], list[LogTarget] | None],
         clock: Clock,
         rng: random.Random,
         on_kept: Callable[[], None],
@@ -105,7 +106,7 @@ class LogFollower:
         while True:
             self._changed.clear()
             targets = self._targets()
-            if targets != told:
+            if targets is not None and targets != told:
                 await self._source.reconcile(targets)
                 told = targets
             await self._changed.wait()
