@@ -24,7 +24,7 @@ from edgeagent.node.identityguard import guard_identity
 from edgeagent.node.localapi import LocalApi
 from edgeagent.node.lock import NodeLock
 from edgeagent.node.logwiring import LogMeans, make_log_flow, make_spool
-from edgeagent.node.metricswiring import MetricsMeans, make_gathering
+from edgeagent.node.metricswiring import Metrics, MetricsMeans
 from edgeagent.node.networkwiring import NetworkMeans, cluster_dns, make_network, tell_network
 from edgeagent.node.operations import Operations
 from edgeagent.node.operationswiring import OperationsMeans, make_operations, tell_audit
@@ -150,21 +150,14 @@ class Agent:
                 rng=rng,
             )
         )
-        self._metrics = make_gathering(
+        self._metrics = Metrics(
             MetricsMeans(
-                node=name,
-                root=world.root,
-                clock=clock,
-                plugins=self._plugins,
-                pods=self._pods,
-                status=self.status,
-                desired=self._desired,
-                outbox=self._outbox,
-                spool=self._spool,
-                logs=self._logs,
+                node=name, root=world.root, config=config.telemetry, clock=clock, time=self._time, rng=rng,
+                events=self._events, plugins=self._plugins, pods=self._pods, status=self.status,
+                desired=self._desired, outbox=self._outbox, spool=self._spool, logs=self._logs,
                 uplink=lambda: self._uplink,
             )
-        )
+        )  # fmt: skip
         self._reads = make_reads(
             name, world.root, clock, pods=self._pods, status=self.status, events=self._events.recent,
             network=network, audit=lambda: self._operations.audit if self._operations is not None else None,
@@ -318,6 +311,7 @@ class Agent:
                     tasks.create_task(self._uplink.run())
                 tasks.create_task(self._describe_runtime())
                 tasks.create_task(self._logs.run())
+                tasks.create_task(self._metrics.run())
                 await self._plugins.start()
                 ready()
         finally:

@@ -275,6 +275,10 @@ class Uplink:
         """Publish on the node's topic for logs, and wait until the broker has it."""
         await self._session.publish(self._parts.topics.logs(self._parts.identity.node), payload)
 
+    async def publish_metrics(self, payload: bytes) -> None:
+        """Publish on the node's topic for metrics, and wait until the broker has it."""
+        await self._session.publish(self._parts.topics.metrics(self._parts.identity.node), payload)
+
     def events_appended(self) -> None:
         """The outbox has something new."""
         self._reporter.wake()
