@@ -45,6 +45,7 @@ def rules(channel: str) -> dict[str, Rule]:
         "events": rule(NODE, write=NODE),
         "audit": rule(NODE, write=NODE),
         "node_rpc": rule(NODE, "logs", read=NODE),
+        "stream": rule(NODE, OPERATOR, "0" * 32, write=OPERATOR, read=NODE),
         "hub_rpc": rule(OPERATOR, "apply", write=OPERATOR),
         "hub_rpc.node": rule(NODE, "renew", write=NODE),
         # A node answers whom the hub has it answer; what it says is sealed, or not believed.
