@@ -1,8 +1,11 @@
 """Events: said once, counted when they repeat, never in the way of what they tell of."""
 
+import asyncio
 import random
+from contextlib import aclosing
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from edgeagent.api.clock import rfc3339
@@ -13,7 +16,12 @@ from edgeagent.api.objects.event import Event
 from edgeagent.node.events import REMEMBERED, EventRecorder
 from edgeagent.node.store.database import CorruptError, Database
 from edgeagent.node.store.outbox import Outbox
-from edgeagent.testing.clock import ManualClock
+from edgeagent.node.streams.events import EventsService
+from edgeagent.node.streams.service import StreamRequest
+from edgeagent.testing.clock import ManualClock, settle
+from edgeagent.wire.canonical import canonical_json
+from edgeagent.wire.localevents import EVENTS, EventsParams
+from tests.cli.channelpair import served
 
 ABOUT = ObjectReference(kind="Pod", namespace="default", name="a", uid="u1")
 
@@ -127,4 +135,72 @@ def test_a_really_full_disk(tmp_path: Path) -> None:
         line.recorder.record(ABOUT, "Normal", "R", f"{number} " + "x" * 1000)
     kept = len(line.events())
     assert line.appended == kept < 200
+    line.database.close()
+
+
+def test_whoever_follows_gets_what_is_known_and_then_each_change_once(tmp_path: Path) -> None:
+    line = Recording(tmp_path)
+
+    def record(reason: str, times: int = 1) -> None:
+        for _ in range(times):
+            line.recorder.record(ABOUT, "Normal", reason, "message")
+
+    async def main() -> None:
+        record("First")
+        record("Second", 2)
+        async with aclosing(line.recorder.follow()) as news:
+
+            async def told(count: int) -> list[tuple[str, int]]:
+                return [(event.reason, event.count) for event in [await anext(news) for _ in range(count)]]
+
+            assert await told(2) == [("First", 1), ("Second", 2)]
+            waiting = asyncio.create_task(told(1))
+            await settle()
+            assert not waiting.done()
+            record("First")
+            assert await waiting == [("First", 2)]
+            # Nobody takes these for a while.
+            record("First", 100)
+            record("Third")
+            record("Second", 50)
+            assert await told(3) == [("First", 102), ("Third", 1), ("Second", 52)]
+            waiting = asyncio.create_task(told(1))
+            await settle()
+            assert not waiting.done()
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+        assert not line.recorder._followers
+
+    asyncio.run(main())
+    line.database.close()
+
+
+def test_the_stream_of_events_tells_of_one_namespace_or_of_all(tmp_path: Path) -> None:
+    line = Recording(tmp_path)
+    other = ObjectReference(kind="Pod", namespace="shop", name="b", uid="u2")
+
+    async def lines(namespace: str, count: int) -> list[tuple[str, str]]:
+        params = msgspec.Raw(canonical_json(EventsParams(namespace=namespace)))
+        async with served(await EventsService(line.recorder).open(StreamRequest(params))) as pair:
+            channel = await pair.mine.accept()
+            assert channel.kind == EVENTS
+            channel.accept()
+            text = b""
+            while text.count(b"\n") < count:
+                text += await channel.read()
+            found = [decode_json(one, Event) for one in text.splitlines()]
+            return [(one.metadata.namespace, one.reason) for one in found]
+
+    async def main() -> None:
+        line.recorder.record(ABOUT, "Normal", "Started", "one")
+        line.recorder.record(other, "Warning", "Failed", "two")
+        async with asyncio.timeout(20):
+            assert await lines("", 2) == [("default", "Started"), ("shop", "Failed")]
+            following = asyncio.create_task(lines("shop", 2))
+            await settle()
+            line.recorder.record(ABOUT, "Normal", "Killing", "three")
+            line.recorder.record(other, "Normal", "Killing", "four")
+            assert await following == [("shop", "Failed"), ("shop", "Killing")]
+
+    asyncio.run(main())
     line.database.close()

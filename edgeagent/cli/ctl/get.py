@@ -57,7 +57,7 @@ async def _get_objects(hub: "HubClient", targets: Sequence[Target], options: arg
             with_namespace=options.all_namespaces,
             with_kind=len({target.resource.kind for target in targets}) > 1,
             colour=wants_colour(sys.stdout),
-            counted=options.command == "events",
+            counted=options.command == "events" and output == "table",
         )
     elif not failed:
         everywhere = options.all_namespaces or not any(target.resource.namespaced for target in targets)

@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -13,16 +12,8 @@ from edgeagent.api.objects.event import Event
 from edgeagent.cli.ctl.errors import CommandError, complain
 from edgeagent.cli.ctl.session import REWATCH_SECONDS, decode, fetch, is_wanted, server_error
 from edgeagent.cli.ctl.targets import Target, scope_of
-from edgeagent.cli.output import (
-    OutputFormat,
-    Table,
-    escape,
-    format_json,
-    format_yaml,
-    name_of,
-    sort_for_table,
-    wants_colour,
-)
+from edgeagent.cli.output import escape, sort_for_table
+from edgeagent.cli.watchprinter import Printer
 
 if TYPE_CHECKING:
     from edgeagent.cli.hubclient import HubClient
@@ -73,15 +64,12 @@ class _WatchPrinter:
     """Prints objects when they are new or changed, and once more when they go."""
 
     def __init__(self, target: Target, options: argparse.Namespace) -> None:
-        self._output: OutputFormat = options.output
         self._known: dict[str, KubernetesObject] = {}
-        self._documents = 0
-        self._table = Table(
+        self._printer = Printer(
             target.resource,
-            wide=self._output == "wide",
+            options.output,
             headers=not options.no_headers,
             with_namespace=options.all_namespaces,
-            colour=wants_colour(sys.stdout),
             counted=options.command == "events",
         )
 
@@ -91,17 +79,17 @@ class _WatchPrinter:
         gone = [self._known.pop(key) for key in list(self._known) if key not in present]
         fresh = [item for item in items if not self._is_known(item)]
         self._known |= {_identity(item): item for item in items}
-        self._print([*(item for item in gone if not isinstance(item, Event)), *sort_for_table(fresh)])
+        self._printer.show([*(item for item in gone if not isinstance(item, Event)), *sort_for_table(fresh)])
 
     def event(self, kind: str, item: KubernetesObject) -> None:
         """One change."""
         if kind == "DELETED":
             known = self._known.pop(_identity(item), None)
             if known is not None and not isinstance(item, Event):  # that is but old
-                self._print([item])
+                self._printer.show([item])
         elif not self._is_known(item):
             self._known[_identity(item)] = item
-            self._print([item])
+            self._printer.show([item])
 
     def _is_known(self, item: KubernetesObject) -> bool:
         """Whether this state of the object, or a later one, was printed.
@@ -113,21 +101,6 @@ class _WatchPrinter:
             return known is not None
         versions = item.metadata.resource_version, known.metadata.resource_version
         return all(version.isdecimal() for version in versions) and int(versions[0]) < int(versions[1])
-
-    def _print(self, items: Sequence[KubernetesObject]) -> None:
-        if not items:
-            return
-        if self._output == "json":
-            sys.stdout.writelines(format_json(item) for item in items)
-        elif self._output == "yaml":
-            for item in items:
-                sys.stdout.write(("---\n" if self._documents else "") + format_yaml(item))
-                self._documents += 1
-        elif self._output == "name":
-            sys.stdout.writelines(f"{name_of(item)}\n" for item in items)
-        else:
-            sys.stdout.writelines(f"{line}\n" for line in self._table.lines(items, SystemClock().now()))
-        sys.stdout.flush()
 
 
 def _identity(item: KubernetesObject) -> str:

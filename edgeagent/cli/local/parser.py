@@ -8,6 +8,8 @@ from edgeagent.cli.intermixed import IntermixedParser
 from edgeagent.cli.local import (
     audit,
     describe,
+    events,
+    execute,
     get,
     logs,
     network,
@@ -54,6 +56,6 @@ def build_parser() -> argparse.ArgumentParser:
     )
     run.add_command(commands)
     enrolling.add_command(commands, place.config_of)
-    for module in (status, get, describe, logs, top, network, audit, plugins):
+    for module in (status, get, describe, events, logs, execute, top, network, audit, plugins):
         module.add_command(commands)
     return parser
