@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.support.broker import MOSQUITTO, Mosquitto, TlsMaterial
 from tests.support.podman import PodmanService
 from tests.support.proc import free_port
 from tests.support.properties import load_profile
+from tests.support.realparts import mark_real
 from tests.support.registry import Registry
 from tests.support.skips import SkipGuard, read_expected
 
@@ -32,11 +34,19 @@ load_profile()  # before the tests' modules, whose settings are made from it
 
 def pytest_configure(config: pytest.Config) -> None:
     """Guard against unexpected skips where the environment says that all parts must be there; reruns."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a shell's background job; children inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     is_worker = hasattr(config, "workerinput")  # its reports reach the controller
     reruns.register(config, is_worker=is_worker)
     if os.environ.get("CI") == "true" and not is_worker:
         expected = read_expected(Path(__file__).parent / "expected_skips.txt")
         config.pluginmanager.register(SkipGuard(expected), "edgeagent-skip-guard")
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest goes by the markers that it was asked for
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests on real parts."""
+    mark_real(items)
 
 
 def _need(*programs: str, root: bool = False) -> None:

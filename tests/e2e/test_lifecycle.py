@@ -98,6 +98,7 @@ def inspect(podman: PodmanService, name: str) -> Any:
     return dict(zip(found, details, strict=True))
 
 
+@pytest.mark.installed
 def test_containers_of_a_pod_get_what_the_manifest_says(
     cluster: Cluster, node: AgentProcess, podman: PodmanService
 ) -> None:

@@ -69,6 +69,7 @@ def condition(status: dict[str, Any], kind: str) -> dict[str, Any]:
     return next((one for one in status.get("conditions", []) if one["type"] == kind), {})
 
 
+@pytest.mark.installed
 def test_a_refused_pod_names_rule_and_field(cluster: Cluster, node: AgentProcess) -> None:
     cluster.apply(sleeper("plain", NODE))
     said = f"spec.hostNetwork: {HOST_NETWORK}"

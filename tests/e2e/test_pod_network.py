@@ -113,6 +113,7 @@ def until(answers: Callable[[], bool]) -> None:
     wait_for(answers, timeout=20, what="the answer")
 
 
+@pytest.mark.installed
 def test_pods_have_addresses_of_the_nodes_range_and_reach_each_other(lone: LoneAgent) -> None:
     with lone.running(pod("a")) as first, lone.running(pod("b")) as second:
         one, two = (found["status"]["podIPs"] for found in (first, second))
@@ -226,6 +227,7 @@ def test_a_deleted_pod_stays_isolated_though_the_agent_is_restarted(lone: LoneAg
         wait_for(lambda: not isolated(), what="the policy without its pod")
 
 
+@pytest.mark.installed
 def test_the_program_on_the_node_shows_and_traces(
     lone: LoneAgent, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -65,6 +65,7 @@ def lone(podman: PodmanService, tmp_path_factory: pytest.TempPathFactory) -> Ite
         yield agent
 
 
+@pytest.mark.installed
 def test_a_lone_machine_runs_a_manifest_and_says_that_it_is_alone(lone: LoneAgent) -> None:
     with lone.running(static_pod("web")) as pod:
         assert pod["metadata"]["name"] == f"web-{lone.node}"

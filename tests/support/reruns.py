@@ -2,38 +2,18 @@
 
 import os
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+from tests.support.realparts import is_real
+
 VARIABLE = "EDGEAGENT_RERUNS"
 """The file, by its path, that takes the ids of tests that ran again. Without it nothing runs again."""
-FOLDERS = ("tests/e2e/", "tests/plugins/")
-REAL = frozenset(
-    {
-        "tests.plugins.network.nodeskit",
-        "tests.support.broker",
-        "tests.support.cluster",
-        "tests.support.lone",
-        "tests.support.netcluster",
-        "tests.support.netlab",
-        "tests.support.podman",
-        "tests.support.policylab",
-        "tests.support.wireguardlab",
-    }
-)
-"""Modules with what starts real parts. A test module that imports none of it meets no machine."""
 
 
 def may_rerun(item: pytest.Item) -> bool:
     """Whether ``item`` runs on real parts, and is no property test: those fail for reasons of their own."""
-    module = getattr(item, "module", None)
-    return (
-        item.nodeid.startswith(FOLDERS)
-        and isinstance(module, ModuleType)
-        and any(getattr(one, "__module__", "") in REAL for one in vars(module).values())
-        and not getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
-    )
+    return is_real(item) and not getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
 
 
 class Reruns:
