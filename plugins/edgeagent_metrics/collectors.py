@@ -21,7 +21,7 @@ _OF_USAGE = {"containers": containers, "kubelet": kubelet}
 
 
 class NodeMetrics:
-    """``edgeagent.api.metrics.Collectors``. ``root``: where the file system begins; ``now``: the time of day."""
+    """``edgeagent.api.metrics.Collectors``. ``root``: where files begin; ``now``: the time of day."""
 
     def __init__(
         self, config: MetricsConfig, *, root: str = "", now: Callable[[], float] = time.time
@@ -36,6 +36,11 @@ class NodeMetrics:
             name: collect for name, collect in _OF_USAGE.items() if name not in config.collectors_off
         }
         self._failing: dict[str, str] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """The collectors that are on."""
+        return [*self._of_usage, *self._collect]
 
     def collect(self, usage: NodeUsage) -> list[MetricFamily]:
         """All of them; what one could not read is missing, and ``node_scrape_collector_success`` says so."""

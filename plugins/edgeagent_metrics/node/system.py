@@ -20,7 +20,7 @@ def loadavg(files: Files, page: Page) -> None:
 
 
 def uname(files: Files, page: Page) -> None:
-    """What uname(2) says: ``node_uname_info``."""
+    """The kernel and the host, in the labels of ``node_uname_info``."""
     found = os.uname()
     page.gauge(
         "node_uname_info",
