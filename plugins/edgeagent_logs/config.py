@@ -10,6 +10,8 @@ from edgeagent_logs.ruleconfig import MAX_RULES, Glob, Regex, Rule
 from edgeagent_logs.sinkconfig import MAX_SINKS, Sink, check_names
 
 Unit = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9:_.@\\*?-]{1,256}$")]
+UnitOrNone = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9:_.@\\\\*?-]{0,256}$")]
+"""Empty for none."""
 Language = Literal["python", "java", "go", "dotnet", "node"]
 
 
@@ -55,7 +57,7 @@ class MultilineConfig(PluginConfig, frozen=True):
 class JournalConfig(PluginConfig, frozen=True):
     """``[plugins.logs.journal]``: units of systemd whose messages are read; ``agent`` is the agent's own."""
 
-    agent: Unit | Literal[""] = "edgeagent.service"
+    agent: UnitOrNone = "edgeagent.service"
     units: Annotated[list[Unit], msgspec.Meta(max_length=100)] = []
 
 
@@ -63,12 +65,15 @@ class LogsConfig(PluginConfig, frozen=True):
     """What is read of each log.
 
     ``max_line_bytes``: a longer line is cut there, and says so. ``parse_json``: whether a line that is a JSON
-    object is taken apart. ``new_containers``: where a log that was never read before is begun.
+    object is taken apart. ``new_containers``: where a log is begun that was never read before, and is there
+    when the agent starts. ``gather_seconds``: how long more is waited for once something was written, so that
+    it is kept and shipped together.
     """
 
     max_line_bytes: Annotated[int, msgspec.Meta(ge=1024, le=1_048_576)] = 65_536
     parse_json: bool = True
     new_containers: Literal["beginning", "end"] = "beginning"
+    gather_seconds: Annotated[float, msgspec.Meta(ge=0, le=10)] = 0.5
     rate: RateConfig = RateConfig()
     multiline: MultilineConfig = MultilineConfig()
     journal: JournalConfig = JournalConfig()

@@ -44,6 +44,7 @@ class DeadlineSocket:
         self.deadline = deadline
         self._readers = 0
         self._closed = False
+        self._owner = True
 
     def sendall(self, data: "ReadableBuffer") -> None:
         """Send all of ``data``; OSError, TimeoutError at the deadline."""
@@ -81,6 +82,17 @@ class DeadlineSocket:
         if not self._readers:
             with contextlib.suppress(OSError):
                 self.sock.close()
+
+    def __del__(self) -> None:
+        # A lane that ends lets go of its sinks without a word: what they keep open ends in order with them.
+        if self._owner:
+            with contextlib.suppress(OSError):
+                self.sock.close()
+
+    def detach(self) -> socket.socket:
+        """The socket, which is the caller's to close from now on."""
+        self._owner = False
+        return self.sock
 
     def reader_closed(self) -> None:
         """One that was made by ``makefile`` is closed."""

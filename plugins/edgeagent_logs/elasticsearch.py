@@ -76,7 +76,7 @@ class ElasticsearchSink:
             again = self._judge(shipment, batch, places, refused, self._items(answer, len(places)))
             if again:
                 refused.update(again)
-                send(again)
+                shipment.again(again)
 
         return shipment.run(send)
 
@@ -125,7 +125,7 @@ class ElasticsearchSink:
             raise TooLargeError("the answer is too large, and so is the request then")
         try:
             bulk = msgspec.json.decode(answer.body, type=_BulkAnswer)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
             text = f"{self._endpoint.where}: not the answer of a bulk API: {error}"
             raise TemporaryError(text, reason="AnswerUnreadable") from None
         if not bulk.errors:

@@ -160,6 +160,7 @@ class HttpEndpoint:
         answer.begin()
         status, reason = answer.status, answer.reason
         answer.close()
+        over.detach()
         if not 200 <= status < 300:
             text = f"{self.where}: the proxy {proxy.host}:{proxy.port} does not connect: {status} {reason}"
             if status in (403, 405, 407):

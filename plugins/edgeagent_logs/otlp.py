@@ -114,7 +114,7 @@ class OtlpSink:
         try:
             partial = msgspec.json.decode(answer.body, type=_Answer).partial_success or _PartialSuccess()
             count = max(int(partial.rejected_log_records), 0)
-        except (msgspec.MsgspecError, ValueError):
+        except (msgspec.MsgspecError, ValueError, RecursionError):
             return 0, ""
         if partial.error_message and not count:
             log.warning("%s: %s", self._endpoint.where, self._endpoint.shown(partial.error_message))

@@ -67,6 +67,7 @@ class Shipment:
         self._retry: dict[int, str] = {}
         self._rejected: dict[int, str] = {}
         self._delay = 0.0
+        self._changed = 0
 
     def retry(self, place: int, why: str) -> None:
         """That record may be taken later."""
@@ -75,6 +76,11 @@ class Shipment:
     def reject(self, place: int, why: str) -> None:
         """That record will never be taken."""
         self._rejected[place] = why
+
+    def again(self, places: Sequence[int]) -> None:
+        """Send these next, in another request: the sink changes what it makes of them."""
+        self._waiting.appendleft(places)
+        self._changed += len(places)
 
     def run(self, send: Callable[[Sequence[int]], None]) -> Delivery:
         """Send all; raises TemporaryError or PermanentError of ``send`` where nothing was taken before."""
@@ -85,7 +91,7 @@ class Shipment:
                 self._postpone(part, "it took too many requests, or too long, for one turn")
                 break
             requests += 1
-            known = len(self._retry) + len(self._rejected)
+            known = self._not_arrived()
             try:
                 send(part)
             except TooLargeError as error:
@@ -99,12 +105,15 @@ class Shipment:
                 self._postpone(part, str(error))
                 break
             else:
-                self._arrived |= len(self._retry) + len(self._rejected) - known < len(part)
+                self._arrived |= self._not_arrived() - known < len(part)
         if self._retry and not self._arrived and not self._rejected:
             why = next(iter(self._retry.values()))
             raise TemporaryError(f"nothing is taken at the moment: {why}", reason="Unavailable")
         retry = sorted(self._retry.keys() - self._rejected.keys())
         return Delivery(retry=retry, rejected=self._rejected, delay=self._delay)
+
+    def _not_arrived(self) -> int:
+        return len(self._retry) + len(self._rejected) + self._changed
 
     def _shrink(self, part: Sequence[int], why: str) -> None:
         if len(part) == 1:

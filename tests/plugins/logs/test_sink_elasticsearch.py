@@ -208,7 +208,7 @@ def test_fields_that_the_index_does_not_take_cost_no_line(
         b"[]", b"{}", b'{"errors":1}', b"not JSON", b'{"errors":true,"items":[]}', b"\xff", b"",
         b'{"errors":true,"items":[{"create":{"status":201},"index":{"status":201}},{}]}',
         b'{"errors":true,"items":[{"create":{"status":"x"}},{"create":{"status":201}}]}',
-        b"[" * 100_000,
+        b"[" * 100_000, b'{"errors":true,"x":' + b"[" * 100_000,
     ],
     ids=lambda body: repr(body[:60]),
 )  # fmt: skip

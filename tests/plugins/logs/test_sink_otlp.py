@@ -100,7 +100,9 @@ def test_a_partial_success_is_never_sent_again(
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"no JSON", b"[]", b'{"partialSuccess":5}', b"\x0a\x02\x08\x01"], ids=repr
+    "body",
+    [b"", b"no JSON", b"[]", b'{"partialSuccess":5}', b"\x0a\x02\x08\x01", b"[" * 50_000],
+    ids=lambda body: repr(body[:20]),
 )
 def test_an_answer_that_cannot_be_read_is_a_success(
     receiver: OtlpReceiver, sink_of: MakeSink, body: bytes

@@ -108,7 +108,7 @@ def test_a_connection_is_kept(rsyslog: Rsyslog, material: TlsMaterial, sink_of: 
 def test_whoever_has_no_certificate_is_told(
     rsyslog: Rsyslog, material: TlsMaterial, sink_of: MakeSink
 ) -> None:
-    """What ends the connection ends it after the handshake of TLS 1.3: nothing may count as arrived before."""
+    """It hangs up after the handshake of TLS 1.3 has ended for this side: nothing may count as arrived."""
     before = len(rsyslog.received())
     # rsyslog 8.2302 takes any name with its OpenSSL driver, also where permittedPeer is set.
     for client in ("", "stranger") if rsyslog.driver == "gtls" else ("",):
