@@ -43,18 +43,24 @@ class LoadedPlugin:
 
 
 class Meter:
-    """How much the resident memory of this process grew since it was made (proc(5), ``statm``)."""
+    """How much the resident memory of this process grew since it was made (proc(5), ``statm``).
+
+    Its own and that of files apart: of files, the kernel takes back at any time what it likes.
+    """
 
     def __init__(self) -> None:
-        self._before = _resident()
+        self._own, self._files = _resident()
 
     def grown(self) -> int:
         """Bytes, never negative."""
-        return max(0, _resident() - self._before)
+        own, files = _resident()
+        return max(0, own - self._own) + max(0, files - self._files)
 
 
-def _resident() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+def _resident() -> tuple[int, int]:
+    resident, files = (int(pages) for pages in Path("/proc/self/statm").read_text().split()[1:3])
+    page = resource.getpagesize()
+    return (resident - files) * page, files * page
 
 
 def split_section(name: str, section: Mapping[str, object]) -> tuple[bool, dict[str, object]]:
