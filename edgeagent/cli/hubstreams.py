@@ -105,5 +105,4 @@ async def open_stream(
                 async with asyncio.timeout(GOODBYE_SECONDS):
                     await asyncio.shield(running)
             running.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await running
+            await asyncio.wait({running})

@@ -5,7 +5,6 @@ waits in between; a few publications at most are under way. May not know of keys
 """
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -191,6 +190,4 @@ class StreamLink:
         finally:
             for one in (waking, sleeping):
                 one.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.gather(waking, sleeping, return_exceptions=True)
         self._wake.clear()

@@ -38,7 +38,7 @@ from edgeagent.wire.channels import (
 
 
 @dataclass
-class Half:
+class _Half:
     """One end of one channel: what was written to it, and what came out of it."""
 
     written: bytearray = field(default_factory=bytearray)
@@ -54,13 +54,13 @@ class Half:
     their_close: bool = False
 
 
-class Side:
+class _Side:
     """A multiplexer, its frames on their way to the other side, and its ends of the channels."""
 
     def __init__(self, *, client: bool) -> None:
         self.mux = Multiplexer(client=client)
         self.under_way: deque[bytes] = deque()
-        self.ends: dict[int, Half] = {}
+        self.ends: dict[int, _Half] = {}
         self.offered: list[int] = []
 
     def pump(self) -> bool:
@@ -74,7 +74,7 @@ class Side:
         frame = self.mux.receive(data)
         match frame:
             case Open():
-                self.ends[frame.channel] = Half()
+                self.ends[frame.channel] = _Half()
                 self.offered.append(frame.channel)
             case Opened():
                 self.ends[frame.channel].open = True
@@ -101,12 +101,12 @@ class Side:
 SIDES = st.sampled_from([0, 1])
 
 
-class Machine(RuleBasedStateMachine):
+class _Machine(RuleBasedStateMachine):
     """Two sides with a carrier between them that loses nothing; the model is what was written."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.sides = [Side(client=True), Side(client=False)]
+        self.sides = [_Side(client=True), _Side(client=False)]
         self.count = 0
 
     def _pick(self, side: int, data: st.DataObject, *, among: str) -> int | None:
@@ -125,7 +125,7 @@ class Machine(RuleBasedStateMachine):
             number = one.mux.open("c", b"{}")
         except PermanentError:
             return
-        one.ends[number] = Half()
+        one.ends[number] = _Half()
 
     @rule(side=SIDES, data=st.data(), agrees=st.booleans())
     def answers(self, side: int, data: st.DataObject, agrees: bool) -> None:
@@ -253,7 +253,7 @@ class Machine(RuleBasedStateMachine):
                     assert not one.mux.knows(number), "closed on one side, it is closed on both"
 
 
-TestChannels = Machine.TestCase
+TestChannels = _Machine.TestCase
 TestChannels.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 
 
@@ -361,7 +361,8 @@ def test_who_does_not_keep_to_the_rules_is_found_out(frame: AnyFrame) -> None:
     "data",
     [b"", b"\xc1", encode_frame(Data(0, bytes(MAX_DATA_BYTES + 1))), encode_frame(Data(0, b"")),
      encode_frame(Data(2**32, b"x")), encode_frame(Request(0, "", b"")), encode_frame(Window(0, -1, 0)),
-     encode_frame(End("x" * 100, "")), encode_frame(Open(0, "k", bytes(5000), 1, 1)), bytes(MAX_FRAME_BYTES + 1)],
+     encode_frame(End("x" * 100, "")), encode_frame(Open(0, "k", bytes(5000), 1, 1)),
+     bytes(MAX_FRAME_BYTES + 1)],
 )  # fmt: skip
 def test_what_is_no_frame_is_refused(data: bytes) -> None:
     with pytest.raises(InvalidObjectError):

@@ -46,7 +46,7 @@ def carriers(now: float = 0.0) -> tuple[Carrier, Carrier]:
 SIDES = st.sampled_from([0, 1])
 
 
-class Machine(RuleBasedStateMachine):
+class _Machine(RuleBasedStateMachine):
     """Two carriers and a broker that does what it likes; the model is the list of frames that were sent."""
 
     def __init__(self) -> None:
@@ -152,7 +152,7 @@ class Machine(RuleBasedStateMachine):
             assert self.sides[side].all_arrived
 
 
-TestCarrier = Machine.TestCase
+TestCarrier = _Machine.TestCase
 TestCarrier.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
 
 

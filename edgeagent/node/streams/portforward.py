@@ -8,6 +8,7 @@ https://kubernetes.io/docs/tasks/access-application-cluster/port-forward-access-
 
 import asyncio
 import contextlib
+import os
 import socket
 from functools import partial
 
@@ -23,6 +24,7 @@ from edgeagent.wire.streamapi import PORT, PortChannel, PortForwardParams
 CONNECT_SECONDS = 10.0
 READ_BYTES = 16_384
 LOOPBACK = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
+FAMILIES = [family for family, _ in LOOPBACK]
 
 
 class PortForwardService:
@@ -83,23 +85,25 @@ class PortForwardService:
     async def _connected(self, process: int, port: int) -> socket.socket:
         """Whichever of the two loopbacks somebody listens on; PermanentError where on neither."""
         loop = asyncio.get_running_loop()
-        families = [family for family, _ in LOOPBACK]
-        found = await sockets_inside(process, families)
-        problem = "the pod has no network"
-        for (_, address), one in zip(LOOPBACK, found, strict=True):
-            if one is None:
-                continue
-            try:
-                async with asyncio.timeout(CONNECT_SECONDS):
-                    await loop.sock_connect(one, (address, port))
-            except (OSError, TimeoutError) as error:
-                one.close()
-                problem = getattr(error, "strerror", None) or "it does not answer"
-                continue
-            for other in found:
-                if other is not None and other is not one:
-                    other.close()
-            return one
+        problem = ""
+        with contextlib.ExitStack() as others:
+            for (_, address), one in zip(LOOPBACK, await sockets_inside(process, FAMILIES), strict=True):
+                if one is None:
+                    continue
+                others.enter_context(one)
+                try:
+                    async with asyncio.timeout(CONNECT_SECONDS):
+                        await loop.sock_connect(one, (address, port))
+                except TimeoutError:
+                    problem = problem or "it does not answer"
+                except OSError as error:
+                    problem = problem or os.strerror(error.errno or 0)
+                else:
+                    # The number is another's from here on, and closing this one closes nothing.
+                    connected = socket.socket(fileno=one.detach())
+                    connected.setblocking(False)
+                    return connected
+        problem = problem or "the pod has no network"
         raise PermanentError(f"port {port} of the pod: {problem}", reason="ConnectionRefused")
 
 

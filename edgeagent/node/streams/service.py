@@ -14,7 +14,6 @@ it gives back what it holds, at once.
 """
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
@@ -77,8 +76,7 @@ async def run_stream(serve: Serve, channels: Channels) -> None:
     finally:
         for task in (serving, over):
             task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await serving
+        await asyncio.wait({serving})
         channels.end("ServiceUnavailable", "the agent stops")  # no effect where it has ended
 
 
