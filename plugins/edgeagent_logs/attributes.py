@@ -1,4 +1,4 @@
-"""What a record's origin is called at a sink: OpenTelemetry's semantic conventions, which ECS has taken over.
+"""What a record's origin is called at a sink: OpenTelemetry's semantic conventions.
 
 https://opentelemetry.io/docs/specs/semconv/resource/k8s/, …/container/ and …/host/
 """

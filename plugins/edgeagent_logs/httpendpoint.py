@@ -1,7 +1,7 @@
 """HttpEndpoint: one server that is posted to, over one connection that is kept between requests.
 
 ``http.client`` under a deadline, with bounded answers and without redirects; why not a larger library is in
-``docs/adr/0020``. What an answer means is up to whoever asked.
+``docs/adr/0024``. What an answer means is up to whoever asked.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from edgeagent_logs.tlscontext import TlsContexts, needs_a_person
 
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 SHOWN_CHARACTERS = 300
-_GZIP_LEVEL = 4
+_GZIP_LEVEL = 2
 _GZIP_WINDOW = 31  # zlib's word for: 32 kB, in gzip's wrapping
 
 

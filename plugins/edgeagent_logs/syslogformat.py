@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import get_args
 
 from edgeagent.api.clock import rfc3339_nano
@@ -15,6 +16,7 @@ _UNKNOWN_SEVERITY = {"stderr": 4}
 _INFORMATIONAL = 6
 _UNPRINTABLE = re.compile(r"[^!-~]")
 _ESCAPED = re.compile(r'(["\\\]])')
+_UNFIT = re.compile(r'[^!-~]|[=\]"]')
 _MAX_PARAM = 1024
 _MAX_DATA = 4096
 
@@ -29,13 +31,18 @@ def structured_data(sd_id: str, params: Mapping[str, str], room: int) -> str:
     made = [f"[{sd_id}"]
     left = room - len(sd_id) - 2
     for name, value in params.items():
-        clean = re.sub(r'[^!-~]|[=\]"]', "_", name)[:32]
-        escaped = _ESCAPED.sub(r"\\\1", value[:_MAX_PARAM])
-        param = f' {clean}="{escaped}"'
-        if clean and value and (size := len(param.encode())) <= left:
+        param = _param(name, value)
+        if name and value and (size := len(param.encode())) <= left:
             made.append(param)
             left -= size
     return "".join([*made, "]"])
+
+
+@lru_cache(maxsize=256)
+def _param(name: str, value: str) -> str:
+    """Kept for those that come again with every line: all but the id."""
+    escaped = _ESCAPED.sub(r"\\\1", value[:_MAX_PARAM])
+    return f' {_UNFIT.sub("_", name)[:32]}="{escaped}"'
 
 
 class SyslogFormat:
