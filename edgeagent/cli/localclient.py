@@ -103,22 +103,35 @@ def get(path: Path, url: str, **query: str) -> bytes:
         connection.request("GET", url + (f"?{urlencode(query)}" if query else ""))
         response = connection.getresponse()
         body = response.read()
-    except (FileNotFoundError, ConnectionRefusedError):
-        raise LocalError(
-            "NotRunning",
-            f"the agent is not running ({path} does not answer). Start it with `edgeagent run`, or "
-            f"`systemctl start edgeagent` where it is a service, or name another socket with --socket",
-        ) from None
-    except PermissionError:
-        raise LocalError("Forbidden", f"{path} may be used by root only: try again with sudo") from None
     except (OSError, http.client.HTTPException) as error:
-        raise LocalError("Unavailable", f"the agent does not answer on {path}: {error}") from None
+        raise unreachable(path, error) from None
     finally:
         connection.close()
     if response.status != 200:
-        try:
-            failure = msgspec.json.decode(body, type=_Failure)
-        except msgspec.MsgspecError:
-            failure = _Failure(message=f"HTTP status {response.status}")
-        raise LocalError(failure.reason, failure.message)
+        raise failure_of(response.status, body)
     return body
+
+
+def unreachable(path: Path, error: Exception) -> LocalError:
+    """Why the agent at ``path`` cannot be asked, and what to do about it."""
+    match error:
+        case FileNotFoundError() | ConnectionRefusedError():
+            return LocalError(
+                "NotRunning",
+                f"the agent is not running ({path} does not answer). Start it with `edgeagent run`, or "
+                f"`systemctl start edgeagent` where it is a service, or name another socket with --socket",
+            )
+        case PermissionError():
+            return LocalError("Forbidden", f"{path} may be used by root only: try again with sudo")
+        case TimeoutError():
+            return LocalError("Unavailable", f"the agent does not answer on {path} in time")
+    return LocalError("Unavailable", f"the agent does not answer on {path}: {error}")
+
+
+def failure_of(status: int, body: bytes) -> LocalError:
+    """What an answer with an error status says."""
+    try:
+        failure = msgspec.json.decode(body, type=_Failure)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        failure = _Failure(message=f"HTTP status {status}")
+    return LocalError(failure.reason, failure.message)

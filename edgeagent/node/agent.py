@@ -51,7 +51,7 @@ from edgeagent.node.store.outbox import Outbox
 from edgeagent.node.store.pods import PodRecords
 from edgeagent.node.store.reserve import Reserve
 from edgeagent.node.store.snapshots import Snapshots
-from edgeagent.node.streamswiring import make_operator_streams, make_services
+from edgeagent.node.streamswiring import local_services, make_operator_streams, make_services
 from edgeagent.node.summary import Connection, summary
 from edgeagent.node.trustedtime import TrustedTime, tell_clock
 from edgeagent.wire.join import parse_broker
@@ -139,17 +139,10 @@ class Agent:
         self._static = self._static_pods()
         self._logs = make_log_flow(
             LogMeans(
-                node=name,
-                config=config.telemetry,
-                plugins=self._plugins,
-                pods=self._pods,
-                spool=self._spool,
-                broker=lambda: self._uplink,
-                events=self._events,
-                clock=clock,
-                rng=rng,
+                node=name, config=config.telemetry, plugins=self._plugins, pods=self._pods, spool=self._spool,
+                broker=lambda: self._uplink, events=self._events, clock=clock, rng=rng,
             )
-        )
+        )  # fmt: skip
         self._metrics = Metrics(
             MetricsMeans(
                 node=name, root=world.root, config=config.telemetry, clock=clock, time=self._time, rng=rng,
@@ -162,8 +155,9 @@ class Agent:
             name, world.root, clock, pods=self._pods, status=self.status, events=self._events.recent,
             network=network, audit=lambda: self._operations.audit if self._operations is not None else None,
         )  # fmt: skip
-        self._services = make_services(self._pods, clock)
-        self._local = LocalApi(config.run_dir / "api.sock", self._reads, agent_status=self.summary)
+        self._services = make_services(self._pods, self._plugins.runtime(), clock)
+        served = local_services(self._services, self._events)
+        self._local = LocalApi(config.run_dir / "api.sock", self._reads, served, self.summary)
 
     def _gather(self, seconds: float) -> list[MetricFamily]:
         return self._metrics.from_thread(seconds)
@@ -189,7 +183,7 @@ class Agent:
             reports=Reports(self._pod_reports.status, self._pod_reports.gone),
             host_ip=host_ip,
             on_problem=self._node_changed,
-            on_resync=self._node_changed,
+            on_resync=self._resynced,
             on_started=lambda: self._pressure.started() if self._pressure is not None else None,
             resync_seconds=self._config.agent.resync_seconds,
             rng=self._world.rng,
@@ -318,7 +312,7 @@ class Agent:
             await self._stop()
 
     async def _stop(self) -> None:
-        self._local.stop()
+        await self._local.stop()
         if self._status_due is not None:
             self._status_due.cancel()
         self._snapshots.finish()
@@ -402,6 +396,10 @@ class Agent:
     def _uplink_changed(self) -> None:
         self._wake_network()
         self._node_changed()
+
+    def _resynced(self) -> None:
+        self._node_changed()
+        self._logs.targets_changed()
 
     def _pods_changed(self) -> None:
         self._wake_network()

@@ -1,7 +1,10 @@
 """The local API: HTTP on a unix socket, for a technician or a local application, with no network at all.
 
-``curl --unix-socket /run/edgeagent/api.sock http://node/api/v1/pods``. Read-only, in Kubernetes' paths
-and shapes. Until somebody connects, it is one socket; what speaks HTTP is imported then.
+``curl --unix-socket /run/edgeagent/api.sock http://node/api/v1/pods``. Reads are in Kubernetes' paths and
+shapes. ``POST /edge/v1/streams/<method>`` with ``Upgrade: edgeagent-channels`` opens a stream (``follow``,
+``exec``, ``portforward``): after the answer 101 the connection carries channels, as
+``edgeagent.wire.socketlink`` says. Until somebody connects, it is one socket; what speaks HTTP is imported
+then.
 """
 
 import asyncio
@@ -9,25 +12,36 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from edgeagent.api.errors import EdgeAgentError, InvalidObjectError
 from edgeagent.api.objects.decode import convert
+from edgeagent.node.localstreams import LocalStreams, OpenedStream
 from edgeagent.node.reads import NodeReads
+from edgeagent.node.streams.service import Services
 from edgeagent.wire.canonical import canonical_json
 from edgeagent.wire.rpc import LogsParams, NetworkParams
 from edgeagent.wire.top import METRICS_API
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 AT_ONCE = 8
 ANSWER_SECONDS = 30.0
 ACCEPT_PAUSE_SECONDS = 1.0
 NO_SUCH_PATH = "there is no such path; try /api/v1/pods or /edge/v1/status"
-_STATUSES = {"NotFound": 404, "BadRequest": 400, "InvalidObject": 400, "NetworkNotReady": 503}
+_STATUSES = {
+    "NotFound": 404,
+    "BadRequest": 400,
+    "InvalidObject": 400,
+    "NetworkNotReady": 503,
+    "TooManyRequests": 429,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +57,15 @@ class LocalApi:
     """Listens on ``path`` (mode 0600: its owner and root) from ``start`` to ``stop``."""
 
     def __init__(
-        self, path: Path, reads: NodeReads, *, agent_status: Callable[[], Mapping[str, object]]
+        self,
+        path: Path,
+        reads: NodeReads,
+        services: Services,
+        agent_status: Callable[[], Mapping[str, object]],
     ) -> None:
         self._path = path
         self._reads = reads
+        self._streams = LocalStreams(services)
         self._agent_status = agent_status
         self._listener: socket.socket | None = None
         self._pause: asyncio.TimerHandle | None = None
@@ -69,8 +88,8 @@ class LocalApi:
         self._listener = listener
         self._listen(loop, listener)
 
-    def stop(self) -> None:
-        """Close the socket and remove it."""
+    async def stop(self) -> None:
+        """Close the socket and remove it, and end the streams that were opened there."""
         if self._pause is not None:
             self._pause.cancel()
         if self._listener is not None:
@@ -78,6 +97,7 @@ class LocalApi:
             self._listener.close()
             self._listener = None
             self._path.unlink(missing_ok=True)
+        await self._streams.stop()
 
     def _listen(self, loop: asyncio.AbstractEventLoop, listener: socket.socket) -> None:
         loop.add_reader(listener, self._accept, loop, listener)
@@ -102,12 +122,11 @@ class LocalApi:
         # Imported only now: http.server and what it needs are of no use to an agent nobody talks to.
         from edgeagent.node.localhttp import serve_connection
 
-        def ask(path: str, query: Mapping[str, str]) -> Answer:
-            answer = self.answer(path, query)
+        def on_loop(asked: Coroutine[Any, Any, T]) -> T | Answer:
             try:
-                future: Future[Answer] = asyncio.run_coroutine_threadsafe(answer, loop)
+                future: Future[T] = asyncio.run_coroutine_threadsafe(asked, loop)
             except RuntimeError:
-                answer.close()
+                asked.close()
                 return failure(503, "ServiceUnavailable", "the agent has stopped")
             try:
                 return future.result(ANSWER_SECONDS)
@@ -115,8 +134,19 @@ class LocalApi:
                 future.cancel()
                 return failure(503, "ServiceUnavailable", "the agent is stopping, or too busy to answer")
 
+        def begin(stream: OpenedStream, upgraded: socket.socket) -> None:
+            try:
+                loop.call_soon_threadsafe(self._streams.begin, stream, upgraded)
+            except RuntimeError:
+                upgraded.close()  # the agent has stopped
+
         try:
-            serve_connection(connection, ask)
+            serve_connection(
+                connection,
+                ask=lambda path, query: on_loop(self.answer(path, query)),
+                open_stream=lambda path, body: on_loop(self.open_stream(path, body)),
+                begin=begin,
+            )
         finally:
             self._busy.release()
 
@@ -124,13 +154,18 @@ class LocalApi:
         """The answer to GET ``path``."""
         try:
             return await self._route(path.strip("/").split("/"), query)
-        except EdgeAgentError as error:
-            reason = "BadRequest" if isinstance(error, InvalidObjectError) else getattr(error, "reason", "")
-            status = _STATUSES.get(reason, 500)
-            return failure(status, reason or "InternalError", str(error))
         except Exception as error:
-            log.exception("a local request for %s met a bug", path)
-            return failure(500, "InternalError", f"{type(error).__name__}; see the agent's log")
+            return _failed(path, error)
+
+    async def open_stream(self, path: str, body: bytes) -> "OpenedStream | Answer":
+        """What POST ``path`` opens, or why it does not."""
+        try:
+            match path.strip("/").split("/"):
+                case ["edge", "v1", "streams", method]:
+                    return await self._streams.open(method, body)
+            return failure(404, "NotFound", NO_SUCH_PATH)
+        except Exception as error:
+            return _failed(path, error)
 
     async def _route(self, parts: list[str], query: Mapping[str, str]) -> Answer:
         match parts:
@@ -225,6 +260,14 @@ def _logs_params(namespace: str, name: str, query: Mapping[str, str]) -> LogsPar
         previous=query.get("previous") == "true",
         timestamps=query.get("timestamps") == "true",
     )
+
+
+def _failed(path: str, error: Exception) -> Answer:
+    if not isinstance(error, EdgeAgentError):
+        log.error("a local request for %s met a bug", path, exc_info=error)
+        return failure(500, "InternalError", f"{type(error).__name__}; see the agent's log")
+    reason = "BadRequest" if isinstance(error, InvalidObjectError) else getattr(error, "reason", "")
+    return failure(_STATUSES.get(reason, 500), reason or "InternalError", str(error))
 
 
 def _listing(items: Sequence[object]) -> Answer:

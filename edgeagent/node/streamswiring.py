@@ -2,19 +2,32 @@
 
 from edgeagent.api.clock import Clock
 from edgeagent.node.config import RemoteSection
+from edgeagent.node.events import EventRecorder
 from edgeagent.node.identity import NodeIdentity
-from edgeagent.node.plugins.facades import UnsealerFacade
+from edgeagent.node.plugins.facades import RuntimeFacade, UnsealerFacade
 from edgeagent.node.pods.manager import PodManager
+from edgeagent.node.streams.events import EventsService
+from edgeagent.node.streams.exec import ExecService
 from edgeagent.node.streams.follow import FollowService
 from edgeagent.node.streams.operatorstreams import Limits, OperatorStreams
 from edgeagent.node.streams.portforward import PortForwardService
 from edgeagent.node.streams.service import Services
-from edgeagent.wire.streamapi import FOLLOW, PORT_FORWARD
+from edgeagent.wire.localevents import EVENTS
+from edgeagent.wire.streamapi import EXEC, FOLLOW, PORT_FORWARD
 
 
-def make_services(pods: PodManager | None, clock: Clock) -> Services:
-    """What this node serves, behind every door. ``pods`` is None where no runtime could be loaded."""
-    return {FOLLOW: FollowService(pods, clock.now), PORT_FORWARD: PortForwardService(pods)}
+def make_services(pods: PodManager | None, runtime: RuntimeFacade | None, clock: Clock) -> Services:
+    """What this node serves, behind every door. Both are None where no runtime could be loaded."""
+    return {
+        FOLLOW: FollowService(pods, clock.now),
+        EXEC: ExecService(pods, runtime),
+        PORT_FORWARD: PortForwardService(pods),
+    }
+
+
+def local_services(services: Services, events: EventRecorder) -> Services:
+    """What is served at the node's own socket: ``services``, and what happens on the node."""
+    return {**services, EVENTS: EventsService(events)}
 
 
 def make_operator_streams(

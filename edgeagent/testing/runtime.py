@@ -1,7 +1,9 @@
 """A container runtime in memory, for faults and histories that a real one cannot be made to show."""
 
 import itertools
+import socket
 from collections.abc import Callable
+from typing import Literal
 
 import msgspec
 
@@ -9,12 +11,30 @@ from edgeagent.api.errors import PermanentError, TemporaryError
 from edgeagent.api.runtime import (
     ContainerConfig,
     ContainerRecord,
+    ExecOptions,
     ExecResult,
+    ExecSession,
     Image,
     ImageRecord,
     PullCredentials,
     RuntimeInfo,
 )
+
+
+class FakeSession:
+    """A command that somebody attends: ``command`` is its end of the connection, which a test speaks for.
+
+    ``exit_code`` is what the runtime answers once it is set; ``signals`` and ``sizes`` (columns, rows) are
+    what it was told.
+    """
+
+    def __init__(self, container_id: str, options: ExecOptions, command: socket.socket) -> None:
+        self.container_id = container_id
+        self.options = options
+        self.command = command
+        self.exit_code: int | None = None
+        self.signals: list[int] = []
+        self.sizes: list[tuple[int, int]] = []
 
 
 class FakeRuntime:
@@ -36,6 +56,7 @@ class FakeRuntime:
         self.on_exec: Callable[[str, list[str]], ExecResult] = lambda container_id, command: ExecResult(
             exit_code=0
         )
+        self.sessions: dict[str, FakeSession] = {}
         self.credentials: list[PullCredentials | None] = []
         self.sizes: dict[str, int] = {}
         self.deaf: set[str] = set()
@@ -132,6 +153,36 @@ class FakeRuntime:
         if found is None or found.state != "running":
             raise TemporaryError(f"container {container_id} does not run", reason="ContainerNotRunning")
         return self.on_exec(container_id, command)
+
+    def start_exec(self, container_id: str, options: ExecOptions) -> ExecSession:
+        """A session of ``sessions``; with a terminal its output is raw."""
+        self._called("start_exec", container_id)
+        found = self.containers.get(container_id)
+        if found is None or found.state != "running":
+            raise TemporaryError(f"container {container_id} does not run", reason="ContainerNotRunning")
+        ours, theirs = socket.socketpair()
+        session_id = f"e{next(self._ids)}"
+        self.sessions[session_id] = FakeSession(container_id, options, ours)
+        framing: Literal["raw", "multiplexed"] = "raw" if options.tty else "multiplexed"
+        return ExecSession(id=session_id, framing=framing, descriptor=theirs.detach())
+
+    def resize_exec(self, session_id: str, columns: int, rows: int) -> None:
+        """Remembered in the session."""
+        self._called("resize_exec", session_id)
+        self.sessions[session_id].sizes.append((columns, rows))
+
+    def signal_exec(self, session_id: str, number: int) -> None:
+        """Remembered in the session."""
+        self._called("signal_exec", session_id)
+        self.sessions[session_id].signals.append(number)
+
+    def exec_exit_code(self, session_id: str) -> int:
+        """What the session says, once it does."""
+        self._called("exec_exit_code", session_id)
+        code = self.sessions[session_id].exit_code
+        if code is None:
+            raise TemporaryError("the command runs on", reason="CommandRuns")
+        return code
 
     def reopen_log(self, container_id: str) -> None:
         """Writes no log."""

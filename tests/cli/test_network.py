@@ -45,17 +45,17 @@ def agent(socket: Path) -> Iterator[None]:
     """The local API on a loop of its own."""
     loop = asyncio.new_event_loop()
     reads = NodeReads(name="n1", pods=None, status=NodeStatus, usage=usage_reads(), network=Network())
-    api = LocalApi(socket, reads, agent_status=dict)
+    api = LocalApi(socket, reads, services={}, agent_status=dict)
 
-    async def call(method: str) -> None:
-        getattr(api, method)()
+    async def start() -> None:
+        api.start()
 
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     try:
-        asyncio.run_coroutine_threadsafe(call("start"), loop).result(10)
+        asyncio.run_coroutine_threadsafe(start(), loop).result(10)
         yield
-        asyncio.run_coroutine_threadsafe(call("stop"), loop).result(10)
+        asyncio.run_coroutine_threadsafe(api.stop(), loop).result(10)
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)

@@ -90,7 +90,7 @@ class Door:
             name="n1", pods=None, status=NodeStatus, usage=usage_reads(), events=self.events.recent
         )
         self.socket = directory / "api.sock"
-        self.api = LocalApi(self.socket, reads, agent_status=lambda: summary)
+        self.api = LocalApi(self.socket, reads, services={}, agent_status=lambda: summary)
 
     def record(self, name: str, reason: str, namespace: str = "default") -> None:
         """An event about a pod."""
@@ -109,7 +109,7 @@ class Door:
                     for command in commands
                 ]
             finally:
-                self.api.stop()
+                await self.api.stop()
 
         try:
             return asyncio.run(scenario())
