@@ -307,17 +307,21 @@ class LoneAgent:
         self._before = self.snapshot()
 
     def assert_nothing_left(self) -> None:
-        """Wait until plugins' children, idle now, have ended; then nothing may be left."""
+        """Wait until what the last pods had is given back; then nothing may be left."""
+        left: list[str] = []
+
+        def nothing() -> bool:
+            left[:] = self.leftovers()
+            return not left
+
         with contextlib.suppress(WaitTimeout):
-            wait_for(lambda: not self.leftovers(), 20, "nothing to be left")
-        assert self.leftovers() == []
+            wait_for(nothing, 20, "nothing to be left")
+        assert left == []
 
     def leftovers(self, tables: Collection[str] = TABLES, spare_threads: int = 4) -> list[str]:
         """What is there that was not when the agent was new, a line each; call it once all pods are gone."""
         assert self._before is not None
         found = leftovers(self._before, self.snapshot(), tables=tables, spare_threads=spare_threads)
-        # A lane's child ends by itself some time after its last call.
-        found = [line for line in found if "lane_worker" not in line]
         return [*found, *(f"network namespace {name}" for name in netns_plugin.namespaces(self.third))]
 
 
