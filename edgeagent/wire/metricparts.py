@@ -69,8 +69,8 @@ def _between(block: MetricBlock, first: int, end: int) -> MetricBlock:
             inside = slice(kept[0], kept[-1] + 1)
             series.append(Series(one.family, one.labels, one.times[inside], one.values[inside], one.suffix))
     rest = with_series(block, series, block.step)
-    start = max(first, block.first)
-    return msgspec.structs.replace(rest, first=start, count=max(1, end - start))
+    start = min(max(first, block.first), end - 1)  # it stands for one gathering at least
+    return msgspec.structs.replace(rest, first=start, count=end - start)
 
 
 def _parts(block: MetricBlock, limit: int) -> tuple[list[bytes], list[Series]]:
