@@ -1,0 +1,190 @@
+"""Following a log: over rotations, from any place, without a line lost or repeated."""
+
+import os
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from edgeagent.node.pods import logs
+from edgeagent.node.pods.logs import LogError, read_log
+from edgeagent.node.streams import logcursor
+from edgeagent.node.streams.logcursor import LogCursor
+
+Entry = tuple[str, bytes]
+TEXT = st.binary(max_size=30).map(lambda raw: raw.replace(b"\n", b"").replace(b"\r", b""))
+ENTRIES = st.lists(st.tuples(st.sampled_from("FFP"), TEXT), max_size=20)
+
+
+def record(number: int, entry: Entry) -> bytes:
+    """One record; ``number`` is its time in seconds since 2026."""
+    tag, text = entry
+    return b"2026-01-01T00:%02d:%02d.000000001Z stdout %b %b\n" % (
+        number // 60,
+        number % 60,
+        tag.encode(),
+        text,
+    )
+
+
+def plain(entries: list[Entry]) -> bytes:
+    """What a person reads."""
+    return b"".join(text + (b"" if tag == "P" else b"\n") for tag, text in entries)
+
+
+def everything(cursor: LogCursor) -> bytes:
+    text = b""
+    while data := cursor.read(50):
+        text += data
+    return text
+
+
+class Writer:
+    """A log as a runtime writes it, and rotated as the agent does it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.count = 0
+        self.file = path.open("ab", buffering=0)
+
+    def write(self, entry: Entry) -> None:
+        """One record more."""
+        self.file.write(record(self.count, entry))
+        self.count += 1
+
+    def rename(self) -> None:
+        """The first half of a rotation: the runtime still writes to the renamed file."""
+        numbers = [int(one.name.rpartition(".")[2]) for one in self.path.parent.glob(f"{self.path.name}.*")]
+        for number in sorted(numbers, reverse=True):
+            os.replace(f"{self.path}.{number}", f"{self.path}.{number + 1}")
+        os.replace(self.path, f"{self.path}.1")
+
+    def reopen(self) -> None:
+        """The second half."""
+        self.file.close()
+        self.file = self.path.open("ab", buffering=0)
+
+    def close(self) -> None:
+        """Give the file back."""
+        self.file.close()
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    steps=st.lists(st.sampled_from(["write", "write", "read", "rotate", "rename", "reopen"]), max_size=40),
+    data=st.data(),
+)
+def test_every_line_comes_once_whenever_the_log_is_rotated(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[str], data: st.DataObject
+) -> None:
+    written: list[Entry] = []
+    came = b""
+    renamed = False
+    with (
+        closing(Writer(tmp_path_factory.mktemp("log") / "ctr.log")) as writer,
+        closing(LogCursor(writer.path, tail_lines=None, since=0, timestamps=False)) as cursor,
+    ):
+        for step in [*steps, "reopen"]:
+            if step == "write":
+                entry = data.draw(st.tuples(st.sampled_from("FFP"), TEXT))
+                writer.write(entry)
+                written.append(entry)
+            elif step == "read":
+                came += cursor.read(data.draw(st.sampled_from([1, 40, 1000])))
+            elif step == "rename" and not renamed:
+                writer.rename()
+                renamed = True
+            elif step == "reopen" and renamed:
+                writer.reopen()
+                renamed = False
+            elif step == "rotate" and not renamed:
+                writer.rename()
+                writer.reopen()
+        came += everything(cursor)
+    assert came == plain(written)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    entries=ENTRIES,
+    rotations=st.sets(st.integers(0, 20), max_size=3),
+    tail=st.none() | st.integers(0, 6),
+    since=st.just(0) | st.integers(0, 20),
+    block=st.sampled_from([1, 7, 64, 65536]),
+    timestamps=st.booleans(),
+)
+def test_it_begins_where_the_one_that_reads_from_the_end_does(
+    tmp_path_factory: pytest.TempPathFactory,
+    entries: list[Entry],
+    rotations: set[int],
+    tail: int | None,
+    since: int,
+    block: int,
+    timestamps: bool,
+) -> None:
+    entries = [(tag, text or b"x") for tag, text in entries]
+    writer = Writer(tmp_path_factory.mktemp("log") / "ctr.log")
+    for number, entry in enumerate(entries):
+        if number in rotations:
+            writer.rename()
+            writer.reopen()
+        writer.write(entry)
+    writer.close()
+    begin = 1767225600.0 + since if since else 0.0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logs, "BLOCK", block)
+        patch.setattr(logcursor, "BLOCK", block)
+        cursor = LogCursor(writer.path, tail_lines=tail, since=begin, timestamps=timestamps)
+        came = everything(cursor)
+        cursor.close()
+        expected = read_log(writer.path, tail_lines=tail, timestamps=timestamps, limit=10**6, since=begin)
+    assert came == expected.text
+
+
+def test_a_line_that_is_being_written_comes_whole(tmp_path: Path) -> None:
+    path = tmp_path / "ctr.log"
+    whole = record(0, ("F", b"hello world"))
+    path.write_bytes(whole[:40])
+    cursor = LogCursor(path, tail_lines=0, since=0, timestamps=False)
+    assert cursor.read() == b""
+    with path.open("ab") as file:
+        file.write(whole[40:])
+    assert cursor.read() == b"hello world\n"
+    cursor.close()
+
+
+def test_files_that_are_gone_leave_a_gap_and_no_error(tmp_path: Path) -> None:
+    writer = Writer(tmp_path / "ctr.log")
+    writer.write(("F", b"1"))
+    cursor = LogCursor(writer.path, tail_lines=None, since=0, timestamps=False)
+    assert cursor.read() == b"1\n"
+    for text in (b"2", b"3"):
+        writer.rename()
+        writer.reopen()
+        writer.write(("F", text))
+    (tmp_path / "ctr.log.1").unlink()
+    (tmp_path / "ctr.log.2").unlink()
+    assert everything(cursor) == b"3\n"
+    writer.close()
+    cursor.close()
+
+
+def test_no_descriptor_is_left_behind(tmp_path: Path) -> None:
+    writer = Writer(tmp_path / "ctr.log")
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        writer.write(("F", b"x"))
+        writer.rename()
+        writer.reopen()
+    cursor = LogCursor(writer.path, tail_lines=1, since=0, timestamps=False)
+    assert everything(cursor) == b"x\n"
+    assert cursor.read() == b""
+    cursor.close()
+    with pytest.raises(LogError):
+        LogCursor(tmp_path / "none" / "ctr.log", tail_lines=None, since=0, timestamps=False)
+    with pytest.raises(LogError):
+        LogCursor(tmp_path / "none.log", tail_lines=None, since=0, timestamps=False)
+    assert len(os.listdir("/proc/self/fd")) == before
+    writer.close()

@@ -1,0 +1,237 @@
+"""Operators' streams at the node: bounded, judged anew, told of their end; what is not theirs is passed
+over.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import msgspec
+import pytest
+
+from edgeagent.api.errors import PermanentError
+from edgeagent.node.streams.operatorstreams import Limits, OperatorStreams
+from edgeagent.node.streams.service import Serve, StreamRequest
+from edgeagent.testing.clock import ManualClock
+from edgeagent.wire.authority import ForbiddenError
+from edgeagent.wire.canonical import canonical_json
+from edgeagent.wire.channelio import Channels
+from edgeagent.wire.keys import SealingKey
+from edgeagent.wire.operatorcalls import OperatorCall
+from edgeagent.wire.rpc import RpcError
+from edgeagent.wire.stream import Carrier
+from edgeagent.wire.streamapi import FOLLOW, FollowParams
+from edgeagent.wire.streamkey import (
+    StreamSecret,
+    ciphers,
+    new_half,
+    seal_stream,
+    stream_context,
+    unseal_stream,
+)
+from edgeagent.wire.streamlink import StreamLink
+from tests.support.operators import request
+
+KEY = SealingKey(bytes([7]) * 32)
+
+
+class Told:
+    """A service whose streams run until they are ended; what it was asked stays here."""
+
+    def __init__(self) -> None:
+        self.requests: list[StreamRequest] = []
+        self.done = 0
+        self.problem: Exception | None = None
+
+    async def open(self, request: StreamRequest) -> Serve:
+        """One more."""
+        self.requests.append(request)
+        if self.problem is not None:
+            raise self.problem
+        return self._serve
+
+    async def _serve(self, channels: Channels) -> None:
+        try:
+            channel = await channels.accept()
+            if channel.kind == "bug":
+                raise ZeroDivisionError
+            channel.accept()
+            await channel.wait_closed()
+            await channels.ended()
+        finally:
+            self.done += 1
+
+
+class Node:
+    """A node's streams without a broker: what it publishes goes to the operator's end of each stream."""
+
+    def __init__(self, *, streams: int = 4, of_one: int = 2) -> None:
+        self.clock = ManualClock()
+        self.service = Told()
+        self.links: dict[bytes, StreamLink] = {}
+        self.streams = OperatorStreams(
+            cluster="plant",
+            node="gw-1",
+            services={FOLLOW: self.service},
+            unseal=self._unseal,
+            limits=Limits(1_000_000, streams, of_one),
+            clock=self.clock,
+        )
+        self.streams.use(self)
+        self.tasks: list[asyncio.Task[None]] = []
+
+    async def _unseal(self, sealed: bytes, context: bytes) -> bytes:
+        return unseal_stream(sealed, KEY, context)
+
+    async def publish(self, topic: str, payload: bytes, *, correlation: bytes = b"") -> None:
+        """To the operator whose stream that is."""
+        assert topic.split("/")[3] == "replies"
+        self.links[correlation].receive(payload)
+
+    async def open(self, name: str, nonce: str, *, user: str = "", method: str = FOLLOW) -> StreamLink:
+        """The operator's end of a new stream."""
+        user = user or f"user:{name}"
+        context = stream_context("plant", "gw-1", f"user:{name}", FOLLOW, nonce)
+        half = new_half()
+        secret = StreamSecret(half=half, private=msgspec.Raw(b'{"private":true}'))
+        params = FollowParams(namespace="shop", pod="web", sealed=seal_stream(secret, KEY.public, context))
+        asked = request(
+            name, "plant", target="gw-1", method=method, nonce=nonce, expires=0.0,
+            params=msgspec.Raw(canonical_json(params)), user=user,
+        )  # fmt: skip
+        answer = await self.streams.open(OperatorCall(name, "1", asked))
+        to_node, to_operator = ciphers(half, answer.half, context)
+
+        async def publish(packet: bytes) -> None:
+            self.streams.deliver(user, nonce, packet)
+
+        link = StreamLink(
+            Carrier(to_node, to_operator, client=True, now=self.clock.monotonic()),
+            client=True,
+            publish=publish,
+            clock=self.clock,
+        )
+        self.links[nonce.encode()] = link
+        self.tasks.append(asyncio.create_task(link.run()))
+        return link
+
+    async def stop(self) -> None:
+        """End everything."""
+        await self.streams.stop()
+        for task in self.tasks:
+            task.cancel()
+        if self.tasks:
+            await asyncio.wait(self.tasks)
+
+
+def with_node(work: Callable[[Node], Awaitable[None]], **limits: int) -> None:
+    async def run() -> None:
+        node = Node(**limits)
+        async with asyncio.timeout(30):
+            await work(node)
+            await node.stop()
+
+    asyncio.run(run())
+
+
+def test_a_stream_is_served_and_what_is_private_reaches_the_service() -> None:
+    async def work(node: Node) -> None:
+        link = await node.open("ann", "n" * 32)
+        channel = await link.channels.open("c")
+        assert node.service.requests[0].private == b'{"private":true}'
+        assert node.service.requests[0].operator == "ann"
+        channel.close()
+
+    with_node(work)
+
+
+def test_there_are_no_more_than_may_be_in_all_and_of_one() -> None:
+    async def work(node: Node) -> None:
+        links = [await node.open("ann", str(number) * 32) for number in (1, 2)]
+        with pytest.raises(RpcError, match="2 of them of ann") as caught:
+            await node.open("ann", "3" * 32)
+        assert caught.value.reason == "TooManyRequests"
+        links += [await node.open("ben", str(number) * 32) for number in (4, 5)]
+        with pytest.raises(RpcError, match="4 streams open"):
+            await node.open("cid", "6" * 32)
+        links[0].channels.end()
+        await node.clock.settle()
+        await node.open("cid", "7" * 32)
+
+    with_node(work)
+
+
+def test_who_loses_the_right_loses_the_stream_and_others_do_not() -> None:
+    async def work(node: Node) -> None:
+        ann, ben = await node.open("ann", "1" * 32), await node.open("ben", "2" * 32)
+        await ann.channels.open("c")
+        await ben.channels.open("c")
+
+        def check(call: OperatorCall) -> None:
+            if call.operator == "ann":
+                raise ForbiddenError("ann may not")
+
+        node.streams.judge(check)
+        over = await ann.channels.ended()
+        assert (over.reason, str(over)) == ("Forbidden", "ann may not")
+        await node.clock.settle()
+        assert node.service.done == 1
+        assert ben.channels.over is None
+
+    with_node(work)
+
+
+def test_a_stop_is_told_and_ends_what_serves() -> None:
+    async def work(node: Node) -> None:
+        link = await node.open("ann", "1" * 32)
+        await link.channels.open("c")
+        await node.streams.stop()
+        assert (await link.channels.ended()).reason == "ServiceUnavailable"
+        assert node.service.done == 1
+
+    with_node(work)
+
+
+def test_a_service_that_cannot_opens_nothing_and_its_error_is_the_answer() -> None:
+    async def work(node: Node) -> None:
+        node.service.problem = PermanentError("no such pod", reason="NotFound")
+        with pytest.raises(PermanentError, match="no such pod"):
+            await node.open("ann", "1" * 32)
+        node.service.problem = None
+        for nonce in ("2", "3"):
+            await node.open("ann", nonce * 32)  # nothing is left of the first
+
+    with_node(work)
+
+
+def test_a_bug_in_a_service_ends_its_stream_alone(caplog: pytest.LogCaptureFixture) -> None:
+    async def work(node: Node) -> None:
+        link = await node.open("ann", "1" * 32)
+        with pytest.raises(Exception, match="see its log"):
+            await link.channels.open("bug")
+        over = await link.channels.ended()
+        assert (over.reason, str(over)) == ("InternalError", "ZeroDivisionError on the node; see its log")
+
+    with_node(work)
+    assert "a stream met a bug" in caplog.text
+
+
+@pytest.mark.parametrize("changes", [{"user": "user:eve"}, {"method": "exec"}])
+def test_a_key_that_was_sealed_for_another_call_opens_nothing(changes: dict[str, str]) -> None:
+    async def work(node: Node) -> None:
+        node.streams._services = {FOLLOW: node.service, "exec": node.service}
+        with pytest.raises(PermanentError):
+            await node.open("ann", "1" * 32, **changes)
+        assert node.service.requests == []
+
+    with_node(work)
+
+
+def test_packets_for_no_stream_and_of_nobody_are_passed_over() -> None:
+    async def work(node: Node) -> None:
+        link = await node.open("ann", "1" * 32)
+        node.streams.deliver("user:ann", "2" * 32, b"x")
+        node.streams.deliver("user:eve", "1" * 32, b"x")
+        node.streams.deliver("user:ann", "1" * 32, b"rubbish that is long enough to be one")
+        await link.channels.open("c")
+
+    with_node(work)
