@@ -13,16 +13,10 @@ import pytest
 
 from edgeagent.api.errors import PermanentError, TemporaryError
 from tests.plugins.logs.sinkkit import NOW, POD, STREAM, MakeSink, batch, deliver, lines, record
-from tests.support.broker import TlsMaterial, tls_material
+from tests.support.broker import TlsMaterial
 from tests.support.proc import free_port
 from tests.support.rsyslog import RSYSLOGD, Rsyslog
 from tests.support.waiting import wait_for
-
-
-@pytest.fixture(scope="module")
-def material(tmp_path_factory: pytest.TempPathFactory) -> TlsMaterial:
-    """A CA, a server's certificate and two clients'."""
-    return tls_material(tmp_path_factory.mktemp("tls"), ["gateway-7", "stranger"])
 
 
 def need_rsyslog() -> None:
