@@ -15,17 +15,30 @@ PROMETHEUS = "/usr/bin/prometheus"
 class Prometheus(Process):
     """``out_of_order``: how old samples may be, as Prometheus writes durations; empty: none may be.
 
-    ``scrape`` is a target to scrape, such as ``127.0.0.1:9464``.
+    ``scrape`` is a target to scrape, such as ``127.0.0.1:9464``; with ``tls``, a ``tls_config``, over https.
     """
 
-    def __init__(self, directory: Path, *, out_of_order: str = "", scrape: str = "") -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        out_of_order: str = "",
+        scrape: str = "",
+        tls: Mapping[str, str] | None = None,
+    ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         config: dict[str, Any] = {"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}}
         if out_of_order:
             config["storage"] = {"tsdb": {"out_of_order_time_window": out_of_order}}
         if scrape:
-            target = {"job_name": "edge", "honor_labels": True, "static_configs": [{"targets": [scrape]}]}
+            target: dict[str, Any] = {
+                "job_name": "edge",
+                "honor_labels": True,
+                "static_configs": [{"targets": [scrape]}],
+            }
+            if tls is not None:
+                target |= {"scheme": "https", "tls_config": dict(tls)}
             config["scrape_configs"] = [target]
         directory.mkdir()
         path = directory / "prometheus.yml"
@@ -71,6 +84,19 @@ class Prometheus(Process):
             json.dumps(one["metric"], sort_keys=True): [(t, float(value)) for t, value in one["values"]]
             for one in found["result"]
         }
+
+    def now(self, query: str) -> dict[str, float]:
+        """By labels, as JSON with sorted keys, the values at the moment."""
+        found = self._get("query", {"query": query})
+        return {json.dumps(one["metric"], sort_keys=True): float(one["value"][1]) for one in found["result"]}
+
+    def names(self) -> set[str]:
+        """Of all metrics that it has."""
+        return set(self._get("label/__name__/values", {}))
+
+    def types(self) -> dict[str, str]:
+        """Of the metrics that it has scraped, by name."""
+        return {one["metric"]: one["type"] for one in self._get("targets/metadata", {})}
 
     def _get(self, what: str, arguments: Mapping[str, object]) -> Any:
         query = urllib.parse.urlencode(arguments)

@@ -6,6 +6,7 @@ import ssl
 import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
@@ -18,6 +19,10 @@ from edgeagent_metrics.config import MetricsConfig
 from edgeagent_metrics.exposition import Format, render
 
 NOTHING = NodeUsage(node="n1", time=1_700_000_000.0, monotonic=5.0)
+ACCEPT: dict[Format, str] = {
+    "text": "text/plain",
+    "openmetrics": "application/openmetrics-text;version=1.0.0",
+}
 Values = dict[frozenset[tuple[str, str]], float]
 
 
@@ -114,3 +119,27 @@ def fetch(
         return answer.status, found, body.decode()
     finally:
         connection.close()
+
+
+def page_of(port: int, format: Format = "text") -> str:
+    """The whole page."""
+    status, _, page = fetch(port, headers={"Accept": ACCEPT[format], "Accept-Encoding": "gzip"})
+    assert status == 200, page
+    return page
+
+
+def value(page: str, name: str, **labels: str) -> float:
+    """Of the one sample with all these labels, and perhaps others."""
+    found = [
+        sample.value
+        for metric in parsed(page, "text").values()
+        for sample in metric.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    ]
+    assert len(found) == 1, (name, labels, found)
+    return float(found[0])
+
+
+def expressions(dashboard: Any) -> list[str]:
+    """All that the panels ask for."""
+    return [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
