@@ -9,7 +9,7 @@ from edgeagent.wire.streamapi import StreamParams
 EVENTS = "events"
 
 
-class EventsParams(StreamParams, frozen=True):
+class EventsParams(StreamParams, frozen=True, omit_defaults=False):
     """Of which namespace; empty for all. ``pod`` stays empty."""
 
     pod: str = ""
