@@ -5,6 +5,7 @@ behind the signature is reached too.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 import msgspec
 
@@ -18,6 +19,20 @@ from edgeagent.wire.certificates import (
     read_certificate_der,
     read_request,
 )
+from edgeagent.wire.channelframes import (
+    AnyFrame,
+    Close,
+    Data,
+    End,
+    Eof,
+    Open,
+    Opened,
+    Refused,
+    Request,
+    Window,
+    encode_frame,
+)
+from edgeagent.wire.channels import Multiplexer
 from edgeagent.wire.enrolment import (
     MacKey,
     Received,
@@ -57,6 +72,8 @@ from edgeagent.wire.renewal import (
 )
 from edgeagent.wire.rpc import decode_reply
 from edgeagent.wire.signedtime import TIME_TYPE, ReceivedTime, decode_question
+from edgeagent.wire.stream import SIGNALS, Carrier
+from edgeagent.wire.streamkey import ciphers, read_secret
 from edgeagent.wire.trust import follow, verify
 from tests.fuzz.target import Target, declared
 from tests.wire.vectors import Vector
@@ -214,6 +231,49 @@ def _certificate(data: bytes) -> None:
         declared(lambda read=read: read(data))  # type: ignore[misc]
 
 
+def _stream(data: bytes) -> None:
+    """As it comes over the broker, then as the other side could have sealed it."""
+    _, to_operator = ciphers(bytes(32), bytes(32), b"fuzz")
+    carrier = Carrier(to_operator, to_operator, client=True, now=0.0)
+    packets = [data, *(one.to_bytes(8) + to_operator.seal(one, data) for one in (0, SIGNALS))]
+    for packet in packets:
+        declared(partial(carrier.receive, packet, 0.0))
+    declared(lambda: read_secret(data))
+
+
+def _channels(data: bytes) -> None:
+    """``data`` is a row of frames: of two bytes each, how long it is, and the frame."""
+    server = Multiplexer(client=False)
+
+    def receive() -> None:
+        at = 0
+        while at + 2 <= len(data):
+            size = int.from_bytes(data[at : at + 2])
+            frame = server.receive(data[at + 2 : at + 2 + size])
+            if isinstance(frame, Open):
+                server.accept(frame.channel)
+                server.write(frame.channel, b"hello")
+            elif isinstance(frame, Data):
+                server.consumed(frame.channel, len(frame.data))
+            while server.next_frame() is not None:
+                pass
+            at += 2 + size
+
+    declared(receive)
+
+
+def _frames() -> Iterable[bytes]:
+    opened: list[AnyFrame] = [Open(0, "c", b"{}", 100, 2), Data(0, b"x"), Request(0, "r", b"{}")]
+    rows: list[list[AnyFrame]] = [
+        [*opened, Window(0, 10, 1), Eof(0), Close(0), Open(2, "d", b"{}", 0, 0), End("", "")],
+        [*opened, Close(0), Open(4, "e", b"{}", 1, 1), Data(4, b"y")],
+        [Refused(1, "r", "m")],
+        [Opened(1, 1, 1)],
+    ]
+    for row in rows:
+        yield b"".join(len(one).to_bytes(2) + one for one in map(encode_frame, row))
+
+
 def _object(data: bytes) -> None:
     declared(lambda: decode_object_json(data))
 
@@ -263,6 +323,8 @@ MESSAGES: Mapping[str, Target] = {
     "enrolment-answer": Target(_enrolment_answer, _values("enrolment", "answer_payload", "answer")),
     "renewal-request": Target(_renewal_request, _values("renewal", "request_payload", "request")),
     "renewal-answer": Target(_renewal_answer, _values("renewal", "answer_payload", "answer"), 8192),
+    "stream": Target(_stream, _values("stream", "data", "data_plain", "signal_plain", "secret")),
+    "channels": Target(_channels, _frames),
     "time": Target(_time, _values("time", "question", "answer_payload", "answer")),
     "certificate": Target(
         _certificate,

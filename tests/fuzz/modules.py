@@ -14,6 +14,8 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "enrolment-answer": ("edgeagent.wire.enrolment",),
     "renewal-request": ("edgeagent.wire.renewal", "edgeagent.wire.certificates"),
     "renewal-answer": ("edgeagent.wire.renewal", "edgeagent.wire.certificates"),
+    "stream": ("edgeagent.wire.stream", "edgeagent.wire.streamkey"),
+    "channels": ("edgeagent.wire.channels", "edgeagent.wire.channelframes"),
     "time": ("edgeagent.wire.signedtime",),
     "certificate": ("edgeagent.wire.certificates",),
     "join-file": ("edgeagent.wire.join", "edgeagent.node.identity"),

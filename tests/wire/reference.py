@@ -108,3 +108,15 @@ def unseal(private: bytes, sealed: bytes, context: bytes) -> bytes:
 def mac_key(token_id: str, secret: str, purpose: str) -> bytes:
     """One of a token's two keys; ``purpose`` is ``request`` or ``answer``."""
     return hkdf(secret.encode(), b"", f"edgeagent/v1 enrolment {purpose} {token_id}".encode())
+
+
+def stream_keys(operator_half: bytes, node_half: bytes, context: bytes) -> tuple[bytes, bytes]:
+    """What seals a stream's packets to the node, and what seals those to the operator."""
+    both = operator_half + node_half
+    return hkdf(both, b"", context + b"to node"), hkdf(both, b"", context + b"to operator")
+
+
+def stream_packet(key: bytes, number: int, plain: bytes) -> bytes:
+    """A packet of a stream."""
+    nonce = struct.pack(">IQ", 0, number)
+    return struct.pack(">Q", number) + ChaCha20Poly1305(key).encrypt(nonce, plain, None)

@@ -22,6 +22,7 @@ from edgeagent.wire.audit import AuditRow, first_previous, row_hash
 from edgeagent.wire.blob import ChunkList, decode_blob, encode_blob, join_chunks
 from edgeagent.wire.canonical import canonical_json, digest
 from edgeagent.wire.certificates import PrivateKey, read_certificate, read_request, verifies
+from edgeagent.wire.channelframes import AnyFrame, Data, End, Open, Request, decode_frame, encode_frame
 from edgeagent.wire.clientid import client_id
 from edgeagent.wire.enrolment import (
     EnrolmentAnswer,
@@ -53,6 +54,8 @@ from edgeagent.wire.renewal import (
 from edgeagent.wire.rpc import decode_reply, encode_reply
 from edgeagent.wire.sealing import seal_secret, unseal_secret
 from edgeagent.wire.signedtime import ReceivedTime, SignedTime, decode_question, encode_question, encode_time
+from edgeagent.wire.stream import SIGNALS, Carrier
+from edgeagent.wire.streamkey import StreamSecret, ciphers, seal_stream, stream_context, unseal_stream
 from edgeagent.wire.trust import rotate, verify
 from tests.wire import reference
 from tests.wire.vectors import FOLDER, Vector
@@ -356,6 +359,41 @@ def test_signed_time() -> None:
     assert encode_time(answer, SIGNING[0].public.id, SIGNING[0], []) == given.raw("answer")
     received = ReceivedTime(given.raw("answer"), cluster="plant", nonce=nonce)
     assert received.verify(ANCHOR) == NOW + 0.25
+
+
+@pytest.mark.usefixtures("fixed_ephemeral")
+def test_streams() -> None:
+    given = Vector("stream")
+    nonce = "00112233445566778899aabbccddeeff"
+    context = stream_context("plant", "gw-1", "user:ada", "exec", nonce)
+    halves = given.raw("operator_half"), given.raw("node_half")
+    assert context == given.raw("context")
+    secret = StreamSecret(half=halves[0], private=msgspec.Raw(b'{"command":["id"]}'))
+    assert canonical_json(secret) == given.raw("secret")
+    assert seal_stream(secret, SEALING.public, context) == given.raw("sealed")
+    assert unseal_stream(given.raw("sealed"), SEALING, context) == given.raw("secret")
+    keys = reference.stream_keys(*halves, context)
+    assert keys == (given.raw("to_node"), given.raw("to_operator"))
+    to_node, to_operator = ciphers(*halves, context)
+    for name, number in (("data", 0), ("signal", SIGNALS)):
+        made = reference.stream_packet(keys[1], number, given.raw(f"{name}_plain"))
+        assert made == given.raw(name)
+        assert to_operator.open(number, made[8:]) == given.raw(f"{name}_plain")
+    operator = Carrier(to_node, to_operator, client=True, now=0.0)
+    assert operator.receive(given.raw("data"), 0.0) == given.raws("frames")
+    assert operator.receive(given.raw("signal"), 0.0) == []
+    assert operator.heard == 2
+    node = Carrier(to_operator, to_node, client=False, now=0.0)
+    node.send(given.raws("frames"))
+    assert node.next_packet(0.0) == given.raw("data")
+    frames: list[AnyFrame] = [
+        Open(1, "stdout", b"{}", 65536, 16),
+        Data(1, b"hello\n"),
+        Request(3, "exit", b'{"exitCode":0}'),
+        End("", ""),
+    ]
+    assert [decode_frame(one) for one in given.raws("frames")] == frames
+    assert [encode_frame(one) for one in frames] == given.raws("frames")
 
 
 def test_audit_rows() -> None:
