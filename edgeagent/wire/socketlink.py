@@ -34,7 +34,7 @@ class SocketLink:
         """Until the stream is over, and the other side was told if it was this one that ended it."""
         receiving = asyncio.create_task(self._receive())
         try:
-            await self._send()
+            await self._send(receiving)
         finally:
             self.channels.cut("Cancelled", "the stream was given up")  # no effect where it is over
             receiving.cancel()
@@ -42,7 +42,7 @@ class SocketLink:
             receiving.add_done_callback(lambda _: self._connection.close())
             await asyncio.gather(receiving, return_exceptions=True)
 
-    async def _send(self) -> None:
+    async def _send(self, receiving: "asyncio.Task[None]") -> None:
         loop = asyncio.get_running_loop()
         while True:
             self._wake.clear()
@@ -50,6 +50,8 @@ class SocketLink:
                 try:
                     await loop.sock_sendall(self._connection, packet)
                 except OSError as error:
+                    # The other side reads no more; what it said before, its end among it, still counts.
+                    await asyncio.wait({receiving})
                     self._lost(error)
                     return
             if self.channels.over is not None and self._said_all():

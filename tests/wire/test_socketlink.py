@@ -168,3 +168,25 @@ def test_bytes_that_came_with_the_handshake_count() -> None:
             await asyncio.gather(running, return_exceptions=True)
 
     run(scenario)
+
+
+def test_a_good_end_stays_one_though_something_was_to_be_said_still() -> None:
+    """The other side has said its end and closed the socket; what is written then meets a broken pipe."""
+
+    async def scenario() -> None:
+        ours, theirs = socket.socketpair()
+        server = SocketLink(theirs, client=False)
+        serving = asyncio.ensure_future(server.run())
+        server.channels.end()
+        await serving
+        client = SocketLink(ours, client=True)
+        opening = asyncio.ensure_future(client.channels.open("echo"))
+        await asyncio.sleep(0)
+        await client.run()
+        with pytest.raises(StreamEndedError):
+            await opening
+        over = client.channels.over
+        assert over is not None
+        assert over.reason == "", str(over)
+
+    run(scenario)
