@@ -1,18 +1,19 @@
 """MetricBlock: gatherings of a node's metrics as bytes, on its disk and on ``nodes/<node>/metrics``.
 
-One byte for the version, four for the step that the block was thinned to, and zlib of a MessagePack array:
-every string once; families and series as numbers of strings; of each series a bit for each gathering that it
-is in, and its values, each as the bits in which it differs from the one before. The bytes of the numbers are
-sorted by their weight, so that the many that are zero stand together.
+A head that is read without unpacking anything, and zlib of a MessagePack array: every string once; families
+and series as numbers of strings; of each series a bit for each gathering that it is in, and its values, each
+as the bits in which it differs from the one before. The bytes of the numbers are sorted by their weight, so
+that the many that are zero stand together.
 """
 
+import struct
 import sys
 import zlib
 from array import array
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
 from operator import xor
-from typing import Annotated, cast, get_args
+from typing import Annotated, NamedTuple, cast, get_args
 
 import msgspec
 
@@ -26,7 +27,7 @@ MAX_GATHERINGS = 4096
 MAX_LABELS = 64
 MAX_STREAM = 64
 _TYPES = frozenset(get_args(MetricType))
-_HEAD_BYTES = 5
+_head = struct.Struct("<BIqHH")
 _LEVEL = 6
 
 
@@ -60,12 +61,19 @@ class MetricBlock(msgspec.Struct, frozen=True, kw_only=True):
         return self.first + self.count
 
 
+class BlockHead(NamedTuple):
+    """``newest`` is the time of the last moment, in milliseconds; the others are as in the block."""
+
+    step: int
+    newest: int
+    part: int
+    parts: int
+
+
 class _Packed(msgspec.Struct, frozen=True, array_like=True):
     stream: Annotated[str, msgspec.Meta(max_length=MAX_STREAM)]
     first: Annotated[int, msgspec.Meta(ge=0)]
     count: Annotated[int, msgspec.Meta(ge=1)]
-    part: Annotated[int, msgspec.Meta(ge=0)]
-    parts: Annotated[int, msgspec.Meta(ge=1)]
     moments: Annotated[list[Moment], msgspec.Meta(max_length=MAX_GATHERINGS)]
     strings: list[str]
     families: bytes
@@ -88,8 +96,8 @@ def encode_block(block: MetricBlock) -> bytes:
     def number(text: str) -> int:
         return strings.setdefault(text, len(strings))
 
-    for head in block.batch.families:
-        families.extend((number(head.name), number(head.type), number(head.help)))
+    for family in block.batch.families:
+        families.extend((number(family.name), number(family.type), number(family.help)))
     for one in block.batch.series:
         series.extend((one.family, number(one.suffix), len(one.labels)))
         for name, value in one.labels.items():
@@ -99,27 +107,33 @@ def encode_block(block: MetricBlock) -> bytes:
         presence += there.to_bytes(width, "little")
         values.extend(one.values)
     packed = _Packed(
-        block.stream, block.first, block.count, block.part, block.parts, block.moments, list(strings),
+        block.stream, block.first, block.count, block.moments, list(strings),
         _spread(_bytes(families), 4), _spread(_bytes(series), 4), b"" if complete else bytes(presence),
         _spread(_bytes(_differences(values)), 8),
     )  # fmt: skip
-    head_bytes = bytes([VERSION]) + block.step.to_bytes(_HEAD_BYTES - 1, "little")
-    return head_bytes + zlib.compress(msgspec.msgpack.encode(packed), _LEVEL)
+    newest = block.moments[-1].time if block.moments else 0
+    head = _head.pack(VERSION, block.step, newest, block.part, block.parts)
+    return head + zlib.compress(msgspec.msgpack.encode(packed), _LEVEL)
 
 
-def step_of(data: bytes) -> int:
-    """The step of an encoded block, without unpacking it."""
-    return int.from_bytes(data[1:_HEAD_BYTES], "little")
+def read_head(data: bytes) -> BlockHead:
+    """The head of an encoded block; InvalidObjectError where it is of no version that is known."""
+    if len(data) < _head.size or data[0] != VERSION:
+        known = f"is of version {data[0]}" if data else "is empty"
+        raise InvalidObjectError("block", f"{known}, version {VERSION} is known")
+    _, *rest = _head.unpack_from(data)
+    head = BlockHead(*rest)
+    if head.part >= head.parts:
+        raise InvalidObjectError("block", f"is part {head.part} of {head.parts}")
+    return head
 
 
 def decode_block(data: bytes, *, limit: int = MAX_PLAIN_BYTES) -> MetricBlock:
     """The inverse of ``encode_block``; InvalidObjectError for bytes that it never answers."""
-    if len(data) <= _HEAD_BYTES or data[0] != VERSION:
-        known = f"is of version {data[0]}" if data else "is empty"
-        raise InvalidObjectError("block", f"{known}, version {VERSION} is known")
+    head = read_head(data)
     stream = zlib.decompressobj()
     try:
-        plain = stream.decompress(data[_HEAD_BYTES:], limit)
+        plain = stream.decompress(data[_head.size :], limit)
         if not stream.eof or stream.unused_data:
             raise InvalidObjectError("block", f"is cut short, or larger than {limit} bytes")
         packed = _decoder.decode(plain)
@@ -128,7 +142,7 @@ def decode_block(data: bytes, *, limit: int = MAX_PLAIN_BYTES) -> MetricBlock:
         raise InvalidObjectError("block", f"cannot be read: {error}") from None
     return MetricBlock(
         stream=packed.stream, first=packed.first, count=packed.count, moments=packed.moments,
-        batch=batch, step=step_of(data), part=packed.part, parts=packed.parts,
+        batch=batch, step=head.step, part=head.part, parts=head.parts,
     )  # fmt: skip
 
 
@@ -149,7 +163,7 @@ def _series(packed: _Packed) -> list[Series]:
     """Every number is held against what it may be before it is used."""
     times = [one.time for one in packed.moments]
     sequences = [one.sequence for one in packed.moments]
-    if not _rise(times) or not _rise(sequences) or packed.part >= packed.parts:
+    if not _rise(times) or not _rise(sequences):
         raise InvalidObjectError("gatherings", "are not in order")
     if sequences and not packed.first <= sequences[0] <= sequences[-1] < packed.first + packed.count:
         raise InvalidObjectError("gatherings", "are outside of the block")

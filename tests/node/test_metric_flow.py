@@ -374,7 +374,7 @@ def test_a_spool_that_is_damaged_costs_what_is_in_it_and_no_more() -> None:
         assert node.spool.opened is not None
         chunk = node.spool.opened.after(CLASS, 0)
         assert chunk is not None
-        node.spool.opened.replace(CLASS, chunk.first, chunk.next, b"\x01\0\0\0\0junk")
+        node.spool.opened.replace(CLASS, chunk.first, chunk.next, b"\x01" + bytes(14) + b"\x01\0junk")
         receiver.fault = ""
         await node.clock.advance(10 * MINUTE)
         assert node.flow is not None

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from edgeagent.api.errors import InvalidObjectError
 from edgeagent.api.metrics import STALE, FamilyHead, SampleBatch, Series, is_stale
-from edgeagent.wire.metricblock import MetricBlock, Moment, decode_block, encode_block, step_of
+from edgeagent.wire.metricblock import MetricBlock, Moment, decode_block, encode_block, read_head
 from edgeagent.wire.metricparts import split_block, split_series, without
 
+HEAD = struct.pack("<BIqHH", 1, 0, 0, 0, 1)
 _text = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
 _value = st.floats(width=64) | st.just(STALE) | st.integers(0, 10**6).map(float)
 
@@ -58,7 +59,7 @@ def bits(block: MetricBlock) -> tuple[object, ...]:
 def test_what_goes_in_comes_out(block: MetricBlock) -> None:
     data = encode_block(block)
     assert bits(decode_block(data)) == bits(block)
-    assert step_of(data) == block.step
+    assert read_head(data) == (block.step, block.moments[-1].time, 0, 1)
 
 
 @given(blocks(), st.integers(40, 400))
@@ -103,9 +104,7 @@ def test_parts_have_all_series_in_order(block: MetricBlock, parts: int) -> None:
     assert [(piece.part, piece.parts) for piece in pieces] == [(n, parts) for n in range(parts)]
 
 
-@given(
-    st.binary(max_size=200) | st.binary(max_size=100).map(lambda data: b"\x01\0\0\0\0" + zlib.compress(data))
-)
+@given(st.binary(max_size=200) | st.binary(max_size=100).map(lambda data: HEAD + zlib.compress(data)))
 def test_what_is_no_block_is_refused(data: bytes) -> None:
     with pytest.raises(InvalidObjectError):
         decode_block(data)
@@ -113,11 +112,11 @@ def test_what_is_no_block_is_refused(data: bytes) -> None:
 
 @given(blocks(), st.data())
 def test_a_broken_block_is_refused_or_read(block: MetricBlock, data: st.DataObject) -> None:
-    plain = bytearray(zlib.decompress(encode_block(block)[5:]))
+    plain = bytearray(zlib.decompress(encode_block(block)[len(HEAD) :]))
     place = data.draw(st.integers(0, len(plain) - 1))
     plain[place] ^= data.draw(st.integers(1, 255))
     try:
-        found = decode_block(b"\x01\0\0\0\0" + zlib.compress(bytes(plain)))
+        found = decode_block(HEAD + zlib.compress(bytes(plain)))
     except InvalidObjectError:
         return
     for one in found.batch.series:
@@ -126,7 +125,7 @@ def test_a_broken_block_is_refused_or_read(block: MetricBlock, data: st.DataObje
 
 
 def test_a_bomb_is_not_unpacked() -> None:
-    bomb = b"\x01\0\0\0\0" + zlib.compress(bytes(50_000_000))
+    bomb = HEAD + zlib.compress(bytes(50_000_000))
     with pytest.raises(InvalidObjectError, match="larger than 1000 bytes"):
         decode_block(bomb, limit=1000)
 

@@ -5,7 +5,7 @@ import logging
 from edgeagent.api.errors import InvalidObjectError
 from edgeagent.node.store.spool import Chunk, Spool
 from edgeagent.node.telemetry.thinning import join_blocks, thin
-from edgeagent.wire.metricblock import MetricBlock, decode_block, encode_block, step_of
+from edgeagent.wire.metricblock import MetricBlock, decode_block, encode_block, read_head
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class MetricThinner:
             chunk = spool.after(CLASS, number)
             if chunk is None or chunk.made > now - self._after:
                 return []
-            if step_of(chunk.body):
+            if _is_thinned(chunk):
                 if found:
                     return found
                 self._done = chunk.next
@@ -76,6 +76,13 @@ class MetricThinner:
                 break
             blocks.append(thin(block, self._resolution))
         return blocks
+
+
+def _is_thinned(chunk: Chunk) -> bool:
+    try:
+        return read_head(chunk.body).step > 0
+    except InvalidObjectError:
+        return False  # what is wrong with it is said where it is read
 
 
 def _follows(before: MetricBlock, block: MetricBlock) -> bool:
