@@ -54,7 +54,7 @@ class ElasticsearchReceiver(HttpReceiver):
 
     def messages(self) -> list[str]:
         """The text of every document."""
-        return [one["message"] for index in self.documents.values() for one in index.values()]
+        return [one["message"] for index in list(self.documents.values()) for one in list(index.values())]
 
     def serve(self, request: Request) -> Answer:
         """One bulk request."""

@@ -11,20 +11,27 @@ from edgeagent.api.logs import LogBatch, LogOrigin, LogRecord
 MAX_BYTES = 64_000_000
 """What a chunk may be unpacked to."""
 _FAST = 1
+_HEAD = 4
 
 _decoder = msgspec.msgpack.Decoder(LogBatch)
 
 
 def pack(batch: LogBatch) -> bytes:
-    """The batch as the spool keeps it."""
-    return zlib.compress(msgspec.msgpack.encode(batch), _FAST)
+    """The batch as the spool keeps it: its size, and the rest compressed."""
+    plain = msgspec.msgpack.encode(batch)
+    return len(plain).to_bytes(_HEAD, "big") + zlib.compress(plain, _FAST)
+
+
+def size(body: bytes) -> int:
+    """The bytes that the batch will have once it is unpacked."""
+    return int.from_bytes(body[:_HEAD], "big")
 
 
 def unpack(body: bytes) -> LogBatch:
     """The inverse; PermanentError where it is no batch."""
     stream = zlib.decompressobj()
     try:
-        plain = stream.decompress(body, MAX_BYTES)
+        plain = stream.decompress(body[_HEAD:], MAX_BYTES)
         if stream.unconsumed_tail:
             raise PermanentError(f"a chunk of logs is larger than {MAX_BYTES} bytes", reason="BadChunk")
         return _decoder.decode(plain)

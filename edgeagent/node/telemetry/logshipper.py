@@ -13,7 +13,7 @@ from edgeagent.api.errors import EdgeAgentError, PermanentError, TemporaryError
 from edgeagent.api.logs import LogBatch
 from edgeagent.node.pace import Pace
 from edgeagent.node.store.spool import Chunk, Spool
-from edgeagent.node.telemetry.logchunks import join, part, unpack
+from edgeagent.node.telemetry.logchunks import join, part, size, unpack
 from edgeagent.node.telemetry.logfollower import CLASS
 from edgeagent.node.telemetry.spoolthread import SpoolThread
 from edgeagent.wire.jitter import Backoff
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 BATCH_BYTES = 256 * 1024
-"""Chunks up to this size in all are shipped together."""
+"""Chunks of up to so much text in all are shipped together."""
 RETRY_CEILING_SECONDS = 120.0
 REFUSED_SECONDS = 300.0
 """How long a sink is left alone that says a person must mend something first."""
@@ -60,7 +60,7 @@ class Shipped:
 
 
 class LogShipper:
-    """Ships to ``sink`` of ``sinks``, at ``pace`` (bytes of the spool). ``sent`` says how that goes.
+    """Ships to ``sink`` of ``sinks``, at ``pace`` (bytes of text). ``sent`` says how that goes.
 
     ``name`` is the sink's in the spool: two plugins may each have one that they call the same.
     ``on_refused`` is called with what the sink said when a person must mend something.
@@ -102,11 +102,11 @@ class LogShipper:
     async def _step(self, next_item: int) -> int:
         """Ship what is next, or wait for something; the number of the item that is to follow."""
         self._news.clear()
-        chunks = await self._spooled(lambda spool: spool.run_after(CLASS, next_item, BATCH_BYTES))
+        chunks = await self._spooled(lambda spool: spool.run_after(CLASS, next_item, BATCH_BYTES, _weight))
         if not chunks:
             await self._news.wait()
             return next_item
-        await self._pace.spend(sum(len(chunk.body) for chunk in chunks))
+        await self._pace.spend(sum(_weight(chunk) for chunk in chunks))
         await self._deliver(chunks)
         end = chunks[-1].next
         await self._spooled(lambda spool: spool.advance(CLASS, self.name, end))
@@ -173,6 +173,10 @@ class LogShipper:
         else:
             wait = max(getattr(error, "delay", None) or 0.0, self._retry.next())
         await self._clock.sleep(wait)
+
+
+def _weight(chunk: Chunk) -> int:
+    return size(chunk.body)
 
 
 def _runs(places: list[int]) -> list[tuple[int, int]]:
