@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from edgeagent.api.clock import parse_rfc3339
 from edgeagent.api.errors import EdgeAgentError, InvalidObjectError
 from edgeagent.api.objects.decode import convert
 from edgeagent.node.localstreams import LocalStreams, OpenedStream
@@ -252,6 +253,11 @@ def _logs_params(namespace: str, name: str, query: Mapping[str, str]) -> LogsPar
     tail = query.get("tailLines", "")
     if tail and not (tail.isascii() and tail.isdecimal() and len(tail) < 10):
         raise InvalidObjectError("tailLines", "must be a whole number")
+    since_time = query.get("sinceTime", "")
+    try:
+        since = parse_rfc3339(since_time) if since_time else 0.0
+    except (ValueError, OverflowError):
+        raise InvalidObjectError("sinceTime", "must be a time as in RFC 3339") from None
     return LogsParams(
         namespace=namespace,
         pod=name,
@@ -259,6 +265,9 @@ def _logs_params(namespace: str, name: str, query: Mapping[str, str]) -> LogsPar
         tail_lines=int(tail) if tail else None,
         previous=query.get("previous") == "true",
         timestamps=query.get("timestamps") == "true",
+        since=since,
+        since_seconds=_count(query.get("sinceSeconds") or "0", "sinceSeconds"),
+        all_containers=query.get("allContainers") == "true",
     )
 
 

@@ -236,6 +236,7 @@ def test_who_owns_the_broker_makes_nothing_up(site: tuple[Cluster, AgentProcess]
             assert channels.over is None
             await owner.again()
             await counted.up_to(counted.last + 100)
+            assert not any(b"line" in payload for payload in owner.said), "and nothing is in clear"
 
     run(work())
 
@@ -281,6 +282,11 @@ class Owner:
         if message.payload not in self._made and message.payload not in self._said:
             self._said[message.payload] = message
             self._new.put_nowait(message)
+
+    @property
+    def said(self) -> list[bytes]:
+        """All that was said on topics of streams and answers."""
+        return list(self._said)
 
     async def _meddle(self) -> None:
         while True:

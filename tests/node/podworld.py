@@ -149,11 +149,6 @@ class FakeUnsealer:
             raise self.failures.pop(0)
         return Secret(api_version="v1", metadata=sealed.metadata, data={"TOKEN": b"t0ken"})
 
-    def unseal_stream(self, sealed: bytes, context: bytes) -> bytes:
-        """Nothing is sealed here."""
-        del context
-        return sealed
-
 
 class _Health:
     state = "Running"

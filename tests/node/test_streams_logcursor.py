@@ -188,3 +188,26 @@ def test_no_descriptor_is_left_behind(tmp_path: Path) -> None:
         LogCursor(tmp_path / "none.log", tail_lines=None, since=0, timestamps=False)
     assert len(os.listdir("/proc/self/fd")) == before
     writer.close()
+
+
+@pytest.mark.parametrize(
+    ("since", "tail", "expected"),
+    [(0, None, b"0\n1\n2\n3\n"), (2, None, b"2\n3\n"), (2.5, None, b"3\n"), (1, 2, b"2\n3\n"), (3, 3, b"3\n"),
+     (9, None, b"")],
+)  # fmt: skip
+def test_nothing_older_than_was_asked_for(
+    tmp_path: Path, since: float, tail: int | None, expected: bytes
+) -> None:
+    writer = Writer(tmp_path / "ctr.log")
+    for number in range(4):
+        writer.write(("F", b"%d" % number))
+        if number == 1:
+            writer.rename()
+            writer.reopen()
+    writer.close()
+    begin = 1767225600.0 + since if since else 0.0
+    cursor = LogCursor(writer.path, tail_lines=tail, since=begin, timestamps=False)
+    assert everything(cursor) == expected
+    cursor.close()
+    found = read_log(writer.path, tail_lines=tail, timestamps=False, limit=1000, since=begin)
+    assert found.text == expected
