@@ -10,12 +10,11 @@ from typing import Protocol
 
 import pytest
 
-from tests.support import reruns
+from tests.support import natures, reruns
 from tests.support.broker import MOSQUITTO, Mosquitto, TlsMaterial
 from tests.support.podman import PodmanService
 from tests.support.proc import free_port
 from tests.support.properties import load_profile
-from tests.support.realparts import mark_real
 from tests.support.registry import Registry
 from tests.support.skips import SkipGuard, read_expected
 
@@ -45,8 +44,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before pytest goes by the markers that it was asked for
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests on real parts."""
-    mark_real(items)
+    """Mark the tests by what they are."""
+    natures.mark(items)
 
 
 def _need(*programs: str, root: bool = False) -> None:

@@ -19,7 +19,7 @@ YEAR = 365.0 * 86_400
 JUMPS = [-56 * YEAR, -3_600.0, 3_600.0, 10 * YEAR]
 
 
-ALIVE = Probe(exec=ExecAction(command=["true"]))
+ALIVE = Probe(exec=ExecAction(command=["true"]), period_seconds=60)
 
 
 @pytest.mark.parametrize("by", JUMPS)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.realparts import is_real
+from tests.support.natures import is_property, is_real
 
 VARIABLE = "EDGEAGENT_RERUNS"
 """The file, by its path, that takes the ids of tests that ran again. Without it nothing runs again."""
@@ -13,7 +13,7 @@ VARIABLE = "EDGEAGENT_RERUNS"
 
 def may_rerun(item: pytest.Item) -> bool:
     """Whether ``item`` runs on real parts, and is no property test: those fail for reasons of their own."""
-    return is_real(item) and not getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
+    return is_real(item) and not is_property(item)
 
 
 class Reruns:

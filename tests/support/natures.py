@@ -1,4 +1,4 @@
-"""Which tests run on real parts: Podman, Mosquitto, the kernel's networks, whole agents."""
+"""What a test is by nature, for those who choose among them: on real parts, or one of many examples."""
 
 from types import ModuleType
 
@@ -22,7 +22,7 @@ REAL = frozenset(
 
 
 def is_real(item: pytest.Item) -> bool:
-    """Whether ``item`` runs on real parts, by its folder and by what its module imports."""
+    """Whether ``item`` runs on Podman, Mosquitto or the kernel: by its folder and its module's imports."""
     module = getattr(item, "module", None)
     return (
         item.nodeid.startswith(FOLDERS)
@@ -31,8 +31,15 @@ def is_real(item: pytest.Item) -> bool:
     )
 
 
-def mark_real(items: list[pytest.Item]) -> None:
-    """Give them the marker ``real``."""
+def is_property(item: pytest.Item) -> bool:
+    """Whether hypothesis makes up the examples of ``item``."""
+    return bool(getattr(getattr(item, "obj", None), "is_hypothesis_test", False))
+
+
+def mark(items: list[pytest.Item]) -> None:
+    """Give them the markers ``real`` and ``examples``."""
     for item in items:
         if is_real(item):
             item.add_marker(pytest.mark.real)
+        if is_property(item):
+            item.add_marker(pytest.mark.examples)
