@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 
 READ_BYTES = 16_000
+STDOUT = 1
 
 
 class Input:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 
 from edgeagent.api.errors import EdgeAgentError
-from edgeagent.cli.console import Input, Output
+from edgeagent.cli.console import STDOUT, Input, Output
 from edgeagent.cli.output import wants_colour
 from edgeagent.cli.terminal import Terminal, flush_output
 from edgeagent.cli.topscreen import Look, Picture, SortBy, draw
@@ -36,7 +36,7 @@ class Top:
             loop.call_soon_threadsafe(self._dirty.set)
 
         with self._terminal.mode("cbreak", resized):
-            output = Output(sys.stdout.fileno(), self._terminal.shown)
+            output = Output(STDOUT, self._terminal.shown)
             await output.write(ENTER)
             keys = asyncio.create_task(self._keys())
             others = [asyncio.create_task(self._follow()), asyncio.create_task(self._show(output))]

@@ -38,7 +38,10 @@ def test_help_and_usage_errors_load_nothing_heavy(words: list[str]) -> None:
 def test_help_has_examples_and_all_commands(ctl: Ctl) -> None:
     top = ctl("--help")
     assert top.code == 0
-    for command in ("apply", "get", "describe", "delete", "logs", "version", "completion"):
+    for command in (
+        "apply", "get", "describe", "delete", "logs", "exec", "port-forward", "top", "events", "version",
+        "completion",
+    ):  # fmt: skip
         assert command in top.out
         told = ctl(command, "--help")
         assert told.code == 0
@@ -69,6 +72,33 @@ def test_help_has_examples_and_all_commands(ctl: Ctl) -> None:
         (["logs", "cm/a"], "error: 'cm/a' is no pod"),
         (["logs", "a", "b", "-c", "c"], "error: only one of -c or an inline CONTAINER"),
         (["logs", "a", "--tail", "-2"], "error: argument --tail: "),
+        (["logs", "a", "-l", "b=c"], "error: give either a POD or a selector (-l)"),
+        (["logs", "a", "-c", "b", "--all-containers"], "error: --all-containers=true should not be"),
+        (["logs", "a", "-f", "-p"], "error: only one of --follow (-f) or --previous (-p)"),
+        (["logs", "a", "--since", "soon"], "error: argument --since: 'soon' is no duration"),
+        (["logs", "a", "--since-time", "noon"], "error: argument --since-time: 'noon' is no time"),
+        (
+            ["logs", "a", "--since", "1s", "--since-time", "2026-01-01T00:00:00Z"],
+            "error: argument --since-time",
+        ),
+        (["exec", "a"], "error: you must specify at least one command for the container, after --"),
+        (["exec", "a", "ls"], "error: unrecognized arguments: ls"),
+        (["exec", "node/a", "--", "ls"], "error: 'node/a' is no pod"),
+        (["exec", "--", "ls"], "error: the following arguments are required: POD"),
+        (["port-forward", "a"], "error: the following arguments are required: [LOCAL:]REMOTE"),
+        (["port-forward", "a", "80:"], "error: '80:' is not [LOCAL:]REMOTE"),
+        (["port-forward", "a", "80:70000"], "error: '70000' is no port"),
+        (["port-forward", "a", "x:80"], "error: 'x' is no port"),
+        (["port-forward", "cm/a", "80"], "error: ports are those of a pod or of a service/NAME"),
+        (["port-forward", "a", "80", "--address", "x.example"], "error: argument --address: 'x.example'"),
+        (["top"], "error: the following arguments are required: node | pod"),
+        (["top", "node", "--containers"], "error: --containers is for pods alone"),
+        (["top", "pod", "a", "-A"], "error: a pod cannot be retrieved by name across all namespaces"),
+        (["top", "pod", "--sort-by", "name"], "error: argument --sort-by: invalid choice"),
+        (["events", "--for", "web"], "error: argument --for: 'web' is not KIND/NAME"),
+        (["events", "--for", "deploy/web"], "error: argument --for: the server doesn't have a resource"),
+        (["events", "--types", "Bad"], "error: argument --types: 'Bad': valid --types are Normal or Warning"),
+        (["get", "pods", "--types", "Normal"], "error: --for and --types are for events alone"),
         (["apply"], "error: the following arguments are required: -f/--filename"),
         (["bogus"], "error: argument COMMAND: invalid choice: 'bogus'"),
         (
@@ -106,12 +136,31 @@ def test_version(ctl: Ctl) -> None:
 def test_completion(ctl: Ctl, shell: str) -> None:
     script = ctl("completion", shell).out
     assert "dry-run" in script
+    for command in ("exec", "port-forward", "top", "events"):
+        assert command in script
     if shell == "bash":
-        probe = "COMP_WORDS=(edgectl get po); COMP_CWORD=2; _edgectl; echo ${COMPREPLY[@]}"
-        done = subprocess.run(
-            ["bash", "-c", f"{script}\n{probe}"], capture_output=True, text=True, check=True
-        )
-        assert done.stdout == "pods\n"
+        for words, offered in (
+            ("get po", "pods"),
+            ("get netw", "networkpolicies"),
+            ("to", "top"),
+            ("top p", "pod"),
+            ("top pod --sort-by m", "memory"),
+            ("events --types W", "Warning"),
+            ("events --for netw", "networkpolicy/"),
+            ("get pods -o w", "wide"),
+            ("exec hello --s", "--stdin"),
+            ("exec hello -- ge", ""),
+            ("logs -f --all", "--all-containers"),
+            ("port-forward hello 80 --address l", "localhost"),
+        ):
+            probe = f"COMP_WORDS=(edgectl {words}); COMP_CWORD={len(words.split())}; _edgectl"
+            done = subprocess.run(
+                ["bash", "-c", f"{script}\n{probe}; echo ${{COMPREPLY[@]}}"],
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            assert done.stdout == f"{offered}\n", words
 
 
 def test_a_dry_run_at_the_client_asks_nobody(ctl: Ctl, tmp_path: Path) -> None:

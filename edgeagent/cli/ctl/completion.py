@@ -2,14 +2,19 @@
 
 import argparse
 
-from edgeagent.cli.ctl.parser import build_parser
+from edgeagent.cli.ctl.parser import OUTPUTS, build_parser
+from edgeagent.cli.resources import RESOURCES
+
+_SHOWN = ("get", "describe", "delete")
+"""The commands that take a kind first."""
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the script for one shell."""
     commands = _command_options(build_parser())
     words = " ".join(commands)
-    kinds = "pods configmaps secrets nodes events"
+    kinds = " ".join(resource.plural for resource in RESOURCES)
+    about = " ".join(f"{resource.singular}/" for resource in RESOURCES)
     if options.shell == "fish":
         print("complete -c edgectl -f")
         print(f"complete -c edgectl -n __fish_use_subcommand -a '{words}'")
@@ -17,7 +22,9 @@ def run(options: argparse.Namespace) -> int:
             seen = f"-n '__fish_seen_subcommand_from {name}'"
             for flag in flags:
                 print(f"complete -c edgectl {seen} -l {flag.removeprefix('--')}")
-        print(f"complete -c edgectl -n '__fish_seen_subcommand_from get describe delete' -a '{kinds}'")
+        print(f"complete -c edgectl -n '__fish_seen_subcommand_from {' '.join(_SHOWN)}' -a '{kinds}'")
+        print("complete -c edgectl -n '__fish_seen_subcommand_from top' -a 'node pod'")
+        print("complete -c edgectl -n '__fish_seen_subcommand_from completion' -a 'bash zsh fish'")
         print("complete -c edgectl -n '__fish_seen_subcommand_from apply delete' -s f -r -F")
         return 0
     cases = "\n".join(f"    {name}) flags='{' '.join(flags)}' ;;" for name, flags in commands.items())
@@ -28,16 +35,28 @@ _edgectl() {{
   local current="${{COMP_WORDS[COMP_CWORD]}}" previous="${{COMP_WORDS[COMP_CWORD-1]}}"
   local command="" flags="" word
   for word in "${{COMP_WORDS[@]:1:COMP_CWORD-1}}"; do
-    case "$word" in {"|".join(commands)}) command="$word"; break ;; esac
+    case "$word" in --) COMPREPLY=(); return ;; esac  # what follows is for a container
+    [ -n "$command" ] && continue
+    case "$word" in {"|".join(commands)}) command="$word" ;; esac
   done
   case "$command" in
 {cases}
     *) COMPREPLY=($(compgen -W '{words}' -- "$current")); return ;;
   esac
-  case "$previous" in -f|--filename|--config) COMPREPLY=($(compgen -f -- "$current")); return ;; esac
+  case "$command:$previous" in
+    apply:-f|delete:-f|*:--filename|*:--config) COMPREPLY=($(compgen -f -- "$current")); return ;;
+  esac
+  case "$previous" in
+    -o|--output) COMPREPLY=($(compgen -W '{" ".join(OUTPUTS)}' -- "$current")); return ;;
+    --sort-by) COMPREPLY=($(compgen -W 'cpu memory' -- "$current")); return ;;
+    --types) COMPREPLY=($(compgen -W 'Normal Warning' -- "$current")); return ;;
+    --for) COMPREPLY=($(compgen -W '{about}' -- "$current")); return ;;
+    --address) COMPREPLY=($(compgen -W 'localhost 0.0.0.0 ::' -- "$current")); return ;;
+  esac
   case "$current" in -*) COMPREPLY=($(compgen -W "$flags" -- "$current")); return ;; esac
   case "$command" in
-    get|describe|delete) COMPREPLY=($(compgen -W '{kinds}' -- "$current")) ;;
+    {"|".join(_SHOWN)}) COMPREPLY=($(compgen -W '{kinds}' -- "$current")) ;;
+    top) COMPREPLY=($(compgen -W 'node pod' -- "$current")) ;;
     completion) COMPREPLY=($(compgen -W 'bash zsh fish' -- "$current")) ;;
   esac
 }}

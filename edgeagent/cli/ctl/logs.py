@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _logs(hub: "HubClient", pod: str, container: str, options: argparse.Namespace) -> int:
-    from edgeagent.cli.console import Output
+    from edgeagent.cli.console import STDOUT, Output
     from edgeagent.wire.rpc import RpcError
 
     try:
@@ -48,7 +48,7 @@ async def _logs(hub: "HubClient", pod: str, container: str, options: argparse.Na
             for one in pods:
                 await _print(hub, one, container, options)
             return 0
-        output = Output(sys.stdout.fileno())
+        output = Output(STDOUT)
         sys.stdout.flush()
         by_line = options.all_containers or len(pods) > 1
         try:

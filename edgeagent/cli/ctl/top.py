@@ -12,7 +12,7 @@ from edgeagent.api.objects.pod import Pod
 from edgeagent.cli.ctl.errors import CommandError, UsageError, complain
 from edgeagent.cli.ctl.session import decode, fetch, server_error, with_hub
 from edgeagent.cli.ctl.targets import Target, check_name, namespace_of
-from edgeagent.cli.output import escape, format_json, node_status
+from edgeagent.cli.output import escape, format_json
 from edgeagent.cli.resources import find_resource
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ async def _ask(
 
     async def one(node: Node) -> None:
         name = node.metadata.name
-        if node_status(node) == "Unknown":
+        if _is_away(node):
             failures[name] = CommandError(f"error: node {escape(name)} is not connected: it cannot be asked")
             return
         async with room:
@@ -137,6 +137,11 @@ async def _ask(
         for node in nodes:
             tasks.create_task(one(node))
     return dict(sorted(found.items())), dict(sorted(failures.items()))
+
+
+def _is_away(node: Node) -> bool:
+    """Whether the hub knows that the node has no connection."""
+    return any(one.type == "Ready" and one.status == "Unknown" for one in node.status.conditions)
 
 
 def _tell(failures: "dict[str, CommandError]", found: object) -> int:

@@ -57,9 +57,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 async def _print(socket: "Path", params: "FollowParams", *, prefixed: bool) -> int:
-    import sys
-
-    from edgeagent.cli.console import Output
+    from edgeagent.cli.console import STDOUT, Output
     from edgeagent.cli.following import print_logs
     from edgeagent.cli.localstreams import open_local_stream
     from edgeagent.cli.output import escape
@@ -68,7 +66,7 @@ async def _print(socket: "Path", params: "FollowParams", *, prefixed: bool) -> i
     def prefix(container: str) -> str:
         return f"[pod/{params.pod}/{escape(container)}] " if prefixed else ""
 
-    output = Output(sys.stdout.fileno())
+    output = Output(STDOUT)
     async with open_local_stream(socket, FOLLOW, params) as channels:
         await print_logs(channels, output, prefix=prefix, by_line=params.all_containers)
     return 0
