@@ -88,6 +88,13 @@ class Runtime:
         import socket
         if container_id == "none":
             return ExecSession(id="none", framing="raw")
+        if container_id.startswith("unasked"):
+            lane = socket.socket(fileno=os.dup(int(sys.argv[1])))
+            for number in range(int(container_id.split("-")[1])):
+                mine, other = socket.socketpair()
+                # With a frame that is no answer.
+                socket.send_fds(lane, [b"\\x00\\x00\\x00\\x01\\xff"], [other.fileno()])
+            time.sleep(60)
         if container_id == "closed":
             return ExecSession(id="closed", framing="raw", descriptor=999)
         ours, theirs = socket.socketpair()

@@ -213,6 +213,19 @@ def test_a_session_outlives_the_child_that_made_it(kit: Kit) -> None:
     kit.with_runtime(body)
 
 
+def test_descriptors_that_belong_to_no_answer_are_closed(kit: Kit) -> None:
+    kit.install_runtime(isolation="process", workers=2)
+
+    async def body(host: PluginHost, runtime: RuntimeFacade) -> None:
+        await runtime.info()
+        before = open_sockets()
+        with pytest.raises(TemporaryError, match="sent what is no answer"):
+            await runtime.start_exec("unasked-3", OPTIONS)
+        await wait_for_async(lambda: open_sockets() <= before, what="nothing to be left")
+
+    kit.with_runtime(body)
+
+
 def test_with_no_descriptor_free_the_call_fails_and_nothing_is_left(kit: Kit) -> None:
     kit.install_runtime(isolation="process", workers=2)
 
