@@ -145,6 +145,7 @@ class HttpEndpoint:
             sock.close()
             raise
         connection = _Connection(self._host, self._port, DeadlineSocket(sock, deadline))
+        connection.default_port = 80 if context is None else 443  # which the header Host leaves out
         connection.plain_proxy = proxy if context is None else None
         return connection
 

@@ -28,6 +28,13 @@ def read_secret(path: str) -> str:
         raise PermanentError(f"{path} is not UTF-8", reason="CredentialsUnreadable") from None
 
 
+def read_header(path: str) -> str:
+    """``read_secret`` for what goes into a header as it is: ASCII (RFC 9110, 5.5)."""
+    if not (value := read_secret(path)).isascii():
+        raise PermanentError(f"{path} must hold ASCII alone", reason="CredentialsUnreadable")
+    return value
+
+
 class Credentials:
     """The headers that say who this node is, and what must be in no message."""
 
@@ -44,13 +51,13 @@ class Credentials:
             headers["Authorization"] = f"Basic {token}"
             seen += [password, token]
         if config.bearer_token_file:
-            seen.append(read_secret(config.bearer_token_file))
+            seen.append(read_header(config.bearer_token_file))
             headers["Authorization"] = f"Bearer {seen[-1]}"
         if isinstance(config, ElasticsearchConfig) and config.api_key_file:
-            seen.append(read_secret(config.api_key_file))
+            seen.append(read_header(config.api_key_file))
             headers["Authorization"] = f"ApiKey {seen[-1]}"
         for name, path in config.header_files.items():
-            headers[name] = read_secret(path)
+            headers[name] = read_header(path)
             seen.append(headers[name])
         self._seen = tuple(sorted(seen, key=len, reverse=True))
         return headers

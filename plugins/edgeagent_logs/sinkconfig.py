@@ -17,7 +17,7 @@ MAX_SINKS = 8
 SinkName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 FilePath = Annotated[str, msgspec.Meta(pattern=r"^(/[^\x00]*)?$", max_length=4096)]
 """Absolute, or empty for none."""
-Url = Annotated[str, msgspec.Meta(pattern=r"^https?://[^\s/?#]", max_length=2048)]
+Url = Annotated[str, msgspec.Meta(pattern=r"^https?://[!-~]+$", max_length=2048)]
 HeaderName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$")]
 HeaderValue = Annotated[str, msgspec.Meta(pattern=r"^[ -~]*$", max_length=4096)]
 LabelName = Annotated[str, msgspec.Meta(pattern=r"^(?!__)[a-zA-Z_][a-zA-Z0-9_]{0,127}$")]

@@ -30,6 +30,8 @@ def config(text: str) -> LogsConfig:
         (ES.replace("'a'", "'A b'"), rf"^{AT}.name: expected str matching regex"),
         (ES.replace("https", "ftp"), rf"^{AT}.url: expected str matching regex"),
         (ES.replace("es:9200", "edge:s3cret@es"), rf"^{AT}: sink a: url: holds a user or a password: set"),
+        (ES.replace("es:9200", "es:9200/sn☃w"), rf"^{AT}.url: expected str matching regex"),
+        (ES.replace("es:9200", "/x"), rf"^{AT}: sink a: url: has no host"),
         (ES.replace("9200", "92000"), rf"^{AT}: sink a: url: Port out of range 0-65535$"),
         (ES.replace("9200", "0"), rf"^{AT}: sink a: url: has no host, or port 0"),
         (ES.replace("9200", "9200/?x=1"), rf"^{AT}: sink a: url: may have no \? and no #$"),

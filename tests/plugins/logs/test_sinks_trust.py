@@ -130,12 +130,14 @@ def test_a_refused_password_keeps_the_batch(
     deliver(sinks, lines(1))
 
 
-@pytest.mark.parametrize("content", [b"", b"\n", b"two\nlines\n", b"\xff\xfe", b"x" * 70_000], ids=repr)
+@pytest.mark.parametrize(
+    "content", [b"", b"\n", b"two\nlines\n", b"\xff\xfe", "sn☃w".encode(), b"x" * 70_000], ids=repr
+)
 def test_files_that_hold_no_credential(sink_of: MakeSink, tmp_path: Path, content: bytes) -> None:
     secret = tmp_path / "secret"
     secret.write_bytes(content)
     section = {"url": "http://127.0.0.1:9", "bearer_token_file": str(secret), "plain_credentials": True}
-    with pytest.raises(PermanentError, match=f"{secret} (must hold one line|is not UTF-8)"):
+    with pytest.raises(PermanentError, match=f"{secret} (must hold one line|must hold ASCII|is not UTF-8)"):
         sink_of({"type": "otlp", **section}).ship("central", "s", 0, lines(1))
 
 
