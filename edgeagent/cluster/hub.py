@@ -25,6 +25,7 @@ from edgeagent.cluster.desired import Wanted
 from edgeagent.cluster.layout import HubFiles, read_file
 from edgeagent.cluster.lock import HubLock
 from edgeagent.cluster.membership import Membership
+from edgeagent.cluster.metrics import HubMetrics
 from edgeagent.cluster.networking import Networking
 from edgeagent.cluster.nodecalls import NodeCalls
 from edgeagent.cluster.observer import Observer
@@ -91,6 +92,7 @@ class Hub:
         )
         self._lock = HubLock(self._files.lock)
         try:
+            self._metrics = HubMetrics(self._files, clock=self._clock, rng=self._rng)
             self._store = Store(self._files.database)
         except BaseException:
             self._lock.release()
@@ -187,6 +189,7 @@ class Hub:
             clock=self._clock,
             rng=self._rng,
             on_joined=self._joined,
+            on_left=self._metrics.forget,
             others=lambda data: self._renewals.answer(data) if is_renewal(data) else None,
         )
         self._connected: asyncio.Task[None] | None = None
@@ -200,24 +203,26 @@ class Hub:
         self._broken = asyncio.get_running_loop().create_future()
         self._follow_files()
         own = asyncio.create_task(self._own.run())
+        metrics = asyncio.create_task(self._metrics.run())
         session = asyncio.create_task(self._session.run())
         listening = self._listen_for_changes()
         try:
-            await asyncio.wait((session, own, self._broken), return_when=asyncio.FIRST_COMPLETED)
-            for done in (session, own, self._broken):
+            await asyncio.wait((session, own, metrics, self._broken), return_when=asyncio.FIRST_COMPLETED)
+            for done in (session, own, metrics, self._broken):
                 if done.done():
                     done.result()
         finally:
             if listening:
                 self._lock.withdraw()
                 asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
-            for task in (session, own):
+            for task in (session, own, metrics):
                 task.cancel()
-            await asyncio.gather(session, own, return_exceptions=True)
+            await asyncio.gather(session, own, metrics, return_exceptions=True)
             await self._end_connection()
             await self._calls.close()
             await self._membership.close()
             await self._node_calls.close()
+            self._metrics.close()
             self._store.close()
             self._lock.release()
 
@@ -307,6 +312,9 @@ class Hub:
         await self._session.subscribe(
             [topics.events(everyone), topics.audit(everyone), topics.hub_rpc(everyone, everyone)]
         )
+        # A kept session may have asked for them when there was something to do with them.
+        ask = self._session.subscribe if self._metrics.wanted else self._session.unsubscribe
+        await ask([topics.metrics(everyone)])
         await self._all_retained()
         # What is published from here on is the hub's own: it need not come back.
         await self._session.unsubscribe([objects, desired])
@@ -354,6 +362,9 @@ class Hub:
             case ["nodes", node, "audit"]:
                 if self._audit.receive(node, message.payload):
                     self._changed("Node", "", node)
+            case ["nodes", node, "metrics"]:
+                if self._store.node(node) is not None:
+                    self._metrics.receive(node, message.payload)
             case ["nodes", node, *levels]:
                 self._observer.receive(node, levels, message.payload)
             case ["hub", "rpc", node, method] if not node.startswith(USER_PREFIX):

@@ -26,6 +26,16 @@ class HubFiles:
         return self.root / "hub.json"
 
     @property
+    def metrics(self) -> Path:
+        """What becomes of nodes' metrics; there need not be one."""
+        return self.root / "metrics.toml"
+
+    @property
+    def metrics_queue(self) -> Path:
+        """Metrics that wait to be passed on."""
+        return self.root / "metrics.db"
+
+    @property
     def ca_certificate(self) -> Path:
         """The cluster's CAs, which everybody trusts: the one that issues first."""
         return self.root / "ca.crt"

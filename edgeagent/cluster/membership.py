@@ -47,6 +47,7 @@ class Membership:
         clock: Clock,
         rng: random.Random,
         on_joined: Callable[[str], None],
+        on_left: Callable[[str], None],
         others: Callable[[bytes], bytes | None] = lambda _: None,
     ) -> None:
         """``others`` answers what comes in at the listener for enrolment and is no enrolment."""
@@ -57,6 +58,7 @@ class Membership:
         self._topics = Topics(settings.cluster)
         self._revocations = Revocations(files, settings, store, clock, rng)
         self._on_joined = on_joined
+        self._on_left = on_left
         self._has_door = bool(settings.enrol_port)
         self._desk = EnrolmentDesk(
             settings.cluster,
@@ -128,6 +130,7 @@ class Membership:
             self._enforcing = None
 
     def _forget(self, node: str) -> None:
+        self._on_left(node)
         pods = self._observer.forget(node)
         if pods is not None:
             log.info("node %s is no member any more", node)
