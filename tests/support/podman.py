@@ -175,12 +175,28 @@ class PodmanService:
 
     def kill_all_containers(self) -> None:
         """Remove every pod, container and volume of this storage, by force; images stay."""
-        if self.run("ps", "--all", "--quiet").stdout.strip():
+        if self._has("containers/json?all=true"):
             self.run("rm", "--force", "--all", "--time", "0")
-        if self.run("pod", "ps", "--quiet").stdout.strip():
+        if self._has("pods/json"):
             self.run("pod", "rm", "--force", "--all", "--time", "0")
-        if self.run("volume", "ls", "--quiet").stdout.strip():
+        if self._has("volumes/json"):
             self.run("volume", "rm", "--force", "--all")
+
+    def _has(self, listed: str) -> bool:
+        """Whether the service lists any; True where it does not answer. No ``podman`` is started for it."""
+        request = f"GET /v4.0.0/libpod/{listed} HTTP/1.0\r\nHost: podman\r\n\r\n"
+        answer = b""
+        try:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(10)
+                connection.connect(str(self.socket))
+                connection.sendall(request.encode())
+                while data := connection.recv(65536):
+                    answer += data
+        except OSError:
+            return True
+        head, _, body = answer.partition(b"\r\n\r\n")
+        return b" 200 " not in head.partition(b"\r\n")[0] or body.strip() not in (b"[]", b"null")
 
     def close(self) -> None:
         """Remove all containers, end the service, unmount what is left and delete the directory."""
