@@ -288,7 +288,8 @@ class Channels:
     def check(self) -> None:
         """Raises StreamEndedError once the stream is over."""
         if self._over is not None:
-            raise self._over
+            # A new one: each that is raised gathers a traceback of its own.
+            raise StreamEndedError(self._over.reason, str(self._over))
 
     def _finish(self, over: StreamEndedError) -> None:
         if self._over is None:

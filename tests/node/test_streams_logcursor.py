@@ -148,7 +148,7 @@ def test_a_line_that_is_being_written_comes_whole(tmp_path: Path) -> None:
     whole = record(0, ("F", b"hello world"))
     path.write_bytes(whole[:40])
     cursor = LogCursor(path, tail_lines=0, since=0, timestamps=False)
-    assert cursor.read() == b""
+    assert cursor.read() == b""  # from here on
     with path.open("ab") as file:
         file.write(whole[40:])
     assert cursor.read() == b"hello world\n"
@@ -182,10 +182,9 @@ def test_no_descriptor_is_left_behind(tmp_path: Path) -> None:
     assert everything(cursor) == b"x\n"
     assert cursor.read() == b""
     cursor.close()
-    with pytest.raises(LogError):
-        LogCursor(tmp_path / "none" / "ctr.log", tail_lines=None, since=0, timestamps=False)
-    with pytest.raises(LogError):
-        LogCursor(tmp_path / "none.log", tail_lines=None, since=0, timestamps=False)
+    for path in (tmp_path / "none" / "ctr.log", tmp_path / "none.log"):
+        with pytest.raises(LogError):
+            LogCursor(path, tail_lines=None, since=0, timestamps=False).read()
     assert len(os.listdir("/proc/self/fd")) == before
     writer.close()
 

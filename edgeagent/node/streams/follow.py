@@ -51,9 +51,7 @@ class FollowService:
 
     async def _one(self, wanted: FollowParams, since: float, run: LogRun, channels: Channels) -> None:
         channel = await channels.open(LOG, canonical_json(LogChannel(container=run.container)))
-        cursor = await asyncio.to_thread(
-            LogCursor, run.path, tail_lines=wanted.tail_lines, since=since, timestamps=wanted.timestamps
-        )
+        cursor = LogCursor(run.path, tail_lines=wanted.tail_lines, since=since, timestamps=wanted.timestamps)
         try:
             if wanted.follow and self._pods is not None:
                 await self._follow(self._pods, run, cursor, channel)
@@ -62,7 +60,8 @@ class FollowService:
                     await channel.write(data)
             channel.end_writing()
         finally:
-            cursor.close()
+            # Where this was cancelled, a thread may be reading still.
+            asyncio.get_running_loop().run_in_executor(None, cursor.close)
 
     async def _follow(self, pods: PodManager, run: LogRun, cursor: LogCursor, channel: Channel) -> None:
         """Until the container has ended and all that it wrote was read."""

@@ -6,6 +6,7 @@ here blocks; it is for a thread. Reading needs no look at the folder until the e
 """
 
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,23 +17,30 @@ MAX_RECORD = 65_536
 
 
 class LogCursor:
-    """``tail_lines`` None for all there is, ``since`` in seconds since the epoch; ``close`` it when done."""
+    """``tail_lines`` None for all there is, ``since`` in seconds since the epoch; ``close`` it when done.
+
+    A thread may still read when another closes: the one that was first goes on to its end.
+    """
 
     def __init__(self, path: Path, *, tail_lines: int | None, since: float, timestamps: bool) -> None:
-        """LogError where there is no log."""
         self._path = path
+        self._tail_lines = tail_lines
         self._since = since
+        self._lock = threading.Lock()
+        self._closed = False
         self._timestamps = timestamps
         self._skips = since > 0
         self._in_line = False
         self._rest = b""
         self._file = -1
         self._position = 0
-        files = _open_files(path)
+
+    def _begin(self) -> None:
+        files = _open_files(self._path)
         if not files:
             raise LogError("NotFound", "the container has no log file (yet, or any more)")
         try:
-            index, self._position = _start(files, tail_lines, since)
+            index, self._position = _start(files, self._tail_lines, self._since)
             self._file = files.pop(index)
         finally:
             for descriptor in files:
@@ -40,24 +48,32 @@ class LogCursor:
 
     def close(self) -> None:
         """Give the file back."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        with self._lock:
+            self._closed = True
+            if self._file >= 0:
+                os.close(self._file)
+                self._file = -1
 
     def read(self, limit: int = BLOCK) -> bytes:
         """What was written since, at most about ``limit`` bytes; ``b""`` where there is nothing for now.
 
-        LogError where it cannot be read.
+        LogError where there is no log, or it cannot be read.
         """
         try:
-            while True:
-                data = self._more(limit)
-                if not data:
-                    return b""
-                if text := self._text(data):
-                    return text
+            with self._lock:
+                return self._read(limit)
         except OSError as error:
             raise LogError("InternalError", f"the log cannot be read: {error.strerror}") from None
+
+    def _read(self, limit: int) -> bytes:
+        if self._closed:
+            return b""
+        if self._file < 0:
+            self._begin()
+        while data := self._more(limit):
+            if text := self._text(data):
+                return text
+        return b""
 
     def _more(self, limit: int) -> bytes:
         data = self._pread(limit)

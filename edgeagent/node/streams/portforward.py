@@ -18,7 +18,7 @@ from edgeagent.node.pods.logruns import find_pod
 from edgeagent.node.pods.manager import PodManager
 from edgeagent.node.streams.netns import sockets_inside
 from edgeagent.node.streams.service import Serve, StreamRequest, all_of
-from edgeagent.wire.channelio import Channel, ChannelClosedError, Channels
+from edgeagent.wire.channelio import Channel, ChannelClosedError, Channels, StreamEndedError
 from edgeagent.wire.streamapi import PORT, PortChannel, PortForwardParams
 
 CONNECT_SECONDS = 10.0
@@ -78,8 +78,8 @@ class PortForwardService:
             channel.refuse(getattr(error, "reason", "") or "InternalError", str(error))
             return
         channel.accept()
-        with connection, contextlib.suppress(ChannelClosedError, OSError):
-            await all_of([_to_pod(channel, connection), _from_pod(channel, connection)])
+        with connection:
+            await _relay(channel, connection)
         channel.close()
 
     async def _connected(self, process: int, port: int) -> socket.socket:
@@ -87,10 +87,13 @@ class PortForwardService:
         loop = asyncio.get_running_loop()
         problem = ""
         with contextlib.ExitStack() as others:
-            for (_, address), one in zip(LOOPBACK, await sockets_inside(process, FAMILIES), strict=True):
+            found = await sockets_inside(process, FAMILIES)
+            for one in found:
+                if one is not None:
+                    others.enter_context(one)
+            for (_, address), one in zip(LOOPBACK, found, strict=True):
                 if one is None:
                     continue
-                others.enter_context(one)
                 try:
                     async with asyncio.timeout(CONNECT_SECONDS):
                         await loop.sock_connect(one, (address, port))
@@ -105,6 +108,24 @@ class PortForwardService:
                     return connected
         problem = problem or "the pod has no network"
         raise PermanentError(f"port {port} of the pod: {problem}", reason="ConnectionRefused")
+
+
+async def _relay(channel: Channel, connection: socket.socket) -> None:
+    """Until both ways are at their end, or the operator does not want it any more."""
+    copying = asyncio.ensure_future(all_of([_to_pod(channel, connection), _from_pod(channel, connection)]))
+    closed = asyncio.ensure_future(channel.wait_closed())
+    try:
+        await asyncio.wait({copying, closed}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for one in (copying, closed):
+            one.cancel()
+        # Before the connection is closed: its number is another's then.
+        results = await asyncio.gather(copying, closed, return_exceptions=True)
+    for result in results:
+        if isinstance(result, Exception) and not isinstance(
+            result, ChannelClosedError | StreamEndedError | OSError
+        ):
+            raise result
 
 
 async def _to_pod(channel: Channel, connection: socket.socket) -> None:
