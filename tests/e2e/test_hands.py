@@ -5,6 +5,7 @@ Real terminals (a pty each), a real Podman, a real broker; nothing of the progra
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import termios
@@ -303,3 +304,126 @@ def test_events_are_counted_from_the_node_to_edgectl(site: Site) -> None:
     assert times == sorted(times)
     cluster.ctl("delete", "pod", "failing")
     assert "failing" not in cluster.ctl("get", "events", "--for", "pod/web").stdout
+
+
+def _sleepers(site: Site, mark: str) -> int:
+    """How many commands with ``mark`` in their line run in the pod."""
+    listed = site[0].ctl("exec", "web", "-c", "main", "--", "ps").stdout
+    return sum(mark in line and "ps" not in line.split()[-1:] for line in listed.splitlines())
+
+
+@both
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_program_that_is_ended_ends_its_command_and_gives_the_terminal_back(
+    site: Site, hand: Program, number: signal.Signals
+) -> None:
+    mark = f"41{number:02}{len(hand.__name__)}"  # a number of seconds that no other test sleeps for
+    execute = ["exec", "-it", "web", "-c", "main", "--", "sleep", mark]
+    child = sit_down(site, [*hand(site), *execute])
+    before = termios.tcgetattr(child.child_fd)
+    wait_for(lambda: _sleepers(site, mark) == 1, 30, "the command")
+    assert termios.tcgetattr(child.child_fd) != before
+    child.kill(number)
+    _end(child)
+    assert child.signalstatus == number
+    assert termios.tcgetattr(child.child_fd) == before
+    wait_for(lambda: _sleepers(site, mark) == 0, 30, "the end of the command")
+
+
+@both
+def test_ctrl_c_without_a_terminal_is_130_and_ends_the_command(site: Site, hand: Program) -> None:
+    mark = f"4200{len(hand.__name__)}"
+    argv = [*hand(site), "exec", "web", "-c", "main", "--", "sleep", mark]
+    process = subprocess.Popen(argv, env=_environment(site[0]), stderr=subprocess.PIPE)
+    try:
+        wait_for(lambda: _sleepers(site, mark) == 1, 30, "the command")
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=20)
+        assert (process.returncode, error) == (130, b"")
+    finally:
+        process.kill()
+        process.wait()
+    wait_for(lambda: _sleepers(site, mark) == 0, 30, "the end of the command")
+
+
+def test_a_reader_that_goes_away_ends_it_quietly(site: Site) -> None:
+    for hand in (remote, local):
+        line = " ".join([*hand(site), "logs", "-f", "web", "-c", "main", "|", "head", "-n", "3"])
+        done = run(site, ["bash", "-c", f"{line}; echo ${{PIPESTATUS[0]}} >&2"])
+        assert len(done.stdout.splitlines()) == 3
+        assert done.stderr == b"141\n"
+
+
+def test_a_broker_that_is_away_for_a_moment_costs_nothing_but_that(site: Site) -> None:
+    cluster, _ = site
+    logs = sit_down(site, [*remote(site), "logs", "-f", "web", "-c", "main", "--tail", "1"])
+    shell = sit_down(site, [*remote(site), "exec", "-it", "web", "-c", "main", "--", "sh"])
+    shell.expect("[#$] ")
+    logs.expect(r"line (\d+)\r\n")
+    first = _number(logs)
+    cluster.broker.kill()
+    shell.expect(r"no connection to the node \(.*\); trying again \(\^C gives up\)")
+    shell.send("echo typed $((20+3)) meanwhile\r")
+    cluster.start_broker()
+    shell.expect_exact("connected again")
+    shell.expect("typed 23 meanwhile")
+    logs.expect("connected again")
+    logs.expect(rf"line {first + 200}\r\n", timeout=120)
+    numbers = [int(line.split()[1]) for line in str(logs.before).splitlines() if line.startswith("line ")]
+    assert numbers == list(range(numbers[0], first + 200))
+    logs.sendintr()
+    assert _end(logs) == 130
+    shell.send("exit\r")
+    assert _end(shell) == 0
+
+
+def test_what_goes_on_ends_with_the_pod_and_with_the_agent(site: Site) -> None:
+    cluster, node = site
+    cluster.apply(pod("brief", "n1", [container("main", ["sleep", "3600"])]))
+    cluster.wait_phase("brief", "Running")
+    forward = sit_down(site, [*remote(site), "port-forward", "brief", ":80"])
+    shell = sit_down(site, [*local(site), "exec", "-it", "brief", "--", "sh"])
+    forward.expect("Forwarding from")
+    shell.expect("[#$] ")
+    cluster.ctl("delete", "pod", "brief")
+    forward.expect("error: lost connection to pod: ")
+    assert _end(forward) == 1
+    assert _end(shell) != 0
+    logs = sit_down(site, [*remote(site), "logs", "-f", "web", "-c", "main", "--tail", "1"])
+    here = sit_down(site, [*local(site), "logs", "-f", "web", "-c", "main", "--tail", "1"])
+    for child in (logs, here):
+        child.expect("line ")
+    node.process.terminate()
+    try:
+        for child in (logs, here):
+            child.expect("the agent (of the node )?stops")
+            assert _end(child) == 1
+        done = run(site, [*local(site), "exec", "web", "-c", "main", "--", "ls"])
+        assert (done.returncode, b"systemctl start edgeagent" in done.stderr) == (1, True)
+        done = run(site, [*remote(site), "exec", "web", "-c", "main", "--", "ls"])
+        assert done.returncode == 1
+        assert b"n1" in done.stderr, done.stderr
+    finally:
+        node.start()
+
+
+def test_the_nodes_own_hands_need_no_network(site: Site) -> None:
+    cluster, node = site
+    cluster.broker.kill()
+    try:
+        wait_for(lambda: node.condition("Connected").get("status") == "False", 30, "the lost connection")
+        assert node.run("exec", "web", "-c", "main", "--", "echo", "here").stdout == "here\n"
+        assert len(node.run("logs", "web", "-c", "main", "--tail", "3").stdout.splitlines()) == 3
+        assert "default/web" in node.run("top", "--once").stdout
+        assert "Name:" in node.run("describe", "pod", "web").stdout
+        page = node.run("describe", "node").stdout
+        assert "Non-terminated Pods:" in page
+        assert "web" in page
+        assert "Started" in node.run("events", "--for", "pod/web").stdout
+        assert "Pod/web" in node.run("events", "-A").stdout
+        found = json.loads(node.run("events", "-o", "json").stdout)["items"]
+        assert [one["lastTimestamp"] for one in found] == sorted(one["lastTimestamp"] for one in found)
+        missing = node.run("describe", "pod", "absent", check=False)
+        assert (missing.returncode, 'pods "absent" not found' in missing.stderr) == (1, True)
+    finally:
+        cluster.start_broker()
