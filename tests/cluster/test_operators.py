@@ -1,6 +1,7 @@
 """Who may call the hub: signatures and role bindings, over the real broker, against whoever owns it too."""
 
 import asyncio
+import base64
 import json
 from typing import Any
 
@@ -16,6 +17,7 @@ from edgeagent.cluster.operators import list_operators, revoke_operator
 from edgeagent.cluster.store import Store
 from edgeagent.wire.canonical import canonical_json
 from edgeagent.wire.join import OperatorFile
+from edgeagent.wire.keys import SealingKey
 from edgeagent.wire.operatorcalls import CALL_SECONDS, OperatorSigner, SignedCall
 from edgeagent.wire.rpc import RpcError, decode_reply, encode_reply
 from tests.support.hubrun import CLUSTER, HubDirectory, Peer, config_map, pod, secret
@@ -106,6 +108,39 @@ def test_each_role_does_its_own_and_no_more(cluster: HubDirectory) -> None:
                 (row["operator"], row["target"]) for row in rows if row["verdict"] == "allowed"
             ]
             assert [row["sequence"] for row in rows] == list(range(1, len(rows) + 1))
+
+    asyncio.run(run())
+
+
+def test_where_a_stream_goes_is_told_to_who_may_have_it(cluster: HubDirectory) -> None:
+    key = cluster.add_node("gw-1").sealing_key
+    cluster.add_operator("ann", "viewer")
+    cluster.add_operator("ben", "operator", "shop")
+
+    async def run() -> None:
+        async with (
+            cluster.hub(), cluster.peer("user:admin") as admin, cluster.peer("user:ann") as ann,
+            cluster.peer("user:ben") as ben,
+        ):  # fmt: skip
+            await admin.apply(pod("web", "gw-1", "shop"), pod("web", "gw-1"))
+
+            def asked(method: str, namespace: str = "shop", name: str = "web") -> dict[str, str]:
+                return {"method": method, "namespace": namespace, "pod": name}
+
+            for peer, method in ((ann, "follow"), (ben, "follow"), (ben, "exec"), (ben, "portforward")):
+                told = await peer.call("nodekey", asked(method))
+                assert told == {"node": "gw-1", "key": base64.b64encode(SealingKey(key).public).decode()}
+            for peer, method, namespace in (
+                (ann, "exec", "shop"), (ann, "portforward", "shop"), (ben, "follow", "default"),
+            ):  # fmt: skip
+                await forbidden(peer, "nodekey", asked(method, namespace))
+            for params, reason, words in (
+                (asked("follow", name="none"), "NotFound", 'pods "none" not found'),
+                (asked("reboot"), "Invalid", "'reboot' is no stream"),
+                (asked("x" * 100), "Invalid", "is no stream"),
+            ):
+                error = await admin.failure("nodekey", params)
+                assert (error.reason, words in str(error)) == (reason, True), error
 
     asyncio.run(run())
 

@@ -77,17 +77,16 @@ class Served:
         """The agent begins, with what is on its disk."""
         self.database = Database(self.folder / "agent.db", now=self.clock.now())
         self.audit = AuditLog(self.database, Outbox(self.database))
+        self.operations = Operations(
+            cluster=CLUSTER, node=NODE, audit=self.audit, ca=self.folder / "ca.crt",
+            objects=lambda: self.objects, methods={"logs": self.logs, "network": self.network}, streams={},
+            now=self.clock.now, on_audit=lambda: None,
+        )  # fmt: skip
         self.calls = NodeCalls(
             node=NODE,
             session=self.replies,
             anchor=lambda: ANCHOR,
-            operations=Operations(
-                cluster=CLUSTER, node=NODE, audit=self.audit, ca=self.folder / "ca.crt",
-                objects=lambda: self.objects,
-                methods={"logs": self.logs, "network": self.network},
-                streams={},
-                now=self.clock.now, on_audit=lambda: None,
-            ),
+            operations=self.operations,
             clock=self.clock,
             payload_limit=lambda: 1000,
             on_expired=lambda: self.doubts.append(self.clock.now()),
@@ -429,10 +428,7 @@ def test_what_nobody_bound_is_forbidden_in_kubernetes_words(tmp_path: Path) -> N
 
 def test_a_revoked_operator_is_refused_and_others_are_not(tmp_path: Path) -> None:
     async def scenario(node: Served) -> None:
-        serial = f"{signer('ann', CLUSTER)._certificate.serial}"
-        spec = ClusterTrustSpec(ca_bundle=[authority().certificate], revoked_operators=[serial])
-        meta = ObjectMeta(name="cluster", uid="t")
-        node.objects.append(ClusterTrust(api_version="edgeagent/v1", metadata=meta, spec=spec))
+        node.objects.append(revoking("ann"))
         (node.folder / "ca.crt").unlink()  # the bundle of the index takes its place
         assert await node.ask(node.request()) == 0
         assert "the certificate of operator ann was revoked" in node.rows()[-1].reason
@@ -440,6 +436,30 @@ def test_a_revoked_operator_is_refused_and_others_are_not(tmp_path: Path) -> Non
         assert node.served == 1
 
     with_node(tmp_path, scenario)
+
+
+def test_what_was_admitted_is_judged_again_by_what_is_in_force_now(tmp_path: Path) -> None:
+    """As streams are, which outlive their call."""
+
+    async def scenario(node: Served) -> None:
+        call = node.operations.open("logs", node.call())
+        node.operations.check(call)
+        was, node.objects = node.objects, [binding("operator", "ann", namespace="till")]
+        with pytest.raises(PermanentError, match='cannot get resource "pods/log"'):
+            node.operations.check(call)
+        node.objects = [*was, revoking("ann")]
+        with pytest.raises(PermanentError, match="revoked"):
+            node.operations.check(call)
+        assert node.rows() == [], "nothing was asked for"
+
+    with_node(tmp_path, scenario)
+
+
+def revoking(name: str) -> ClusterTrust:
+    """What tells a node that an operator's certificate does not count any more."""
+    serial = f"{signer(name, CLUSTER)._certificate.serial}"
+    spec = ClusterTrustSpec(ca_bundle=[authority().certificate], revoked_operators=[serial])
+    return ClusterTrust(api_version="edgeagent/v1", metadata=ObjectMeta(name="cluster", uid="t"), spec=spec)
 
 
 def test_an_operators_call_is_served_once_whoever_passes_it_on_and_also_by_the_next_agent(

@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from edgeagent.api.admission import AdmissionRequest
-from edgeagent.api.errors import TemporaryError
+from edgeagent.api.errors import PermanentError, TemporaryError
 from edgeagent.node.plugins.facades import AdmissionFacade, MissingAdmission
 from edgeagent.node.plugins.host import PluginHost
+from edgeagent.wire.keys import SealingKey
+from edgeagent.wire.streamkey import StreamSecret, new_half, read_secret, seal_stream, stream_context
 from tests.node.plugin_kit import OURS_OFF, VirtualClock, child_pid
 from tests.plugins.security.pods import own, pod
 from tests.support.waiting import wait_for_async
@@ -55,6 +57,25 @@ def with_plugin(
             await host.stop()
 
     asyncio.run(main())
+
+
+def test_the_key_of_a_stream_is_opened_in_its_child_for_the_call_it_was_made_for(tmp_path: Path) -> None:
+    key = SealingKey.generate()
+    (tmp_path / "identity").mkdir()
+    (tmp_path / "identity" / "sealing.key").write_bytes(key.raw)
+    context = stream_context("c1", "n1", "user:ann", "exec", "n" * 32)
+    secret = StreamSecret(half=new_half())
+    sealed = seal_stream(secret, key.public, context)
+
+    async def body(host: PluginHost, _: AdmissionFacade) -> None:
+        unsealer = host.unsealer()
+        assert unsealer is not None
+        assert read_secret(await unsealer.unseal_stream(sealed, context)) == secret
+        for other in (stream_context("c1", "n1", "user:ann", "exec", "m" * 32), b"of no stream"):
+            with pytest.raises(PermanentError, match="the key of the stream"):
+                await unsealer.unseal_stream(sealed, other)
+
+    with_plugin(tmp_path, {}, body)
 
 
 def test_it_judges_in_its_child(tmp_path: Path) -> None:
