@@ -13,6 +13,7 @@ from edgeagent.wire.authority import (
     require,
     role_allows,
 )
+from edgeagent.wire.top import TopPodsParams
 from tests.support.operators import binding
 
 VERBS = ("get", "list", "watch", "create", "patch", "delete")
@@ -67,10 +68,14 @@ def test_a_role_binding_counts_in_its_namespace_alone() -> None:
     assert allowed(bound, "ann", "delete", "secrets", "shop")
     for user, namespace in (("ann", "till"), ("ann", ""), ("ben", "shop"), ("", "shop")):
         assert not allowed(bound, user, "get", "pods", namespace)
+    for params, may in ((TopPodsParams(namespace="shop"), True), (TopPodsParams(), False)):
+        top = NODE_METHODS["toppods"]
+        assert allowed(bound, "ann", top.verb, top.resource, *params.about()[:1]) == may
 
 
 @pytest.mark.parametrize(
-    "resource", ["nodes", "nodes/network", "nodes/reboot", "namespaces", "clusterrolebindings"]
+    "resource",
+    ["nodes", "nodes/network", "nodes/metrics", "nodes/reboot", "namespaces", "clusterrolebindings"],
 )
 def test_a_role_binding_gives_nothing_of_what_is_in_no_namespace(resource: str) -> None:
     """Whoever asks for it may name a namespace all the same."""
