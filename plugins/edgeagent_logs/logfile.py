@@ -41,6 +41,10 @@ class LogFile:
         """In bytes, now."""
         return os.fstat(self._descriptor).st_size
 
+    def written(self) -> int:
+        """When it was written to last, in nanoseconds since the epoch."""
+        return os.fstat(self._descriptor).st_mtime_ns
+
     def read(self, offset: int, count: int) -> bytes:
         """At most ``count`` bytes from ``offset`` on; none at the end."""
         return os.pread(self._descriptor, count, offset)
@@ -121,16 +125,16 @@ def _chosen(chain: list[LogFile], position: Position | None) -> tuple[LogFile, b
         for file in chain:
             if file.begins_as(identity):
                 return file, True
-    return _after(chain, position.previous) or chain[-1], False
+    return _after(chain, position.previous, position.written), False
 
 
-def _after(chain: list[LogFile], identity: FileIdentity | None) -> LogFile | None:
-    """The file that came after that one, if that one is still there."""
-    if identity is not None:
+def _after(chain: list[LogFile], previous: FileIdentity | None, written: int) -> LogFile:
+    """The file that came after ``previous``; where that is gone, the oldest that was written to since."""
+    if previous is not None:
         for newer, file in pairwise(chain):
-            if file.is_same(identity):
+            if file.is_same(previous):
                 return newer
-    return None
+    return next((file for file in reversed(chain) if file.written() >= written), chain[0])
 
 
 def newest(path: Path) -> LogFile | None:
@@ -149,8 +153,10 @@ def next_file(path: Path, current: LogFile, previous: FileIdentity | None) -> Lo
         here = (current.device, current.inode)
         if not chain or places[0] == here:
             return None
-        following = chain[places.index(here) - 1] if here in places else _after(chain, previous)
-        chosen = following or chain[-1]
+        if here in places:
+            chosen = chain[places.index(here) - 1]
+        else:
+            chosen = _after(chain, previous, current.written())
         chain.remove(chosen)
         return chosen
     finally:

@@ -1,6 +1,7 @@
 """LogReader: the whole lines of one container's log, block by block, through rotation and truncation."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 from edgeagent_logs.logfile import LogFile, is_at, located, newest, next_file
 from edgeagent_logs.position import FileIdentity, Position
@@ -9,6 +10,14 @@ BLOCK_BYTES = 64 * 1024
 
 Mark = tuple[int, int]
 """A place in a container's log: the number of the file among those that were read, and an offset in it."""
+
+
+class Visit(NamedTuple):
+    """A file that was read, the one before it, and when it was written to last."""
+
+    file: FileIdentity
+    previous: FileIdentity | None
+    written: int
 
 
 class LogReader:
@@ -28,7 +37,7 @@ class LogReader:
         self._block_bytes = block_bytes
         self._file: LogFile | None = None
         self._previous: FileIdentity | None = None
-        self._earlier: dict[int, tuple[FileIdentity, FileIdentity | None]] = {}
+        self._earlier: dict[int, Visit] = {}
         self._lent = 0
         self._handed = 0
         self._endless = False
@@ -136,11 +145,11 @@ class LogReader:
         self.mark = (self.mark[0], offset)
         self.middle = self._file.read(offset - 1, 1) != b"\n"
 
-    def identity(self, order: int) -> tuple[FileIdentity, FileIdentity | None]:
-        """The file of that number, and the one before it."""
+    def visit(self, order: int) -> Visit:
+        """The file of that number."""
         if order == self.mark[0]:
             assert self._file is not None
-            return self._file.identity(), self._previous
+            return Visit(self._file.identity(), self._previous, self._file.written())
         return self._earlier[order]
 
     def forget_before(self, order: int) -> None:
@@ -163,8 +172,8 @@ class LogReader:
     def _move(self, count: int) -> None:
         self.mark = (self.mark[0], self.mark[1] + count)
 
-    def _leave(self, identity: FileIdentity) -> None:
-        self._earlier[self.mark[0]] = (identity, self._previous)
+    def _leave(self, identity: FileIdentity, written: int) -> None:
+        self._earlier[self.mark[0]] = Visit(identity, self._previous, written)
         self._past.add((identity.device, identity.inode))
 
     def _relocate(self, file: LogFile) -> None:
@@ -173,7 +182,7 @@ class LogReader:
         order, offset = self.mark
         was = Position(file=file.identity(), offset=offset, previous=self._previous)
         found = located(self._path, was)
-        self._leave(was.file)
+        self._leave(was.file, file.written())
         if found is not None and found.holds:
             self._file, self.mark = found.file, (order + 1, min(offset, found.file.size()))
         else:
@@ -197,7 +206,7 @@ class LogReader:
             following.close()
             return self._hand(rest, lent=1)
         order, identity = self.mark[0], file.identity()
-        self._leave(identity)
+        self._leave(identity, file.written())
         self._file, self._previous, self.mark, self.middle = following, identity, (order + 1, 0), False
         file.close()
         return b""

@@ -136,15 +136,16 @@ class Tail:
         for name, mark in marks.items():
             skipping = self._streams[name].skipping
             if name not in ahead and (mark != base or skipping):
-                identity, _ = reader.identity(mark[0])
+                identity = reader.visit(mark[0]).file
                 ahead[name] = Ahead(identity.device, identity.inode, mark[1], skipping)
         reader.forget_before(base[0])
-        identity, previous = reader.identity(base[0])
+        visit = reader.visit(base[0])
         return Position(
-            file=identity,
+            file=visit.file,
             offset=base[1],
             middle=reader.middle and base == reader.mark,
-            previous=previous,
+            previous=visit.previous,
+            written=visit.written,
             ahead={name.decode(): one for name, one in ahead.items()},
         ).text()
 

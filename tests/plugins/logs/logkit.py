@@ -79,6 +79,13 @@ class LogWriter:
         self._file.close()
         self._file = self.path.open("ab", buffering=0)
 
+    def replace(self) -> None:
+        """Go on in a new file at ``path``, the old one is gone, as conmon does at its own bound."""
+        made = self.path.with_name("ctr.log.tmp")
+        self._file.close()
+        self._file = made.open("wb", buffering=0)
+        made.rename(self.path)
+
     def truncate(self) -> None:
         """Empty the file in its place."""
         self._file.truncate(0)

@@ -184,6 +184,29 @@ def test_files_that_were_rotated_away_unread_are_lost_and_nothing_is_read_twice(
     assert reading.read_all() == ["7", "8", "9"]
 
 
+@pytest.mark.parametrize("crash", [False, True])
+def test_files_that_the_runtime_replaces_by_itself(reading: Reading, writer: LogWriter, crash: bool) -> None:
+    """What was rotated before is not read again, although nothing is left of what came between."""
+    reading.follow(target(writer.path))
+    writer.write(b"1")
+    assert reading.read_all() == ["1"]
+    writer.rotate()
+    os.utime(writer.path.with_name("ctr.log.1"), (BEGIN, BEGIN))
+    for number in (2, 3, 4):
+        writer.write(b"%d" % number)
+        assert reading.read_all() == [str(number)]
+        writer.replace()
+    writer.write(b"5")
+    writer.replace()
+    writer.write(b"6")
+    if crash:
+        reading.crash()
+    found = reading.read_all()
+    assert found == ["6"]
+    writer.write(b"7")
+    assert reading.read_all() == ["7"]
+
+
 def test_a_line_without_an_end_is_a_line_once_its_file_is_done_with(
     reading: Reading, writer: LogWriter
 ) -> None:
@@ -237,7 +260,7 @@ def test_a_file_that_lost_its_end_is_read_on_from_there(reading: Reading, writer
     reading.follow(target(writer.path))
     writer.write(*(b"%d" % number for number in range(20)))
     assert len(reading.read_all()) == 20
-    os.truncate(writer.path, os.stat(writer.path).st_size - 50)
+    os.truncate(writer.path, writer.path.stat().st_size - 50)
     reading.crash()
     assert reading.read_all() == []
     writer.raw(b"\n")
