@@ -1,7 +1,6 @@
 """The words of ``exec``, ``logs`` and ``events`` for both programs; help needs nothing else of them."""
 
 import argparse
-import time
 from typing import TYPE_CHECKING
 
 from edgeagent.cli.arguments import parse_about, parse_duration, parse_tail, parse_time, parse_types
@@ -57,11 +56,9 @@ def tail_of(options: argparse.Namespace, usual: int | None = None) -> int | None
     return None if options.tail < 0 else int(options.tail)
 
 
-def since_of(options: argparse.Namespace) -> float:
-    """From when on, in seconds since the epoch; 0 for the beginning."""
-    if options.since_time is not None:
-        return float(options.since_time)
-    return time.time() - options.since if options.since else 0
+def since_of(options: argparse.Namespace) -> tuple[float, float]:
+    """From when on: in seconds since the epoch, and in seconds before the node's own now; 0 for neither."""
+    return options.since_time or 0, options.since or 0
 
 
 def add_event_options(parser: argparse.ArgumentParser) -> None:

@@ -200,6 +200,8 @@ def test_logs_by_selector_are_the_last_lines_of_each_pod(ctl: Ctl, config: int) 
             "allContainers": True,
             "since": 1767225600.0,
         }
+        ctl("logs", "-l", "app=x", "--since", "1m30s")
+        assert hub.calls[-1].params["sinceSeconds"] == 90
         done = ctl("logs", "-f", "-l", "app=x", "--max-log-requests", "1")
         assert (done.code, "use --max-log-requests to increase the limit" in done.err) == (1, True)
     with ScriptedHub(config, answering({})):

@@ -59,7 +59,7 @@ examples:
   edgectl logs -f hello --all-containers --prefix
   edgectl logs -f -l app=shop --prefix      of several pods
 
-With -f it ends once the pod has. A short disconnection costs nothing but time; after a minute it is an
+With -f it ends with the container. A short disconnection costs nothing but time; after a minute it is an
 error.""",
     "exec": """\
 examples:

@@ -77,6 +77,7 @@ async def _print(hub: "HubClient", pod: str, container: str, options: argparse.N
     """What there is now, in one answer of the node."""
     from edgeagent.wire.rpc import LogsParams
 
+    since, seconds = since_of(options)
     params = LogsParams(
         namespace=namespace_of(options),
         pod=pod,
@@ -84,7 +85,8 @@ async def _print(hub: "HubClient", pod: str, container: str, options: argparse.N
         tail_lines=tail_of(options, SELECTED_TAIL if options.selector else None),
         previous=options.previous,
         timestamps=options.timestamps,
-        since=since_of(options),
+        since=since,
+        since_seconds=seconds,
         all_containers=options.all_containers,
     )
     result = await hub.logs(params)
@@ -105,13 +107,15 @@ async def _follow(
     from edgeagent.cli.hubstreams import open_stream
     from edgeagent.wire.streamapi import FOLLOW, FollowParams
 
+    since, seconds = since_of(options)
     params = FollowParams(
         namespace=namespace_of(options),
         pod=pod,
         container=container,
         all_containers=options.all_containers,
         tail_lines=tail_of(options, SELECTED_TAIL if options.selector else None),
-        since=since_of(options),
+        since=since,
+        since_seconds=seconds,
         previous=options.previous,
         timestamps=options.timestamps,
         follow=options.follow,

@@ -18,7 +18,7 @@ _EXAMPLES = """\
   edgeagent logs -f web --all-containers --prefix
   edgeagent logs web -c main --previous        of the run before this one
 
-With -f it ends once the pod has."""
+With -f it ends with the container."""
 
 
 def add_command(commands: Commands) -> None:
@@ -42,13 +42,15 @@ def _run(arguments: argparse.Namespace) -> int:
         raise PermanentError("give either --container or --all-containers")
     if arguments.follow and arguments.previous:
         raise PermanentError("give either --follow or --previous: an earlier run has ended")
+    since, seconds = since_of(arguments)
     params = FollowParams(
         namespace=arguments.namespace,
         pod=arguments.pod.removeprefix("pod/"),
         container=arguments.container,
         all_containers=arguments.all_containers,
         tail_lines=tail_of(arguments),
-        since=since_of(arguments),
+        since=since,
+        since_seconds=seconds,
         previous=arguments.previous,
         timestamps=arguments.timestamps,
         follow=arguments.follow,
