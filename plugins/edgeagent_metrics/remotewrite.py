@@ -35,6 +35,11 @@ class RemoteWriteExporters:
         rejected = self._clients[exporter].send(time_series(batch, self._labels[exporter]))
         return Delivery(rejected=rejected)
 
+    def close(self) -> None:
+        """End the connections that are kept."""
+        for client in self._clients.values():
+            client.close()
+
 
 def _labels(config: RemoteWriteConfig, node: str) -> dict[str, str]:
     return {"job": JOB, "instance": node, **config.external_labels}
