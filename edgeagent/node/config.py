@@ -166,7 +166,7 @@ class TelemetrySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     metrics_to_hub: bool = False
     metrics_resolution: str = "1m"
     downsample_after: str = "2h"
-    downsampled_resolution: str = "5m"
+    downsampled_resolution: str = "2m"
 
     def __post_init__(self) -> None:
         """InvalidObjectError that names the first key that is wrong."""

@@ -106,7 +106,7 @@ def check_no_gap(prometheus: Prometheus, metrics: Metrics, selector: str) -> Non
     assert all(abs(at - value) < 0.001 for at, value in raw)
     assert {round(at, 3) for at in times} <= {round(at, 3) for at in metrics.times}
     assert len(times) < len(metrics.times) * 0.6
-    # A counter rises as it did: by a second each second. Where the resolution changes, Prometheus has to guess.
+    # A counter rises as it did, by a second a second; where the resolution changes, Prometheus has to guess.
     (rates,) = prometheus.query_range(f'rate({selector}{{n="1"}}[10m])', start + 600, end, STEP).values()
     assert len(rates) == (end - start - 600) // STEP + 1
     assert all(abs(rate - 1) < 0.2 for rate in rates.values())

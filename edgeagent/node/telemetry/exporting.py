@@ -1,5 +1,6 @@
 """What sends metrics away, as the core sees it: exporters of plugins, and the way to the hub."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -45,9 +46,13 @@ class Exporter(Protocol):
 
 
 class PluginExporter:
-    """``exporter`` of a plugin."""
+    """``exporter`` of a plugin. ``turn`` is held while one of the plugin's exporters sends.
 
-    def __init__(self, exporters: Exporters, exporter: str) -> None:
+    So a receiver that hangs takes one worker of the plugin's lane, and leaves the others to collectors.
+    """
+
+    def __init__(self, exporters: Exporters, exporter: str, turn: asyncio.Lock) -> None:
+        self._turn = turn
         self.name = f"{exporters.plugin}/{exporter}"
         self._exporters = exporters
         self._exporter = exporter
@@ -61,7 +66,8 @@ class PluginExporter:
 
     async def send(self, piece: Waiting) -> Delivery:
         """Send a piece."""
-        return await self._exporters.export(self._exporter, piece.block.batch)
+        async with self._turn:
+            return await self._exporters.export(self._exporter, piece.block.batch)
 
 
 class HubExporter:

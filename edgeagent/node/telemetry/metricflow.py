@@ -75,7 +75,8 @@ class MetricFlow:
         """Until cancelled; then what waits is put on disk."""
         exporters = [*self._own]
         for plugin in self._plugins:
-            exporters += [PluginExporter(plugin, name) for name in await self._names(plugin)]
+            turn = asyncio.Lock()
+            exporters += [PluginExporter(plugin, name, turn) for name in await self._names(plugin)]
         if not exporters:
             await self._forget()
             return
