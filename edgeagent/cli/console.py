@@ -11,6 +11,8 @@ import queue
 import threading
 from collections.abc import Callable
 
+from edgeagent.api.errors import PermanentError
+
 READ_BYTES = 16_000
 STDOUT = 1
 
@@ -59,7 +61,7 @@ class Output:
         self._thread: threading.Thread | None = None
 
     async def write(self, data: bytes) -> None:
-        """Write all of it; BrokenPipeError where nobody reads any more, OSError where it cannot be."""
+        """Write all of it; BrokenPipeError where nobody reads any more, PermanentError where it cannot be."""
         loop = asyncio.get_running_loop()
         if self._thread is None:
             name = f"output {self._descriptor}"
@@ -67,7 +69,13 @@ class Output:
             self._thread.start()
         done: asyncio.Future[None] = loop.create_future()
         self._wanted.put((data, done))
-        await done
+        try:
+            await done
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            what = {1: "standard output", 2: "standard error"}.get(self._descriptor, "the output")
+            raise PermanentError(f"{what} cannot be written: {error.strerror}") from None
         if self._on_written is not None:
             self._on_written(data)
 

@@ -15,7 +15,10 @@ BROKEN_PIPE = 141
 def main(argv: Sequence[str] | None = None) -> int:
     """The program; returns its exit status."""
     words, inner = split_command(sys.argv[1:] if argv is None else argv)
-    arguments = build_parser().parse_args(words)
+    parser = build_parser()
+    arguments = parser.parse_args(words)
+    if inner and not getattr(arguments, "takes_command", False):
+        parser.error(f"unrecognized arguments: -- {' '.join(inner)}")
     arguments.inner = inner
     try:
         code = int(arguments.command(arguments))

@@ -27,6 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             try:
                 words, inner = split_command(sys.argv[1:] if argv is None else argv)
                 options = parser.parse_args(_with_values(words))
+                if inner and options.command != "exec":
+                    parser.error(f"unrecognized arguments: -- {' '.join(inner)}")
                 options.inner = inner
             except SystemExit as ending:
                 return ending.code if isinstance(ending.code, int) else 1

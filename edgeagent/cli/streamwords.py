@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 def add_exec_arguments(parser: argparse.ArgumentParser) -> None:
     """What runs where: the pod, and what it gets of this terminal. The command follows ``--``."""
+    parser.set_defaults(takes_command=True)
     parser.usage = "%(prog)s POD [-it] [-c CONTAINER] [-n NAME] -- COMMAND [ARGUMENT …]"
     parser.add_argument("pod", metavar="POD", help="the pod's name, or pod/NAME")
     parser.add_argument("-c", "--container", default="", metavar="CONTAINER",

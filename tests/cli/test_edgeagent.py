@@ -1,6 +1,8 @@
 """The technician's program where no agent runs: enrolment, clear errors, what would be loaded."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -94,3 +96,92 @@ def test_a_broken_configuration_names_file_and_place(
     config.write_text("[agent]\nresync_second = 3\n")
     assert run(config, "status") == 1
     assert f"{config}: agent.resync_second: unknown field" in capsys.readouterr().err
+
+
+COMMANDS = (
+    "run", "enroll", "status", "get", "describe", "events", "logs", "exec", "top", "network", "audit",
+    "plugins",
+)  # fmt: skip
+
+
+def test_help_has_all_commands_and_their_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    def told(*words: str) -> str:
+        with pytest.raises(SystemExit) as ending:
+            main([*words, "--help"])
+        assert ending.value.code == 0
+        return capsys.readouterr().out
+
+    top = told()
+    for command in COMMANDS:
+        assert command in top
+        assert "examples:" in told(command) or command in ("run", "plugins")
+
+
+@pytest.mark.parametrize("words", [["--help"], ["exec", "--help"], ["top", "--help"], ["get"], ["get", "x"]])
+def test_help_and_usage_errors_load_nothing_heavy(words: list[str]) -> None:
+    program = (
+        "import sys\n"
+        "from edgeagent.cli.edgeagent import main\n"
+        "try:\n"
+        "    main(sys.argv[1:])\n"
+        "except SystemExit:\n"
+        "    pass\n"
+        "heavy = {'asyncio', 'msgspec', 'ssl', 'http', 'termios'} & sys.modules.keys()\n"
+        "sys.exit(f'{heavy} were imported' if heavy else 0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["exec", "web"], "give a command for the container after --"),
+        (["logs", "web", "-c", "a", "--all-containers"], "give either --container or --all-containers"),
+        (["logs", "web", "-f", "-p"], "give either --follow or --previous"),
+        (["describe", "cm/x"], "'cm' cannot be described here: give pod/NAME or node"),
+        (["describe", "pod/"], "give KIND NAME or KIND/NAME"),
+        (["describe", "pod/a", "b"], "give KIND NAME or KIND/NAME"),
+        (["describe", "pod", "a", "-A"], "a pod cannot be named across all namespaces"),
+    ],
+)
+def test_words_that_make_no_sense(
+    config: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    assert run(config, *words) == 1
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["get", "pods", "exec", "--", "ls"], "unrecognized arguments: -- ls"),
+        (["exec", "web", "ls"], "unrecognized arguments: ls"),
+        (["events", "--types", "Bad"], "valid --types are Normal or Warning"),
+        (["logs", "web", "--tail", "-5"], "argument --tail"),
+    ],
+)
+def test_usage_errors(capsys: pytest.CaptureFixture[str], words: list[str], message: str) -> None:
+    with pytest.raises(SystemExit) as ending:
+        main(words)
+    assert ending.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["exec", "web", "--", "ls"],
+        ["logs", "-f", "web"],
+        ["events", "-w"],
+        ["describe", "node"],
+        ["top", "--once"],
+    ],
+)
+def test_hands_without_an_agent_say_how_to_start_it(
+    config: Path, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    assert run(config, *command) == 1
+    assert "systemctl start edgeagent" in capsys.readouterr().err
