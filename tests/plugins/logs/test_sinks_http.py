@@ -47,6 +47,29 @@ def test_what_passes_costs_no_line_and_doubles_none(
         assert sorted(arrived(receiver), key=wanted.index) == wanted
 
 
+@pytest.mark.parametrize("fault", [faults.hangs_up_later, faults.resets_mid_request])
+def test_a_kept_connection_that_has_ended_is_no_failure(
+    sink_of: MakeSink, kind: str, receiver: HttpReceiver, fault: Fault
+) -> None:
+    """A server may close an idle connection whenever it likes, also while a request is on its way."""
+    sinks = sink_of({"type": kind, "url": receiver.url})
+    receiver.faults.extend([None, fault])
+    for number in range(3):
+        assert deliver(sinks, batch([f"line {number}"]), first=number).failures == []
+    assert arrived(receiver) == ["line 0", "line 1", "line 2"]
+    assert receiver.connections == 2
+
+
+@pytest.mark.parametrize("fault", [faults.cuts_the_answer, faults.cuts_a_chunk])
+def test_an_answer_that_breaks_off_is_none(
+    sink_of: MakeSink, kind: str, receiver: HttpReceiver, fault: Fault
+) -> None:
+    receiver.faults.append(fault)
+    outcome = deliver(sink_of({"type": kind, "url": receiver.url}), lines(1))
+    assert [error.reason for error in outcome.failures] == ["AnswerUnreadable"]
+    assert "broke off" in str(outcome.failures[0]) or "IncompleteRead" in str(outcome.failures[0])
+
+
 @pytest.mark.parametrize(
     ("header", "delay"), [("17", 17.0), ("", None), ("soon", None), ("999999999", 3600.0)]
 )
@@ -72,6 +95,24 @@ def test_too_large_a_request_is_divided(sink_of: MakeSink, kind: str, receiver: 
     outcome = deliver(sink_of({"type": kind, "url": receiver.url}), lines(8))
     assert outcome.rejected == {}
     assert arrived(receiver) == [f"line {number}" for number in range(8)]
+
+
+def test_what_is_too_large_is_remembered(sink_of: MakeSink, kind: str, receiver: HttpReceiver) -> None:
+    taken = receiver.serve
+    refused: list[int] = []
+
+    def serve(request: faults.Request) -> faults.Answer:
+        if len(request.body) > 20_000:
+            refused.append(len(request.body))
+            return faults.Answer(413, b"too large")
+        return taken(request)
+
+    receiver.serve = serve  # type: ignore[method-assign]
+    sinks = sink_of({"type": kind, "url": receiver.url})
+    for first in range(0, 60, 20):
+        deliver(sinks, batch(f"{first + number} {'x' * 4000}" for number in range(20)), first=first)
+        assert 0 < len(refused) < 5
+    assert len(arrived(receiver)) == 60
 
 
 def test_a_record_that_is_too_large_by_itself_is_given_up_alone(
