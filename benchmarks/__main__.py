@@ -11,6 +11,7 @@ NAMES = (
     "apply",
     "boot",
     "exit",
+    "scrape",
     "pods",
     "probes",
     "services",

@@ -11,6 +11,7 @@ from benchmarks.measure import agent_containers, children, name_of
 from benchmarks.ownnetwork import enter
 from tests.support.cluster import AgentProcess, Cluster, container, pod, sleeper
 from tests.support.podman import PodmanService
+from tests.support.proc import free_port
 from tests.support.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,17 +26,23 @@ def progress(text: str) -> None:
 
 
 @contextlib.contextmanager
-def scene(*, all_plugins: bool = False) -> Iterator[tuple[Cluster, AgentProcess, PodmanService]]:
+def scene(
+    *, all_plugins: bool = False, extra: str = ""
+) -> Iterator[tuple[Cluster, AgentProcess, PodmanService]]:
     """A cluster with one running node, and no pods yet.
 
-    With ``all_plugins`` the node's network is the network plugin's, in a namespace of its own.
+    With ``all_plugins`` the node's network is the network plugin's, in a namespace of its own, and there are
+    metrics. ``extra`` is more of the node's configuration.
     """
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgeagent-bench-")))
         for tree in ("edgeagent", "plugins"):
             compileall.compile_dir(ROOT / tree, quiet=2)
         progress("starting Podman, the broker, the hub and a node")
-        extra = f'[plugins.network]\nnamespace_prefix = "{enter()}"\n' if all_plugins else ""
+        if all_plugins:
+            extra = f'[plugins.network]\nnamespace_prefix = "{enter()}"\n{extra}'
+            if "[plugins.metrics]" not in extra:
+                extra += f'[plugins.metrics]\nlisten = "127.0.0.1:{free_port()}"\n'
         podman = stack.enter_context(PodmanService())
         podman.import_busybox()
         cluster = stack.enter_context(Cluster(directory, podman))

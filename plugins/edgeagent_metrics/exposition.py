@@ -5,9 +5,10 @@ https://prometheus.io/docs/specs/om/open_metrics_spec/
 """
 
 from collections.abc import Iterable
-from typing import Literal, NamedTuple
+from functools import lru_cache
+from typing import Literal
 
-from edgeagent.api.metrics import MetricFamily
+from edgeagent.api.metrics import MetricFamily, MetricType
 
 Format = Literal["text", "openmetrics"]
 CONTENT_TYPES: dict[Format, str] = {
@@ -19,21 +20,14 @@ _HELP_SPECIAL = str.maketrans({"\\": r"\\", "\n": r"\n"})
 _NO_NUMBERS = {"nan": "NaN", "inf": "+Inf", "-inf": "-Inf"}
 
 
-class _Head(NamedTuple):
-    name: str
-    type: str
-    help: str
-
-
 def render(families: Iterable[MetricFamily], format: Format) -> bytes:
     """The page. Families are unique by name, and each has a sample."""
     openmetrics = format == "openmetrics"
     label_texts: dict[int, str] = {}
     lines = []
     for family in families:
-        head = _openmetrics_head(family) if openmetrics else _text_head(family)
-        lines.append(f"# HELP {head.name} {head.help}\n# TYPE {head.name} {head.type}\n")
         name = family.name
+        lines.append(_head(name, family.type, family.help, openmetrics))
         for sample in family.samples:
             labels = sample.labels
             if labels:
@@ -46,31 +40,31 @@ def render(families: Iterable[MetricFamily], format: Format) -> bytes:
             value = repr(sample.value)
             if value[-1] > "9":
                 value = _NO_NUMBERS[value]
-            if sample.time is None:
-                lines.append(f"{name}{sample.suffix}{text} {value}\n")
-            else:
+            if sample.time is not None:
                 moment = repr(sample.time) if openmetrics else str(round(sample.time * 1000))
-                lines.append(f"{name}{sample.suffix}{text} {value} {moment}\n")
+                value = f"{value} {moment}"
+            lines.append(f"{name}{sample.suffix}{text} {value}\n")
     if openmetrics:
         lines.append("# EOF\n")
     return "".join(lines).encode("utf-8", "replace")
 
 
-def _text_head(family: MetricFamily) -> _Head:
-    kind = "untyped" if family.type == "unknown" else family.type
-    return _Head(family.name, kind, family.help.translate(_HELP_SPECIAL))
-
-
-def _openmetrics_head(family: MetricFamily) -> _Head:
-    """A counter's family has no ``_total``; one that has none in its samples' names either is no counter."""
-    name, kind = family.name, str(family.type)
-    if kind == "counter":
-        if name.endswith("_total"):
-            name = name.removesuffix("_total")
-        else:
-            kind = "unknown"
-    return _Head(name, kind, family.help.translate(_SPECIAL))
+@lru_cache(maxsize=2048)
+def _head(name: str, kind: MetricType, help: str, openmetrics: bool) -> str:
+    """HELP and TYPE. In OpenMetrics a counter's family has no ``_total``, and without it is none."""
+    if not openmetrics:
+        known = "untyped" if kind == "unknown" else kind
+        return f"# HELP {name} {help.translate(_HELP_SPECIAL)}\n# TYPE {name} {known}\n"
+    shown = "unknown" if kind == "counter" and not name.endswith("_total") else kind
+    if shown == "counter":
+        name = name.removesuffix("_total")
+    return f"# HELP {name} {help.translate(_SPECIAL)}\n# TYPE {name} {shown}\n"
 
 
 def _label_text(labels: dict[str, str]) -> str:
-    return "{" + ",".join([f'{name}="{value.translate(_SPECIAL)}"' for name, value in labels.items()]) + "}"
+    return "{" + ",".join([f'{name}="{_escaped(value)}"' for name, value in labels.items()]) + "}"
+
+
+def _escaped(value: str) -> str:
+    """Most values are as they are, and ``translate`` looks at every letter."""
+    return value.translate(_SPECIAL) if "\\" in value or '"' in value or "\n" in value else value

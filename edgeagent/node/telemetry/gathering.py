@@ -24,12 +24,14 @@ GRACE_SECONDS = 1.0
 MAX_SAMPLES = 20_000
 """A collector's answer may have so many."""
 MAX_LABEL_VALUE = 4_096
+MAX_NAMES = 10_000
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _LABEL = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
 _SUFFIXES = {
     "histogram": frozenset({"_bucket", "_sum", "_count"}),
     "summary": frozenset({"", "_sum", "_count"}),
 }
+_NUMBERS = frozenset({float, int})
 _PLAIN = frozenset({""})
 
 
@@ -66,6 +68,7 @@ class Gathering:
         self._under_way: dict[str, _Answer] = {}
         self._shared: asyncio.Task[list[MetricFamily]] | None = None
         self._problems: dict[str, str] = {}
+        self._names = _Names()
         self.failures: Counter[str] = Counter()
 
     def from_thread(self, seconds: float) -> list[MetricFamily]:
@@ -105,7 +108,7 @@ class Gathering:
         if asked:
             left = seconds - (self._clock.monotonic() - began)
             await asyncio.wait(asked.values(), timeout=max(0.0, left))
-        page = _Page()
+        page = _Page(self._names)
         page.add(self._own())
         took = {}
         for collector in self._collectors:
@@ -179,10 +182,30 @@ def _forget(task: _Answer) -> None:
         task.exception()
 
 
+class _Names:
+    """Names that were found to be fit: the same come again and again."""
+
+    def __init__(self) -> None:
+        self._fit: dict[re.Pattern[str], set[str]] = {_NAME: set(), _LABEL: set()}
+
+    def are_fit(self, pattern: re.Pattern[str], names: Iterable[str]) -> str | None:
+        """None if all names are of the pattern, else one that is not, as it can be shown."""
+        fit = self._fit[pattern]
+        for name in names:
+            if name not in fit:
+                if not _is_text(name, 200) or not pattern.fullmatch(name):
+                    return repr(str(name)[:100])
+                if len(fit) >= MAX_NAMES:
+                    fit.clear()
+                fit.add(name)
+        return None
+
+
 class _Page:
     """Families by name, each once; what one collector has is added whole or not at all."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: _Names) -> None:
+        self._names = names
         self._families: dict[str, MetricFamily] = {}
         self._known_labels: dict[int, dict[str, str]] = {}
 
@@ -205,27 +228,24 @@ class _Page:
 
     def _check(self, family: MetricFamily) -> None:
         name = family.name
-        if not _is_text(name, 200) or not _NAME.fullmatch(name):
-            raise PermanentError(f"{str(name)[:100]!r} is no name of a metric")
+        if (unfit := self._names.are_fit(_NAME, (name,))) is not None:
+            raise PermanentError(f"{unfit} is no name of a metric")
         suffixes = _SUFFIXES.get(family.type, _PLAIN)
         known = self._known_labels
         for sample in family.samples:
             if sample.suffix not in suffixes:
                 raise PermanentError(f"{name}: a {family.type} has no samples {name}{sample.suffix[:50]}")
-            if type(sample.value) not in (float, int):
+            if type(sample.value) not in _NUMBERS:
                 raise PermanentError(f"{name}: a value is no number")
             labels = sample.labels
             if labels and id(labels) not in known:
-                _check_labels(name, labels)
+                if (unfit := self._names.are_fit(_LABEL, labels)) is not None:
+                    raise PermanentError(f"{name}: {unfit} is no name of a label")
+                for key, value in labels.items():
+                    if type(value) is not str or len(value) > MAX_LABEL_VALUE:
+                        problem = f"is no text of at most {MAX_LABEL_VALUE} characters"
+                        raise PermanentError(f"{name}: the value of label {key} {problem}")
                 known[id(labels)] = labels  # kept, so that its id stays its own
-
-
-def _check_labels(name: str, labels: dict[str, str]) -> None:
-    for key, value in labels.items():
-        if not _is_text(key, 200) or not _LABEL.fullmatch(key):
-            raise PermanentError(f"{name}: {str(key)[:100]!r} is no name of a label")
-        if not _is_text(value, MAX_LABEL_VALUE):
-            raise PermanentError(f"{name}: the value of label {key} is no text of at most {MAX_LABEL_VALUE}")
 
 
 def _joined(one: MetricFamily, other: MetricFamily) -> MetricFamily:

@@ -3,11 +3,15 @@
 https://docs.kernel.org/admin-guide/cgroup-v2.html, https://docs.kernel.org/admin-guide/cgroup-v1/
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgeagent.node.usage.kernelfiles import read_small
+
+USED = frozenset({"blkio", "cpu", "cpuacct", "memory", "pids"})
+"""The controllers of version 1 that count something; a container has as many that do not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +21,8 @@ class CgroupFolders:
     Only those that are the container's own: what it shares with others says nothing of it.
     """
 
-    by_controller: Mapping[str, Path] = field(default_factory=dict)
-    unified: Path | None = None
+    by_controller: Mapping[str, str] = field(default_factory=dict)
+    unified: str | None = None
 
     @property
     def found(self) -> bool:
@@ -31,11 +35,11 @@ def container_cgroup(root: Path, pid: int, container_id: str) -> CgroupFolders:
 
     Empty where the process has ended, or is another's by now: its cgroups do not name ``container_id``.
     """
-    mounted = root / "sys/fs/cgroup"
-    version_2 = mounted if (mounted / "cgroup.controllers").exists() else mounted / "unified"
-    by_controller: dict[str, Path] = {}
+    mounted = str(root / "sys/fs/cgroup")
+    version_2 = mounted if os.path.exists(f"{mounted}/cgroup.controllers") else f"{mounted}/unified"
+    by_controller: dict[str, str] = {}
     unified = None
-    for line in read_small(root / f"proc/{pid}/cgroup").splitlines():
+    for line in read_small(f"{root}/proc/{pid}/cgroup").splitlines():
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if not path.startswith("/") or ".." in path.split("/"):
@@ -44,9 +48,9 @@ def container_cgroup(root: Path, pid: int, container_id: str) -> CgroupFolders:
             continue  # others are in it too, or the process is another's
         inside = _container_part(path, container_id).lstrip("/")
         if not controllers:
-            unified = version_2 / inside
-        for controller in filter(None, controllers.split(",")):
-            by_controller[controller] = mounted / controllers / inside
+            unified = f"{version_2}/{inside}"
+        elif used := USED.intersection(controllers.split(",")):
+            by_controller |= dict.fromkeys(used, f"{mounted}/{controllers}/{inside}")
     return CgroupFolders(by_controller, unified)
 
 

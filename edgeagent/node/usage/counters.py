@@ -5,7 +5,6 @@ else version 2.
 """
 
 from collections.abc import Callable
-from pathlib import Path
 
 from edgeagent.api.usage import CpuUsage, DeviceUsage, MemoryUsage, PidsUsage
 from edgeagent.node.usage.cgroups import CgroupFolders
@@ -101,7 +100,7 @@ def io_usage(folders: CgroupFolders, name_of: Callable[[str], str]) -> list[Devi
                 if (field := kinds.get(kind)) is not None:
                     devices.setdefault(device, {})[field] = amount
     elif folders.unified is not None:
-        for line in read_small(folders.unified / "io.stat").splitlines():
+        for line in read_small(f"{folders.unified}/io.stat").splitlines():
             device, *pairs = line.split()
             for name, _, text in (pair.partition("=") for pair in pairs):
                 if (field := _V2_IO.get(name)) is not None and (value := whole(text)) is not None:
@@ -120,9 +119,9 @@ _V1_IO = (
 _V2_IO = {"rbytes": "read_bytes", "wbytes": "written_bytes", "rios": "reads", "wios": "writes"}
 
 
-def _v1_lines(folder: Path, name: str) -> list[tuple[str, str, int]]:
+def _v1_lines(folder: str, name: str) -> list[tuple[str, str, int]]:
     """``8:0 Read 4096`` a line; with those below where the kernel counts them (since 4.4)."""
-    text = read_small(folder / f"{name}_recursive") or read_small(folder / name)
+    text = read_small(f"{folder}/{name}_recursive") or read_small(f"{folder}/{name}")
     found = []
     for line in text.splitlines():
         device, _, rest = line.partition(" ")

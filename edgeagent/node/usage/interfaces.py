@@ -15,9 +15,11 @@ def interfaces_of(text: str) -> list[InterfaceUsage]:
     found = []
     for line in text.splitlines():
         name, colon, rest = line.rpartition(":")
+        if not colon or name.strip() == "lo":
+            continue
         values = [whole(field) for field in rest.split()]
         numbers = [value for value in values if value is not None]
-        if not colon or len(numbers) != len(values) or len(numbers) < _FIELDS or name.strip() == "lo":
+        if len(numbers) != len(values) or len(numbers) < _FIELDS:
             continue
         found.append(
             InterfaceUsage(
@@ -37,13 +39,13 @@ def interfaces_of(text: str) -> list[InterfaceUsage]:
 
 def process_interfaces(root: Path, pid: int) -> list[InterfaceUsage]:
     """The interfaces that ``pid`` sees; none where that is the host's own network, or cannot be told."""
-    namespace = _namespace(root / f"proc/{pid}/ns/net")
-    if not namespace or namespace == _namespace(root / "proc/self/ns/net"):
+    namespace = _namespace(f"{root}/proc/{pid}/ns/net")
+    if not namespace or namespace == _namespace(f"{root}/proc/self/ns/net"):
         return []
-    return interfaces_of(read_small(root / f"proc/{pid}/net/dev"))
+    return interfaces_of(read_small(f"{root}/proc/{pid}/net/dev"))
 
 
-def _namespace(link: Path) -> str:
+def _namespace(link: str) -> str:
     try:
         return os.readlink(link)
     except OSError:

@@ -1,14 +1,18 @@
 """Reading small files of the kernel's, each bounded; what is missing or no number reads as nothing."""
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 SMALL_FILE_BYTES = 65536
 """A file of /proc or of a cgroup is read so far."""
+MOST_DIGITS = 20
+"""Of a number: those of 2**64."""
+_ROW = re.compile(rf"^([^ \n]+) ([0-9]{{1,{MOST_DIGITS}}})$", re.MULTILINE)
 
 
-def read_small(path: Path) -> str:
+def read_small(path: Path | str) -> str:
     """The beginning of a file of the kernel's; empty where it cannot be read."""
     # Without file objects, which cost more than the reading: hundreds of files are read for a scrape.
     try:
@@ -29,19 +33,16 @@ def read_small(path: Path) -> str:
 def whole(text: str) -> int | None:
     """A whole number that is not negative; None for anything else."""
     text = text.strip()
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else None
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS else None
 
 
-def number(folder: Path | None, name: str) -> int | None:
+def number(folder: Path | str | None, name: str) -> int | None:
     """The one number in the file ``name``; None where there is none, or no folder."""
-    return whole(read_small(folder / name)) if folder is not None else None
+    return whole(read_small(f"{folder}/{name}")) if folder is not None else None
 
 
-def table(folder: Path | None, name: str) -> Mapping[str, int]:
+def table(folder: Path | str | None, name: str) -> Mapping[str, int]:
     """A file of lines with a name and a number each, such as ``memory.stat``."""
-    found = {}
-    for line in read_small(folder / name).splitlines() if folder is not None else ():
-        key, _, text = line.partition(" ")
-        if (value := whole(text)) is not None:
-            found[key] = value
-    return found
+    if folder is None:
+        return {}
+    return {key: int(text) for key, text in _ROW.findall(read_small(f"{folder}/{name}"))}

@@ -87,8 +87,11 @@ def filesystem(
     def collect(files: Files, page: Page) -> None:
         seen: set[tuple[str, str, str]] = set()
         for line in (files.optional("/proc/1/mounts") or files.read("/proc/self/mounts")).splitlines():
-            device, mount_point, kind, options, *_ = [_plain(field) for field in line.split(" ")]
-            if mount_points_ignored.search(mount_point) or types_ignored.search(kind):
+            device, mount_point, kind, options, *_ = line.split(" ")
+            if types_ignored.search(kind):
+                continue
+            device, mount_point = _plain(device), _plain(mount_point)
+            if mount_points_ignored.search(mount_point):
                 continue
             if (device, mount_point, kind) not in seen and len(seen) < MOST_FILE_SYSTEMS:
                 seen.add((device, mount_point, kind))

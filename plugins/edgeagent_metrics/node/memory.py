@@ -7,7 +7,7 @@ from edgeagent_metrics.node.files import Files, whole
 from edgeagent_metrics.page import NO_LABELS, Page
 
 _PLACE = re.compile(r"\((.*)\)")
-_VMSTAT = re.compile(r"^(oom_kill|pgpg|pswp|pg.*fault).*")
+_VMSTAT = re.compile(r"^((?:oom_kill|pgpg|pswp|pg\w*fault)\w*) ([0-9]{1,20})$", re.MULTILINE)
 _PRESSURE = (
     ("cpu", "some", "cpu_waiting", "Total time in seconds that processes have waited for CPU time"),
     ("io", "some", "io_waiting", "Total time in seconds that processes have waited due to IO congestion"),
@@ -49,12 +49,9 @@ def meminfo(files: Files, page: Page) -> None:
 
 def vmstat(files: Files, page: Page) -> None:
     """``node_vmstat_*`` from /proc/vmstat: faults, paging, swapping, and processes killed for memory."""
-    for line in files.read("/proc/vmstat").splitlines():
-        name, _, text = line.partition(" ")
-        value = whole(text)
-        if value is not None and _VMSTAT.match(name):
-            help = f"/proc/vmstat information field {name}."
-            page.add(f"node_vmstat_{name}", "unknown", help, value, NO_LABELS)
+    for name, text in _VMSTAT.findall(files.read("/proc/vmstat")):
+        help = f"/proc/vmstat information field {name}."
+        page.add(f"node_vmstat_{name}", "unknown", help, int(text), NO_LABELS)
 
 
 def pressure(files: Files, page: Page) -> None:

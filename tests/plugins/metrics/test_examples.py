@@ -1,4 +1,4 @@
-"""The dashboard and the alert rules in examples/, by promtool. Whether there is what they ask for: see e2e."""
+"""The dashboard and the alert rules in examples/, by promtool. What they ask for is looked for in e2e."""
 
 import json
 import subprocess
