@@ -95,10 +95,10 @@ def test_by_way_of_broker_and_hub(tmp_path: Path) -> None:
 
     async def shown(least: float) -> None:
         def look() -> bool:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:  # noqa: S310
                 page = answer.read().decode()
             return any(
-                sample.labels.get("node") == "n1" and sample.timestamp > least
+                sample.labels.get("node") == "n1" and float(sample.timestamp or 0) > least
                 for family in text_string_to_metric_families(page)
                 if family.name == "node_load1"
                 for sample in family.samples
