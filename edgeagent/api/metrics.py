@@ -40,7 +40,7 @@ class Sample(msgspec.Struct, frozen=True, array_like=True, gc=False):
     time: float | None = None
 
 
-class MetricFamily(msgspec.Struct, frozen=True, array_like=True):
+class MetricFamily(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """All samples of one name. ``name`` is whole, as on a page in Prometheus' text format.
 
     A histogram has ``_bucket`` samples with the label ``le``, cumulative, the last one ``+Inf``, and ``_sum``

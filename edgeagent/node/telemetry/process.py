@@ -18,9 +18,9 @@ def process_families(proc: Path = Path("/proc")) -> list[MetricFamily]:
     """Nothing where ``proc`` does not answer."""
     try:
         fields = (proc / "self/stat").read_text().rpartition(")")[2].split()
-        booted = next(int(line.split()[1]) for line in (proc / "stat").open() if line.startswith("btime "))
+        booted = int((proc / "stat").read_text().partition("\nbtime ")[2].partition("\n")[0])
         descriptors = len(os.listdir(proc / "self/fd"))
-    except (OSError, StopIteration):
+    except (OSError, ValueError):
         return []
     ticks = os.sysconf("SC_CLK_TCK")
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
