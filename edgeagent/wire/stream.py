@@ -8,7 +8,7 @@ asks. *Signals* are counted from 2^63: they say what has come so far, and ask. W
 before, is passed over; a gap is asked for again (go-back-N), and behind the last packet a signal asks
 whether all has come. So it is after a connection that was lost, on either side.
 
-Whoever has heard nothing of the other side for ``LOST_SECONDS`` gives the stream up. The client asks in
+Whoever has heard nothing new of the other side for ``LOST_SECONDS`` gives the stream up. The client asks in
 time for an answer (``PING_SECONDS``), so that both hear of each other where nothing else is to be said.
 """
 
@@ -102,7 +102,7 @@ class Carrier:
         self._ping_at = now + PING_SECONDS
         self.heard_at = now
         self.heard = 0
-        """Packets of the other side, repeats too."""
+        """Packets that show that the other side is there: those that nobody can have kept and sent again."""
         self.passed_over = 0
         """Packets that did not open, or came before."""
 
@@ -164,9 +164,11 @@ class Carrier:
             self.passed_over += 1
             return []
         number, content = opened
-        self.heard += 1
-        self.heard_at = now
-        self._ping_at = now + PING_SECONDS
+        if number >= SIGNALS or number == self._received:
+            # Data that came before, or is ahead of a gap, whoever owns the broker can repeat for ever.
+            self.heard += 1
+            self.heard_at = now
+            self._ping_at = now + PING_SECONDS
         self._arrived(content.received, now)
         if isinstance(content, _SignalPacket):
             self._their_signal = number

@@ -193,6 +193,22 @@ def test_who_hears_nothing_gives_the_stream_up() -> None:
     assert operator.is_lost(LOST_SECONDS)
 
 
+@pytest.mark.parametrize("which", [0, 2])
+def test_who_is_gone_is_not_kept_alive_by_repeats_of_what_it_said(which: int) -> None:
+    """Else whoever owns the broker keeps a command running that nobody attends, and a program waiting."""
+    operator, node = carriers()
+    for text in (b"1", b"2", b"3"):
+        operator.send([text])
+    packets = [operator.next_packet(0.0) or b"" for _ in range(3)]
+    assert node.receive(packets[0], 0.0) == [b"1"]
+    now = 0.0
+    while now < LOST_SECONDS:
+        now += 10.0
+        assert node.receive(packets[which], now) == []
+    assert node.is_lost(now)
+    assert node.heard == 1
+
+
 def test_a_gap_is_asked_for_once_and_what_follows_is_passed_over() -> None:
     operator, node = carriers()
     for text in (b"1", b"2", b"3", b"4"):
