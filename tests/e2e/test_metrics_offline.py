@@ -95,7 +95,7 @@ def test_by_way_of_broker_and_hub(tmp_path: Path) -> None:
 
     async def shown(least: float) -> None:
         def look() -> bool:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:  # noqa: S310
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
                 page = answer.read().decode()
             return any(
                 sample.labels.get("node") == "n1" and float(sample.timestamp or 0) > least

@@ -6,6 +6,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "index": ("edgeagent.wire.index", "edgeagent.wire.envelope", "edgeagent.wire.blob"),
     "object": ("edgeagent.api.objects",),
     "blob": ("edgeagent.wire.blob",),
+    "metrics": ("edgeagent.wire.metricblock", "edgeagent.wire.metricparts"),
     "envelope": ("edgeagent.wire.envelope", "edgeagent.wire.trust"),
     "reply": ("edgeagent.wire.rpc", "edgeagent.wire.privatecalls"),
     "node-request": ("edgeagent.wire.noderequest", "edgeagent.wire.envelope"),

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from tests.fuzz.files import FILES
 from tests.fuzz.messages import MESSAGES
+from tests.fuzz.metrics import METRICS
 from tests.fuzz.target import Target
 
-TARGETS: Mapping[str, Target] = {**MESSAGES, **FILES}
+TARGETS: Mapping[str, Target] = {**MESSAGES, **METRICS, **FILES}
 CORPUS = Path(__file__).parent / "corpus"
