@@ -50,8 +50,9 @@ class EventLog:
         with self._store.transaction():
             if not self._is_news(node, stream, sequence, now):
                 return None
-            key = self._put(node, event, now)
-            self._prune(node, now)
+            key, is_new = self._put(node, event, now)
+            if is_new:
+                self._prune(node, now)
         return key
 
     def select(
@@ -85,7 +86,8 @@ class EventLog:
         )
         return bool(rows)
 
-    def _put(self, node: str, event: Event, now: float) -> tuple[str, str]:
+    def _put(self, node: str, event: Event, now: float) -> tuple[tuple[str, str], bool]:
+        """Namespace and name, and whether there is one event more than before."""
         meta, what = event.metadata, _what(event)
         found = self._same(node, event, what)
         earlier, name = 0, meta.name
@@ -118,7 +120,7 @@ class EventLog:
                 canonical_json(event),
             ),
         )
-        return _key(event)
+        return _key(event), found is None
 
     def _same(self, node: str, event: Event, what: str) -> Any | None:
         """The row of what happened before: the same, or told under the same name."""
@@ -133,15 +135,8 @@ class EventLog:
         return rows[0] if rows else None
 
     def _prune(self, node: str, now: float) -> None:
-        self._store.execute(
-            "DELETE FROM events WHERE node = ? AND id <="
-            " (SELECT id FROM events WHERE node = ? ORDER BY id DESC LIMIT 1 OFFSET ?)",
-            (node, node, MAX_EVENTS_PER_NODE),
-        )
-        self._store.execute(
-            "DELETE FROM events WHERE id <= (SELECT id FROM events ORDER BY id DESC LIMIT 1 OFFSET ?)",
-            (MAX_EVENTS,),
-        )
+        self._drop_oldest(MAX_EVENTS_PER_NODE, "WHERE node = ?", node)
+        self._drop_oldest(MAX_EVENTS, "")
         self._store.execute(
             "DELETE FROM event_streams WHERE node = ? AND stream NOT IN"
             " (SELECT stream FROM event_streams WHERE node = ? ORDER BY seen DESC, stream LIMIT ?)",
@@ -151,6 +146,15 @@ class EventLog:
             self._store.execute(
                 f"DELETE FROM {table} WHERE seen < ?",  # noqa: S608 - constants
                 (now - EVENT_SECONDS,),
+            )
+
+    def _drop_oldest(self, most: int, where: str, *values: str) -> None:
+        """Keep ``most`` of those events. They are counted in an index: to walk along the rows costs more."""
+        [[count]] = self._store.execute(f"SELECT count(*) FROM events {where}", values)  # noqa: S608
+        if count > most:
+            self._store.execute(
+                f"DELETE FROM events WHERE id IN (SELECT id FROM events {where} ORDER BY id LIMIT ?)",  # noqa: S608
+                (*values, count - most),
             )
 
 
