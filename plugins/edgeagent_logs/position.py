@@ -32,8 +32,8 @@ class Ahead(msgspec.Struct, frozen=True, array_like=True):
 class Position(msgspec.Struct, frozen=True, omit_defaults=True):
     """The next byte is at ``offset`` of ``file``; ``previous`` is the file that was read before it.
 
-    ``written`` is when ``file`` was written to last (nanoseconds since the epoch): where both are gone, what is
-    older was read. ``middle``: what is at ``offset`` is the rest of a line too long to be read.
+    ``written`` is when ``file`` was written to last (nanoseconds since the epoch): where both are gone, what
+    is older was read. ``middle``: what is at ``offset`` is the rest of a line too long to be read.
     """
 
     file: FileIdentity

@@ -17,7 +17,7 @@ def _steps(*pairs: tuple[bytes, str]) -> Steps:
     return [(re.compile(pattern), state) for pattern, state in pairs]
 
 
-_PYTHON_BEGIN = rb"(?:[ \t]*\+ Exception Group )?Traceback \(most recent call last\)"
+_PYTHON_BEGIN = rb"Traceback \(most recent call last\)"
 _AT = rb"[ \t]+(?:eval )?at |[ \t]+--- End of (?:inner|stack)|--- End of stack trace from previous"
 _MORE = rb"[ \t]*\.\.\. \d+ (?:more|common frames omitted)|[ \t]*\[CIRCULAR REFERENCE"
 _CAUSE = rb"[ \t]*(?:Caused by|Suppressed):|[ \t]*---> "
@@ -27,7 +27,7 @@ _GO = (
 )
 
 _BEGINS: Mapping[Language, Steps] = {
-    "python": _steps((_PYTHON_BEGIN, "python")),
+    "python": _steps((_PYTHON_BEGIN, "python"), (rb"[ \t]*\+ Exception Group Traceback", "python-group")),
     "go": _steps((rb"panic: |fatal error: |goroutine \d+ \[|.*http: panic serving ", "go")),
     "java": _steps((rb".*(?:Exception|Error|Throwable)(?::|$)", "frames")),
     "dotnet": _steps((rb".*Exception(?::|$)", "frames")),
@@ -48,6 +48,7 @@ _NEXT: Mapping[str, Steps] = {
         (rb"During handling of the above|The above exception was", "python-raised"),
         (_PYTHON_BEGIN, "python"),
     ),
+    "python-group": _steps((rb"[ \t]", "python-group")),
     "go": _steps((_GO, "go")),
     # Java, .NET and V8 share their frames, so that which of them it is need not be known.
     "frames": _steps((_AT, "frames"), (_MORE, "frames"), (_CAUSE, "frames")),
