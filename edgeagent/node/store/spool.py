@@ -212,13 +212,16 @@ class Spool:
         """
         with self._transaction() as connection:
             span = name, first, end
-            which = "class = ? AND first >= ? AND first + items <= ?"
             chunks, size, items, made = connection.execute(
-                f"SELECT COUNT(*), SUM(size), SUM(items), MAX(made) FROM chunk WHERE {which}", span  # noqa: S608
+                "SELECT COUNT(*), SUM(size), SUM(items), MAX(made) FROM chunk"
+                " WHERE class = ? AND first >= ? AND first + items <= ?",
+                span,
             ).fetchone()
             if items != end - first:
                 return
-            connection.execute(f"DELETE FROM chunk WHERE {which}", span)  # noqa: S608
+            connection.execute(
+                "DELETE FROM chunk WHERE class = ? AND first >= ? AND first + items <= ?", span
+            )
             connection.execute(
                 "INSERT INTO chunk VALUES (?, ?, ?, ?, ?, ?)", (name, first, items, made, len(body), body)
             )
