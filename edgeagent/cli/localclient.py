@@ -55,6 +55,8 @@ class Summary(KubernetesStruct, frozen=True):
     static_pods: StaticSummary | None = None
     log_sinks: list[LogSinkSummary] = []
     logs_waiting: int = 0
+    metrics_exporters: list[LogSinkSummary] = []
+    metrics_waiting: int = 0
 
 
 class Listing(msgspec.Struct):

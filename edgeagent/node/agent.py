@@ -394,6 +394,8 @@ class Agent:
         self._snapshots.changed()
 
     def _uplink_changed(self) -> None:
+        if self._uplink is not None and self._uplink.connected:
+            self._metrics.flow.connected()
         self._wake_network()
         self._node_changed()
 
@@ -473,6 +475,7 @@ class Agent:
             status=self.status(),
             static=self._static,
             logs=self._logs,
+            metrics=self._metrics.flow,
         )
 
     async def _describe_runtime(self) -> None:

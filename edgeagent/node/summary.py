@@ -6,6 +6,7 @@ from edgeagent.api.objects.node import NodeStatus
 from edgeagent.node.static.folder import StaticPods
 from edgeagent.node.store.outbox import Outbox
 from edgeagent.node.telemetry.logflow import LogFlow
+from edgeagent.node.telemetry.metricflow import MetricFlow
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ def summary(
     status: NodeStatus,
     static: StaticPods | None,
     logs: LogFlow,
+    metrics: MetricFlow,
 ) -> dict[str, object]:
     """As it is written to the local socket."""
     return {
@@ -49,6 +51,16 @@ def summary(
             for one in logs.shippers
         ],
         "logsWaiting": logs.waiting,
+        "metricsExporters": [
+            {
+                "name": one.name,
+                "delivered": one.sent.delivered,
+                "rejected": one.sent.rejected,
+                "problem": one.sent.problem,
+            }
+            for one in metrics.shippers
+        ],
+        "metricsWaiting": metrics.waiting,
         "status": status,
         "staticPods": None
         if static is None

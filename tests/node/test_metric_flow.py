@@ -17,10 +17,12 @@ from edgeagent.api.errors import EdgeAgentError, PermanentError, TemporaryError
 from edgeagent.api.metrics import MetricFamily, Sample, SampleBatch, is_stale
 from edgeagent.node.store.spool import Spool
 from edgeagent.node.telemetry import metricqueue
+from edgeagent.node.telemetry.exporting import Exporter, HubExporter
 from edgeagent.node.telemetry.metricflow import FlowSettings, MetricFlow
 from edgeagent.node.telemetry.metricthinner import CLASS
 from edgeagent.node.telemetry.spoolthread import SpoolThread
 from edgeagent.testing.clock import ManualClock
+from edgeagent.wire.metricblock import MetricBlock, decode_block
 
 T = TypeVar("T")
 MINUTE = 60.0
@@ -115,6 +117,7 @@ class Node:
         self.clock = ManualClock(START)
         self.path = folder / "telemetry.db"
         self.receivers = receivers
+        self.own: list[Exporter] = []
         self.settings = settings
         self.budgets = budgets
         self.rng = random.Random(7)
@@ -145,7 +148,7 @@ class Node:
         for receiver in self.receivers:
             receiver.now = self.clock.now
         self.flow = MetricFlow(
-            self.gather, self.receivers, [], self.spool, self.settings,
+            self.gather, self.receivers, self.own, self.spool, self.settings,
             clock=self.clock, rng=self.rng, on_refused=lambda name, text: None,
         )  # fmt: skip
         self.task = asyncio.create_task(self.flow.run())
@@ -383,6 +386,31 @@ def test_a_spool_that_is_damaged_costs_what_is_in_it_and_no_more() -> None:
         times = [time for time, _ in node.gathered]
         # The first was on its way already.
         assert sorted(receiver.got["a"]) == [*times[:1], *times[chunk.items :]]
+        await node.end()
+
+    run(work)
+
+
+def test_what_goes_by_the_broker_goes_at_once_when_there_is_a_connection() -> None:
+    async def work(folder: Path) -> None:
+        sent: list[MetricBlock] = []
+        limit = 0
+
+        async def publish(payload: bytes) -> None:
+            sent.append(decode_block(payload))
+
+        node = Node(folder, [])
+        node.own = [HubExporter(publish, lambda: limit)]
+        await node.start()
+        await node.clock.advance(40 * MINUTE)
+        assert node.flow is not None
+        assert node.flow.waiting == 40
+        assert node.flow.shippers[0].sent.problem == "not connected to the broker"
+        limit = 100_000
+        node.flow.connected()
+        await node.clock.settle()
+        assert [moment.time for block in sent for moment in block.moments] == [t for t, _ in node.gathered]
+        assert node.flow.waiting == 0
         await node.end()
 
     run(work)

@@ -47,6 +47,10 @@ def _run(arguments: argparse.Namespace) -> int:
         print(f"Logs:        {found.logs_waiting} waiting")
     for sink in found.log_sinks:
         print(f"  {sink.name}: {sink.delivered} delivered{_because(escape(sink.problem))}")
+    if found.metrics_exporters:
+        print(f"Metrics:     {found.metrics_waiting} gatherings waiting")
+    for exporter in found.metrics_exporters:
+        print(f"  {exporter.name}: {exporter.delivered} series delivered{_because(escape(exporter.problem))}")
     if found.static_pods is not None:
         _print_static(found.static_pods)
     print("Conditions:")

@@ -71,6 +71,17 @@ class MetricFlow:
         self.queue: MetricQueue | None = None
         self.sampler: Sampler | None = None
 
+    @property
+    def waiting(self) -> int:
+        """Gatherings that not every exporter has."""
+        return self.queue.waiting if self.queue is not None else 0
+
+    def connected(self) -> None:
+        """There is a connection to the broker: what waits to be tried again by way of it need not wait."""
+        for shipper in self.shippers:
+            if any(shipper.name == one.name for one in self._own):
+                shipper.hurry()
+
     async def run(self) -> None:
         """Until cancelled; then what waits is put on disk."""
         exporters = [*self._own]

@@ -94,6 +94,13 @@ class MetricQueue:
         """Samples that are in memory alone."""
         return self._memory.samples
 
+    @property
+    def waiting(self) -> int:
+        """Gatherings that not every exporter has."""
+        spool = self._spool.opened
+        on_disk = spool.usage(CLASS).items if spool is not None else 0
+        return on_disk + self._memory.next - self._memory.first
+
     async def begin(self) -> None:
         """Go on with what an earlier run left on disk. TemporaryError where the disk cannot be read."""
         if self._spool.exists:

@@ -1,5 +1,6 @@
 """MetricShipper: one exporter, fed from the queue in order, at its own pace, for as long as it takes."""
 
+import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
@@ -64,7 +65,12 @@ class MetricShipper:
         self._clock = clock
         self._rng = rng
         self._on_refused = on_refused
+        self._hurry = asyncio.Event()
         self._retry = Backoff(rng, first=1.0, ceiling=RETRY_CEILING_SECONDS)
+
+    def hurry(self) -> None:
+        """Try again now: there is reason to think that it goes."""
+        self._hurry.set()
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -126,4 +132,16 @@ class MetricShipper:
             wait = REFUSED_SECONDS * self._rng.uniform(0.5, 1.0)
         else:
             wait = max(getattr(error, "delay", None) or 0.0, self._retry.next())
-        await self._clock.sleep(wait)
+        await self._pause(wait)
+
+    async def _pause(self, seconds: float) -> None:
+        self._hurry.clear()
+        tasks = [
+            asyncio.ensure_future(self._clock.sleep(seconds)),
+            asyncio.ensure_future(self._hurry.wait()),
+        ]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
