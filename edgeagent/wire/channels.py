@@ -330,7 +330,6 @@ class Multiplexer:
                 channel.requests += frame.requests
                 if max(channel.credit, channel.requests) > MAX_CREDIT:
                     raise ProtocolError(f"channel {frame.channel}: more credit than there can be")
-                self._turn(channel)
                 return None
             case Eof():
                 if channel.their_eof:

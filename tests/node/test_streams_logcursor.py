@@ -160,15 +160,35 @@ def test_files_that_are_gone_leave_a_gap_and_no_error(tmp_path: Path) -> None:
     writer.write(("F", b"1"))
     cursor = LogCursor(writer.path, tail_lines=None, since=0, timestamps=False)
     assert cursor.read() == b"1\n"
-    for text in (b"2", b"3"):
+    for text in (b"2", b"3", b"4", b"5"):
         writer.rename()
         writer.reopen()
         writer.write(("F", text))
-    (tmp_path / "ctr.log.1").unlink()
-    (tmp_path / "ctr.log.2").unlink()
-    assert everything(cursor) == b"3\n"
+    for number in (3, 4):
+        (tmp_path / f"ctr.log.{number}").unlink()
+    assert everything(cursor) == b"3\n4\n5\n"
     writer.close()
     cursor.close()
+
+
+def test_what_is_written_while_a_rotation_is_being_found_out_is_not_lost(tmp_path: Path) -> None:
+    writer = Writer(tmp_path / "ctr.log")
+    late = iter([True])
+
+    class Late(LogCursor):
+        def _successor(self) -> int | None:
+            if next(late, False):
+                writer.write(("F", b"to the file that was renamed"))
+                writer.rename()
+                writer.reopen()
+                writer.write(("F", b"to the next"))
+            return super()._successor()
+
+    writer.write(("F", b"first"))
+    cursor = Late(writer.path, tail_lines=None, since=0, timestamps=False)
+    assert everything(cursor) == b"first\nto the file that was renamed\nto the next\n"
+    cursor.close()
+    writer.close()
 
 
 def test_no_descriptor_is_left_behind(tmp_path: Path) -> None:

@@ -182,6 +182,23 @@ def test_a_cut_on_either_side_loses_nothing_and_the_client_says_so() -> None:
     with_line(work)
 
 
+def test_after_a_cut_it_goes_on_at_once() -> None:
+    async def work(line: Line) -> None:
+        ours, theirs = await line.channel()
+        await line.clock.settle()
+        line.up = False
+        line.operator.disconnected("down")
+        await ours.write(b"lost on the way")
+        await line.clock.settle()
+        line.up = True
+        before = line.clock.monotonic()
+        line.operator.connected()
+        assert await theirs.read() == b"lost on the way"
+        assert line.clock.monotonic() == before
+
+    with_line(work)
+
+
 def test_who_is_away_for_too_long_finds_the_stream_ended_on_both_sides() -> None:
     async def work(line: Line) -> None:
         ours, theirs = await line.channel()
