@@ -289,6 +289,32 @@ def test_a_reader_who_does_not_read_stops_its_own_channel_alone() -> None:
     assert relay(client, server) == [Data(quick, b"hello")]
 
 
+def test_no_more_credit_is_given_than_was_used() -> None:
+    client, server, number = pair()
+    for _ in range(20):
+        client.write(number, bytes(OUT_BYTES))
+        for frame in relay(client, server):
+            assert isinstance(frame, Data)
+            server.consumed(number, len(frame.data))
+        relay(server, client)
+    unread = 0
+    while client.write(number, bytes(OUT_BYTES)):
+        unread += sum(len(frame.data) for frame in relay(client, server) if isinstance(frame, Data))
+        relay(server, client)
+    assert 0 < unread <= WINDOW_BYTES
+
+
+def test_a_channel_that_is_closed_on_one_side_is_gone_on_both() -> None:
+    client, server, number = pair()
+    client.write(number, b"last")
+    client.close(number)
+    server.write(number, b"in vain")
+    assert relay(client, server) == [Data(number, b"last"), Close(number)]
+    assert relay(server, client) == [None]
+    assert not client.knows(number)
+    assert not server.knows(number)
+
+
 def test_channels_take_turns() -> None:
     client, server, first = pair()
     second = client.open("c")
