@@ -125,7 +125,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     make.set_defaults(command=_init)
 
-    run = commands.add_parser("run", parents=[common], help="run the hub until SIGTERM")
+    run = commands.add_parser(
+        "run",
+        parents=[common],
+        help="run the hub until SIGTERM",
+        epilog="metrics.toml in DIR, if there is one, says where nodes' metrics are shown and passed on:\n"
+        '  [listen]\n  port = 19101\n  [remote_write]\n  url = "http://127.0.0.1:9090/api/v1/write"\n'
+        "all keys: docs/metrics.md",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     run.add_argument("-v", "--verbose", action="store_true", help="log more")
     run.set_defaults(command=_run)
 

@@ -18,7 +18,7 @@ Gathered = list[tuple[int, dict[str, float]]]
 @st.composite
 def gatherings(draw: st.DrawFn) -> Gathered:
     """Times that rise, and the series that were there then."""
-    time, found = 1_700_000_000_000, []
+    time, found = 1_700_000_000_000, Gathered()
     for _ in range(draw(st.integers(1, 12))):
         time += draw(st.sampled_from([60_000, 60_000, 59_999, 1, 200_000, 700_000]))
         names = draw(st.sets(st.sampled_from("abc")))
