@@ -409,6 +409,8 @@ def test_what_goes_on_ends_with_the_pod_and_with_the_agent(site: Site) -> None:
 
 def test_the_nodes_own_hands_need_no_network(site: Site) -> None:
     cluster, node = site
+    cluster.apply(pod("fresh", "n1", [container("main", ["sleep", "3600"])]))
+    cluster.wait_phase("fresh", "Running")
     cluster.broker.kill()
     try:
         wait_for(lambda: node.condition("Connected").get("status") == "False", 30, "the lost connection")
@@ -419,11 +421,12 @@ def test_the_nodes_own_hands_need_no_network(site: Site) -> None:
         page = node.run("describe", "node").stdout
         assert "Non-terminated Pods:" in page
         assert "web" in page
-        assert "Started" in node.run("events", "--for", "pod/web").stdout
-        assert "Pod/web" in node.run("events", "-A").stdout
+        assert "Started" in node.run("events", "--for", "pod/fresh").stdout
+        assert "Pod/fresh" in node.run("events", "-A").stdout
         found = json.loads(node.run("events", "-o", "json").stdout)["items"]
         assert [one["lastTimestamp"] for one in found] == sorted(one["lastTimestamp"] for one in found)
         missing = node.run("describe", "pod", "absent", check=False)
         assert (missing.returncode, 'pods "absent" not found' in missing.stderr) == (1, True)
     finally:
         cluster.start_broker()
+    cluster.ctl("delete", "pod", "fresh")
