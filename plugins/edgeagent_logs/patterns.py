@@ -6,7 +6,10 @@ BUILT_IN = {
     "credit-card": (
         r"(?<![\d-])(?:\d{4}[ -]?){3}\d{1,7}(?![\d-])|(?<![\d-])3\d{3}[ -]?\d{6}[ -]?\d{4,5}(?![\d-])"
     ),
-    "bearer-token": r"(?i:(?<=\bbearer )[\w.~+/=-]{8,}|\beyJ[\w-]{8,}\.[\w-]{4,}\.[\w-]*)",
+    # Begun where a word begins: a hostile line of tokens that do not end would take seconds otherwise.
+    "bearer-token": (
+        r"(?i:(?<=\bbearer )[\w.~+/=-]{8,}|(?<![\w-])(?:[\w-]{0,64}-)?eyJ[\w-]{8,}\.[\w-]{4,}\.[\w-]*)"
+    ),
     "email": r"(?<![\w.+-])[\w.+-]{1,64}@(?:[\w-]{1,63}\.){1,8}[A-Za-z]{2,24}\b",
     "password": r"(?i)(?:(?<=password[=:])|(?<=passwd[=:])|(?<=secret[=:])|(?<=token[=:]))[^\s,;&\"']+",
 }

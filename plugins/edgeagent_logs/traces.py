@@ -23,7 +23,9 @@ _MORE = rb"[ \t]*\.\.\. \d+ (?:more|common frames omitted)|[ \t]*\[CIRCULAR REFE
 _CAUSE = rb"[ \t]*(?:Caused by|Suppressed):|[ \t]*---> "
 _GO = (
     rb"$|[ \t]|goroutine \d+ \[|created by |\[signal |\[recovered\]|panic: |runtime stack:|exit status \d+$"
-    rb"|\.\.\.additional frames|[\w./*()\[\]{}\-\xc2\xb7\xe2\x80\xa6,]+\(.*\)$"
+    # Up to the first bracket after one letter: tried from each bracket, a hostile line would take minutes.
+    rb"|\.\.\.additional frames"
+    rb"|[\w./*()\[\]{}\-\xc2\xb7\xe2\x80\xa6,][\w./*)\[\]{}\-\xc2\xb7\xe2\x80\xa6,]*+\(.*\)$"
 )
 
 _BEGINS: Mapping[Language, Steps] = {
