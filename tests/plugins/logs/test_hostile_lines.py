@@ -14,8 +14,8 @@ SECONDS = 1.0
 """Of CPU: some hundred times what such a line needs, and a fraction of what it took by trying all ways."""
 UNITS = (
     "(", "()", "a(", ".", " ", "\t", "a", "a.", "a@", "a@a.", "a-", "_", "+", "1", "1111-", "1 ", "eyJ",
-    "eyJaaaaaaa-", "eyJaaaaaaaaa.", "bearer ", "bearer a", "password=", "token:", "Error", "Exception:", " at ",
-    "---> ", "Caused by:",
+    "eyJaaaaaaa-", "eyJaaaaaaaaa.", "bearer ", "bearer a", "password=", "token:", "Error", "Exception:",
+    " at ", "---> ", "Caused by:",
 )  # fmt: skip
 ENDS = ("", "x", ")", ")" * 1000 + "x", ":", ".")
 
