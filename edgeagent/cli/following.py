@@ -82,6 +82,8 @@ class _Lines:
         return self._marked(rest + b"\n") if rest else b""
 
     def _marked(self, lines: bytes) -> bytes:
-        if not self._prefix:
+        if not self._prefix or not lines:
             return lines
-        return b"".join(self._prefix + line for line in lines.splitlines(keepends=True))
+        # A carriage return ends no line: progress bars go back by it.
+        whole = lines.removesuffix(b"\n")
+        return self._prefix + whole.replace(b"\n", b"\n" + self._prefix) + lines[len(whole) :]

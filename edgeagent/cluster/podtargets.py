@@ -38,6 +38,7 @@ def check_logs(store: Store, views: Views, params: LogsParams, node: str) -> Non
             "Invalid",
             f"a container name must be given for pod {params.pod}, choose one of: {' '.join(names)}",
         )
+    names = [*(container.name for container in pod.spec.init_containers), *names]
     if params.container and params.container not in names:
         raise RpcError(
             "Invalid", f"container {params.container!r} is not one of pod {params.pod}: {' '.join(names)}"

@@ -19,7 +19,17 @@ from collections import deque
 from collections.abc import Callable
 
 from edgeagent.api.errors import EdgeAgentError, PermanentError
-from edgeagent.wire.channelframes import Close, Data, End, Eof, Open, Opened, Refused, Request
+from edgeagent.wire.channelframes import (
+    MAX_DATA_BYTES,
+    Close,
+    Data,
+    End,
+    Eof,
+    Open,
+    Opened,
+    Refused,
+    Request,
+)
 from edgeagent.wire.channels import MAX_CHANNELS, Multiplexer
 
 
@@ -47,7 +57,7 @@ class Channel:
         self._channels = channels
         self._mux = channels.mux
         self._number = number
-        self._unread: deque[bytes] = deque()
+        self._unread: deque[bytearray] = deque()
         self._asked: deque[tuple[str, bytes]] = deque()
         self._changed = asyncio.Event()
         self._opened = False
@@ -77,7 +87,7 @@ class Channel:
         await self._until(lambda: bool(self._unread) or self._eof or self._closed)
         if not self._unread:
             return b""
-        data = self._unread.popleft()
+        data = bytes(self._unread.popleft())
         self._mux.consumed(self._number, len(data))
         self._channels.send()
         return data
@@ -151,7 +161,11 @@ class Channel:
                 self._refused = PermanentError(frame.message or "refused", reason=frame.reason)
                 self._closed = True
             case Data():
-                self._unread.append(frame.data)
+                # Joined: a window of frames of a byte each would take many times its size.
+                if self._unread and len(self._unread[-1]) + len(frame.data) <= MAX_DATA_BYTES:
+                    self._unread[-1] += frame.data
+                else:
+                    self._unread.append(bytearray(frame.data))
             case Eof():
                 self._eof = True
             case Close():

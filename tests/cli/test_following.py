@@ -68,6 +68,15 @@ def test_lines_of_several_are_whole_and_marked(tmp_path: Path) -> None:
     assert text.count(b"[pod/web/a] three") == text.count(b"[pod/web/b] three") == 1
 
 
+def test_a_line_that_is_written_over_is_one_line(tmp_path: Path) -> None:
+    async def serve(channels: Channels) -> None:
+        log = await _log(channels, "web")
+        await log.write(b"10%\r20%\rdone\n\nnext\r\n\x85\x0c|")
+
+    printed = follow(tmp_path, serve, prefix="{}: ")
+    assert printed == b"web: 10%\r20%\rdone\nweb: \nweb: next\r\nweb: \x85\x0c|\n"
+
+
 def test_a_line_without_an_end_is_not_kept_for_ever(tmp_path: Path) -> None:
     async def serve(channels: Channels) -> None:
         log = await _log(channels, "a")

@@ -366,11 +366,13 @@ def test_a_network_is_asked_of_the_node_in_a_signed_request(cluster: HubDirector
 def test_logs_are_asked_of_the_node_in_a_signed_request(cluster: HubDirectory) -> None:
     async def run() -> None:
         async with _running(cluster) as (_, admin, node):
-            await admin.apply(pod("web", "gw-1"))
+            prepare = {"name": "prepare", "image": "localhost/x"}
+            await admin.apply(pod("web", "gw-1", initContainers=[prepare]))
             params = {"namespace": "default", "pod": "web", "tailLines": 5}
-            offline = await admin.failure("logs", params, target="gw-1")
-            assert offline.reason == "NodeOffline"
-            assert "gw-1" in str(offline)
+            for asked in (params, params | {"container": "prepare"}):
+                offline = await admin.failure("logs", asked, target="gw-1")
+                assert offline.reason == "NodeOffline"
+                assert "gw-1" in str(offline)
             await _ready(node, 1)
             wrong = await admin.failure("logs", params | {"container": "nope"}, target="gw-1")
             assert wrong.reason == "Invalid"

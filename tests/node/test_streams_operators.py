@@ -41,10 +41,13 @@ class Told:
         self.requests: list[StreamRequest] = []
         self.done = 0
         self.problem: Exception | None = None
+        self.may_open = asyncio.Event()
+        self.may_open.set()
 
     async def open(self, request: StreamRequest) -> Serve:
         """One more."""
         self.requests.append(request)
+        await self.may_open.wait()
         if self.problem is not None:
             raise self.problem
         return self._serve
@@ -176,6 +179,27 @@ def test_who_loses_the_right_loses_the_stream_and_others_do_not() -> None:
         await node.clock.settle()
         assert node.service.done == 1
         assert ben.channels.over is None
+
+    with_node(work)
+
+
+def test_who_loses_the_right_while_the_stream_is_being_opened_gets_none() -> None:
+    async def work(node: Node) -> None:
+        node.service.may_open.clear()
+        opening = asyncio.create_task(node.open("ann", "1" * 32))
+        await node.clock.settle()
+        assert node.service.requests
+
+        def check(call: OperatorCall) -> None:
+            raise ForbiddenError(f"{call.operator} may not")
+
+        node.streams.judge(check)
+        node.service.may_open.set()
+        with pytest.raises(ForbiddenError, match="ann may not"):
+            await opening
+        node.streams.judge(lambda _call: None)
+        for nonce in ("2", "3"):
+            await node.open("ann", nonce * 32)  # nothing is left of the first
 
     with_node(work)
 

@@ -2,7 +2,11 @@
 
 import asyncio
 import contextlib
+import fcntl
 import os
+import socket
+import sys
+import termios
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, cast
 
@@ -14,11 +18,13 @@ from edgeagent.api.objects.base import ObjectMeta
 from edgeagent.api.objects.pod import Pod, PodSpec
 from edgeagent.api.runtime import ContainerRecord
 from edgeagent.node.pods.manager import PodManager
-from edgeagent.node.streams.portforward import PortForwardService
+from edgeagent.node.streams.portforward import READ_BYTES, PortForwardService
 from edgeagent.node.streams.service import StreamRequest, run_stream
 from edgeagent.wire.canonical import canonical_json
-from edgeagent.wire.channelio import Channel, Channels
+from edgeagent.wire.channelio import Channel, ChannelClosedError, Channels
+from edgeagent.wire.channels import OUT_BYTES, WINDOW_BYTES
 from edgeagent.wire.streamapi import PortChannel, PortForwardParams
+from tests.support.waiting import wait_for_async
 
 POD = Pod(
     api_version="v1", metadata=ObjectMeta(name="web", namespace="d", uid="u"), spec=PodSpec(containers=[])
@@ -154,6 +160,44 @@ def test_half_a_close_is_half_a_close_and_much_arrives_whole() -> None:
             while data := await channel.read():
                 came += data
             assert came == text.upper()
+
+    run(work)
+
+
+def test_an_answer_before_the_question_has_ended_arrives() -> None:
+    """As of a web server that refuses a large upload: it answers, and takes no more."""
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(10)
+        writer.write(answer)
+        connection = writer.get_extra_info("socket")
+        await wait_for_async(lambda: not writer.transport.get_write_buffer_size() and not unsent(connection))
+        # With bytes unread, its end is a reset.
+
+    def unsent(connection: socket.socket) -> int:
+        return int.from_bytes(fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+
+    # More than the channel takes before somebody reads it: the rest is in the kernel when the reset comes.
+    answer = b"413 " + bytes(WINDOW_BYTES + OUT_BYTES + 2 * READ_BYTES)
+
+    async def work() -> None:
+        server = Server(refuse)
+        async with server as number, forwarded(Pods()) as channels:
+            channel = await port(channels, number)
+
+            async def upload() -> None:
+                with contextlib.suppress(ChannelClosedError):
+                    while True:
+                        await channel.write(bytes(16_000))
+
+            uploading = asyncio.create_task(upload())
+            await server.ended.wait()
+            came = b""
+            while data := await channel.read():
+                came += data
+            assert came == answer
+            await channel.wait_closed()
+            await uploading
 
     run(work)
 

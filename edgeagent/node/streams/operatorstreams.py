@@ -85,6 +85,8 @@ class OperatorStreams:
         self._session: Publisher | None = None
         self._streams: dict[tuple[str, str], _Stream] = {}
         self._opening: list[str] = []
+        self._check: Callable[[OperatorCall], None] | None = None
+        """What the streams were judged by last."""
 
     @property
     def methods(self) -> "dict[str, Callable[[OperatorCall], Awaitable[StreamAnswer]]]":
@@ -132,6 +134,9 @@ class OperatorStreams:
         serve = await self._services[request.method].open(
             StreamRequest(request.params, bytes(secret.private), call.operator)
         )
+        if self._check is not None:
+            # The right may have gone since the call was admitted, with nothing here yet to be judged.
+            self._check(call)
         half = new_half()
         to_node, to_operator = ciphers(secret.half, half, context)
         link = StreamLink(
@@ -181,7 +186,11 @@ class OperatorStreams:
             one.link.disconnected(reason)
 
     def judge(self, check: "Callable[[OperatorCall], None]") -> None:
-        """End the streams whose call ``check`` raises EdgeAgentError for: who has lost the right."""
+        """End the streams whose call ``check`` raises EdgeAgentError for: who has lost the right.
+
+        What is being opened meanwhile is judged by it too.
+        """
+        self._check = check
         for one in list(self._streams.values()):
             if one.link.channels.over is not None:
                 continue

@@ -130,9 +130,11 @@ async def _relay(channel: Channel, connection: socket.socket) -> None:
 
 async def _to_pod(channel: Channel, connection: socket.socket) -> None:
     loop = asyncio.get_running_loop()
-    while data := await channel.read():
-        await loop.sock_sendall(connection, data)
-    connection.shutdown(socket.SHUT_WR)
+    # That the pod takes no more is no end: what it has answered is still to be read.
+    with contextlib.suppress(OSError):
+        while data := await channel.read():
+            await loop.sock_sendall(connection, data)
+        connection.shutdown(socket.SHUT_WR)
 
 
 async def _from_pod(channel: Channel, connection: socket.socket) -> None:
