@@ -9,49 +9,56 @@ from datetime import UTC, datetime, timedelta
 
 ENTRY = re.compile(
     rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?(Z|[+-]\d\d:\d\d)"
-    rb" (stdout|stderr) ([FP])(?::\S*)?(?: (.*))?\n"
-    rb"|(.*)\n"
+    rb" (stdout|stderr) ([FP])(?::\S*)?(?: (.*))?"
 )
-"""Groups: seconds, fraction, zone, stream, tag, text; or the whole line."""
+"""Groups: second, fraction, zone, stream, tag, text."""
+_KINDS = {
+    b" %s %s " % (stream, tag): (stream, tag == b"F")
+    for stream in (b"stdout", b"stderr")
+    for tag in (b"F", b"P")
+}
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_SCALE: list[int] = [10 ** (9 - digits) for digits in range(10)]
 
 
-class Times:
-    """Turns times of entries to nanoseconds since the epoch; neighbours are mostly of the same second."""
+Entry = tuple[int | None, bytes, bool, bytes]
+"""Its time in nanoseconds since the epoch, None without one; its stream; whether it ends a line; its text."""
+
+
+class EntryParser:
+    """Parses entries. Neighbours are mostly of the same second and written alike: those are only compared."""
 
     def __init__(self) -> None:
-        self._seconds = b""
+        self._second = b""
         self._zone = b""
         self._base = 0
 
-    def nanoseconds(self, seconds: bytes, fraction: bytes | None, zone: bytes) -> int | None:
-        """Of ``2024-05-01T12:00:00``, ``123456789`` and ``Z``; None where there is no such time."""
-        if seconds != self._seconds or zone != self._zone:
-            try:
-                base = _at(seconds.decode(), zone.decode())
-            except (ValueError, OverflowError):
-                return None
-            self._seconds, self._zone, self._base = seconds, zone, base
-        if fraction is None:
-            return self._base
-        return self._base + int(fraction) * _SCALE[len(fraction)]
+    def parse(self, line: bytes) -> Entry:
+        """An entry without its line end."""
+        if line[:20] == self._second and line[29:35] == self._zone:
+            kind = _KINDS.get(line[35:45])
+            fraction = line[20:29]
+            if kind is not None and fraction.isdigit():
+                return (self._base + int(fraction), kind[0], kind[1], line[45:])
+        match = ENTRY.fullmatch(line)
+        if match is None:
+            return (None, b"stdout", True, line)
+        second, fraction, zone, stream, tag, text = match.groups()
+        try:
+            base = _at(second.decode(), zone.decode())
+        except (ValueError, OverflowError):
+            return (None, stream, tag == b"F", text or b"")
+        self._second, self._zone, self._base = second + b".", zone, base
+        digits = fraction or b"0"
+        return (base + int(digits) * 10 ** (9 - len(digits)), stream, tag == b"F", text or b"")
+
+    def last_time(self, data: bytes) -> int | None:
+        """The time of the last whole entry in ``data``; None where none has a time."""
+        times = (self.parse(line)[0] for line in reversed(data.split(b"\n")[:-1]))
+        return next((time for time in times if time is not None), None)
 
 
 def _at(seconds: str, zone: str) -> int:
     moment = datetime.fromisoformat(seconds + ("+00:00" if zone == "Z" else zone))
     return (moment - _EPOCH) // _MICROSECOND * 1000
-
-
-def last_time(data: bytes, times: Times) -> int | None:
-    """The time of the last whole entry in ``data``; None where none has a time."""
-    found: int | None = None
-    for line in reversed(data.split(b"\n")[:-1]):
-        match = ENTRY.fullmatch(line + b"\n")
-        if match is not None and match[1]:
-            found = times.nanoseconds(match[1], match[2], match[3])
-        if found is not None:
-            break
-    return found

@@ -32,10 +32,10 @@ class Limiter:
 
     def take(self, time: int, size: int) -> bool:
         """Whether an entry of ``size`` bytes at ``time`` may come, and count it if so. A large one owes."""
-        if time != self.at:
+        if self.lines < 1 or self.bytes <= 0 or time - self.at > _NANOSECONDS:
             self.refill(time)
-        if self.lines < 1 or self.bytes <= 0:
-            return False
+            if self.lines < 1 or self.bytes <= 0:
+                return False
         self.lines -= 1
         self.bytes -= size
         return True

@@ -25,7 +25,8 @@ class StreamLines:
     ``deadline`` is when what is held must go (monotonic seconds), None where nothing is.
     """
 
-    def __init__(self, config: LogsConfig, rules: JoinRules, emit: Emit) -> None:
+    def __init__(self, name: str, config: LogsConfig, rules: JoinRules, emit: Emit) -> None:
+        self.name = name
         self._rules = rules
         self._emit = emit
         self._max_bytes = config.max_line_bytes

@@ -42,10 +42,12 @@ class ChunkBuilder:
             self._origins.append(origin)  # held from here on: its id is nobody else's
         return place
 
-    def add(self, record: LogRecord) -> None:
+    def add(
+        self, time: int, place: int, stream: str, body: str, severity: Severity, fields: bytes = b""
+    ) -> None:
         """One more record."""
-        self.records.append(record)
-        self._bytes += len(record.body) + len(record.fields) + RECORD_BYTES
+        self.records.append(LogRecord(time, place, stream, body, severity, fields))
+        self._bytes += len(body) + len(fields) + RECORD_BYTES
 
     def chunk(self, positions: dict[str, str]) -> LogChunk:
         """All of it, with how far was read."""
@@ -63,7 +65,7 @@ class Pipeline:
 
     def line(self, chunk: ChunkBuilder, time: int, stream: str, text: bytes) -> None:
         """A line of a container, of any bytes, or several with line ends between them."""
-        if text.endswith(b"\r"):
+        if text[-1:] == b"\r":
             text = text[:-1]
         body = text.decode("utf-8", "replace")
         if self._parse_json and text[:1] == b"{" and (parsed := structured.parse(text)) is not None:
@@ -71,6 +73,8 @@ class Pipeline:
             grave = severity.of_text(said) if parsed.severity is None else parsed.severity
             at = time if parsed.time is None else parsed.time
             self.record(chunk, at, stream, said, grave, parsed.fields)
+        elif not self._steps:
+            chunk.add(time, chunk.place(self.origin), stream, body, severity.of_text(body))
         else:
             self.record(chunk, time, stream, body, severity.of_text(body), {})
 
@@ -86,4 +90,4 @@ class Pipeline:
                     return
             body, grave, fields = draft.body, draft.severity, draft.fields
         encoded = msgspec.json.encode(fields) if fields else b""
-        chunk.add(LogRecord(time, chunk.place(self.origin), stream, body, grave, encoded))
+        chunk.add(time, chunk.place(self.origin), stream, body, grave, encoded)

@@ -7,9 +7,9 @@ from random import Random
 
 import msgspec
 
-from edgeagent.api.logs import LogRecord, LogTarget
+from edgeagent.api.logs import LogTarget
 from edgeagent_logs.config import LogsConfig
-from edgeagent_logs.entries import ENTRY, Times, last_time
+from edgeagent_logs.entries import EntryParser
 from edgeagent_logs.limiter import Limiter
 from edgeagent_logs.lines import StreamLines
 from edgeagent_logs.pipeline import ChunkBuilder, Pipeline
@@ -51,7 +51,7 @@ class Tail:
         self._reader = LogReader(self.path, position, from_end=from_end, block_bytes=block)
         self._pipeline = Pipeline(config, target.origin, random)
         self._limiter = Limiter(config.rate)
-        self._times = Times()
+        self._parser = EntryParser()
         self._rules = self._join_rules(target)
         self._ahead = {} if position is None else {key.encode(): one for key, one in position.ahead.items()}
         self._chunk = ChunkBuilder()
@@ -71,7 +71,7 @@ class Tail:
         def emit(time: int, text: bytes) -> None:
             self._pipeline.line(self._chunk, time, name, text)
 
-        return StreamLines(self._config, self._rules, emit)
+        return StreamLines(name, self._config, self._rules, emit)
 
     def retarget(self, target: LogTarget) -> None:
         """The same container, with other labels; what comes from here on has them."""
@@ -151,41 +151,32 @@ class Tail:
 
     def _take(self, data: bytes, now: float, wall: int) -> None:
         """Entries to lines. This is what the cost of a line is made of: most lines go straight through."""
-        limiter, streams, times, rules = self._limiter, self._streams, self._times, self._rules
+        limiter, streams, rules = self._limiter, self._streams, self._rules
+        parse, take_line, max_bytes = self._parser.parse, self._pipeline.line, self._config.max_line_bytes
         begins = rules.may_begin(data)
-        max_bytes = self._config.max_line_bytes
         order, offset = self._reader.mark
-        entries = 0
-        for match in ENTRY.finditer(data):
-            seconds, fraction, zone, stream, tag, text, whole = match.groups()
-            time: int | None = None
-            if whole is None:
-                time = times.nanoseconds(seconds, fraction, zone)
-                text = text or b""
-            else:
-                stream, tag, text = b"stdout", b"F", whole
+        at = 0
+        entries = data.split(b"\n")
+        entries.pop()  # every entry has an end, after the last of which is nothing
+        for entry in entries:
+            time, stream, ends, text = parse(entry)
+            size = len(entry) + 1
             if time is None:
                 time = wall
-            start, end = match.span()
-            if self._ahead and self._was_read(stream, offset + start):
+            if self._ahead and self._was_read(stream, offset + at):
+                at += size
                 continue
-            if not limiter.take(time, end - start):
-                self._reader.advance(start)
+            if not limiter.take(time, size):
+                self._reader.advance(at)
                 self._leave_out(now, wall)
                 return
-            entries += 1
             lines = streams[stream]
-            if (
-                lines.idle
-                and tag == b"F"
-                and len(text) <= max_bytes
-                and not (begins and rules.may_begin(text))
-            ):
-                self._pipeline.line(self._chunk, time, stream.decode(), text)
+            if ends and lines.idle and len(text) <= max_bytes and not (begins and rules.may_begin(text)):
+                take_line(self._chunk, time, lines.name, text)
             else:
-                lines.entry(time, text, ends=tag == b"F", at=(order, offset + start), now=now)
-        if entries:
-            self._entry_bytes = len(data) / entries
+                lines.entry(time, text, ends=ends, at=(order, offset + at), now=now)
+            at += size
+        self._entry_bytes = len(data) / len(entries)
         self._reader.advance(len(data))
 
     def _was_read(self, stream: bytes, offset: int) -> bool:
@@ -214,7 +205,7 @@ class Tail:
         """Too much: go on with the newest lines that there is room for; what is before them is not read."""
         offset, data = self._reader.newest_lines(BLOCK_BYTES)
         end = offset + (data.rfind(b"\n") + 1 or len(data))
-        self._limiter.refill(last_time(data, self._times) or wall)
+        self._limiter.refill(self._parser.last_time(data) or wall)
         room = self._limiter.room(self._entry_bytes)
         began = self._reader.mark[1]
         if room < min(self._config.rate.bytes_per_second / 10, BLOCK_BYTES / 2):
@@ -239,7 +230,7 @@ class Tail:
         body = f"[{count} bytes, about {lines} lines, were left out: more than {limits}]"
         fields = msgspec.json.encode({"dropped_bytes": count, "dropped_lines": lines})
         place = self._chunk.place(self._pipeline.origin)
-        self._chunk.add(LogRecord(self._limiter.at, place, "stderr", body, "warn", fields))
+        self._chunk.add(self._limiter.at, place, "stderr", body, "warn", fields)
         self._chunk.dropped[RATE_LIMIT] += lines
 
     def _trouble(self, error: OSError) -> None:
