@@ -209,6 +209,22 @@ def test_who_is_gone_is_not_kept_alive_by_repeats_of_what_it_said(which: int) ->
     assert node.heard == 1
 
 
+def test_a_signal_counts_once() -> None:
+    operator, node = carriers()
+    node.send([b"1"])
+    operator.reconnected()
+    signals = [operator.next_packet(0.0) or b"" for _ in range(2)]
+    for signal in signals:
+        node.receive(signal, 1.0)
+    while node.next_packet(1.0) is not None:
+        pass
+    for signal in signals:
+        node.receive(signal, LOST_SECONDS)
+    assert (node.heard, node.passed_over) == (2, 2)
+    assert node.is_lost(1.0 + LOST_SECONDS), "the repeats kept nothing alive"
+    assert node.next_packet(LOST_SECONDS) is None, "and nothing was sent again for them"
+
+
 def test_a_gap_is_asked_for_once_and_what_follows_is_passed_over() -> None:
     operator, node = carriers()
     for text in (b"1", b"2", b"3", b"4"):
