@@ -1,10 +1,12 @@
 """``edgectl`` without a hub: help, usage errors, completion, files, and a hub that is not there."""
 
+import argparse
 import io
 import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,8 @@ import yaml
 import edgeagent
 from edgeagent.cli.arguments import parse_duration, parse_selector
 from edgeagent.cli.ctl.parser import OUTPUTS
+from edgeagent.cli.ctl.parser import build_parser as ctl_parser
+from edgeagent.cli.local.parser import build_parser as agent_parser
 from edgeagent.cli.output import FORMATS
 from tests.cli.running import HELLO, Ctl
 from tests.cli.scripted import operator, write_operator
@@ -46,6 +50,22 @@ def test_help_has_examples_and_all_commands(ctl: Ctl) -> None:
         told = ctl(command, "--help")
         assert told.code == 0
         assert "examples:" in told.out or command == "version"
+
+
+@pytest.mark.parametrize("build", [ctl_parser, agent_parser])
+def test_a_switch_may_have_its_value_as_kubectl_writes_it(
+    build: Callable[[], argparse.ArgumentParser], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["logs", "web", "--all-containers=true", "--prefix=True", "--follow", "--follow=false", "-p=true"]
+    options = build().parse_args(words)
+    assert (options.all_containers, options.prefix, options.follow, options.previous) == (
+        True, True, False, True,
+    )  # fmt: skip
+    assert options.pod == "web"
+    for wrong in ("--follow=maybe", "--tail=true", "--nothing=true"):
+        with pytest.raises(SystemExit):
+            build().parse_args(["logs", "web", wrong])
+        assert wrong.partition("=")[0] in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

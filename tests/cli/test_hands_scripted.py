@@ -209,6 +209,20 @@ def test_logs_by_selector_are_the_last_lines_of_each_pod(ctl: Ctl, config: int) 
         assert (done.code, done.err) == (0, "No resources found in default namespace.\n")
 
 
+def test_logs_that_end_are_read_of_one_pod_after_the_other(ctl: Ctl, config: int) -> None:
+    """A selector may find more pods than a node has streams for one operator."""
+
+    def refuse(call: Call) -> None:
+        gone = RpcError("NotFound", f"pods {call.params['pod']} not found")
+        hub.later(0.3, lambda: call.fail(gone))  # whoever asks for all at once has done so by then
+
+    pods = [a_pod(f"p{number:02}") for number in range(20)]
+    with ScriptedHub(config, answering({"Pod": pods}, refuse)) as hub:
+        done = ctl("logs", "-l", "app=x", "--prefix")
+        assert (done.code, done.err) == (1, "Error from server (NotFound): pods p00 not found\n")
+        assert hub.methods() == ["get", "nodekey"]
+
+
 def test_a_stream_that_the_hub_refuses_is_told_as_any_call(ctl: Ctl, config: int) -> None:
     def refuse(call: Call) -> None:
         call.fail(RpcError("Forbidden", 'user "ann" cannot create resource "pods/exec"'))

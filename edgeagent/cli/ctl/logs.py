@@ -44,13 +44,16 @@ async def _logs(hub: "HubClient", pod: str, container: str, options: argparse.Na
         if not pods:
             complain(f"No resources found in {namespace_of(options)} namespace.")
             return 0
-        if not (options.follow or options.prefix):
-            for one in pods:
-                await _print(hub, one, container, options)
-            return 0
         output = Output(STDOUT)
         sys.stdout.flush()
         by_line = options.all_containers or len(pods) > 1
+        if not options.follow:
+            for one in pods:
+                if options.prefix:
+                    await _follow(hub, one, container, output, by_line, options)
+                else:
+                    await _print(hub, one, container, options)
+            return 0
         try:
             async with asyncio.TaskGroup() as tasks:
                 for one in pods:
