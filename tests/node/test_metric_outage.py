@@ -18,10 +18,10 @@ from edgeagent.api.metrics import FamilyHead, MetricFamily, Sample, SampleBatch,
 from edgeagent.node.store.spool import Spool
 from edgeagent.node.telemetry.exporting import HubExporter
 from edgeagent.node.telemetry.metricflow import FlowSettings, MetricFlow
-from edgeagent.node.telemetry.spoolthread import SpoolThread
 from edgeagent.testing.clock import ManualClock
 from edgeagent_metrics.remotewrite import RemoteWriteExporters
 from edgeagent_metrics.remotewriteconfig import RemoteWriteConfig
+from tests.node.metrickit import InlineSpool
 from tests.support.hubrun import HubDirectory
 from tests.support.proc import Process
 from tests.support.prometheus import Prometheus
@@ -57,15 +57,6 @@ class Link:
     def close(self) -> None:
         """No more is sent."""
         self._exporters.close()
-
-
-class InlineSpool(SpoolThread):
-    """Does its work at once."""
-
-    async def call(self, work):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201
-        """At once."""
-        await asyncio.sleep(0)
-        return self._do(work)
 
 
 class Metrics:
