@@ -29,14 +29,11 @@ def render(families: Iterable[MetricFamily], format: Format) -> bytes:
         name = family.name
         lines.append(_head(name, family.type, family.help, openmetrics))
         for sample in family.samples:
-            labels = sample.labels
-            if labels:
-                # Many samples share one dict, which is all there while its families are.
-                text = label_texts.get(id(labels))
-                if text is None:
-                    text = label_texts[id(labels)] = _label_text(labels)
-            else:
-                text = ""
+            # Many samples share one dict, which is all there while its families are.
+            key = id(sample.labels)
+            text = label_texts.get(key)
+            if text is None:
+                text = label_texts[key] = _label_text(sample.labels)
             value = repr(sample.value)
             if value[-1] > "9":
                 value = _NO_NUMBERS[value]
@@ -62,7 +59,8 @@ def _head(name: str, kind: MetricType, help: str, openmetrics: bool) -> str:
 
 
 def _label_text(labels: dict[str, str]) -> str:
-    return "{" + ",".join([f'{name}="{_escaped(value)}"' for name, value in labels.items()]) + "}"
+    inner = ",".join([f'{name}="{_escaped(value)}"' for name, value in labels.items()])
+    return f"{{{inner}}}" if inner else ""
 
 
 def _escaped(value: str) -> str:

@@ -11,7 +11,8 @@ class Page:
     """
 
     def __init__(self) -> None:
-        self._families: dict[str, MetricFamily] = {}
+        self._families: list[MetricFamily] = []
+        self._samples: dict[str, list[Sample]] = {}
 
     def gauge(self, name: str, help: str, value: float, labels: dict[str, str] = NO_LABELS) -> None:
         """What goes up and down."""
@@ -23,11 +24,14 @@ class Page:
 
     def add(self, name: str, kind: MetricType, help: str, value: float, labels: dict[str, str]) -> None:
         """One sample."""
-        family = self._families.get(name)
-        if family is None:
-            family = self._families[name] = MetricFamily(name, kind, help, [])
-        family.samples.append(Sample(value, labels))
+        try:
+            samples = self._samples[name]
+        except KeyError:
+            family = MetricFamily(name, kind, help, [])
+            self._families.append(family)
+            samples = self._samples[name] = family.samples
+        samples.append(Sample(value, labels))
 
     def families(self) -> list[MetricFamily]:
         """What was put on the page."""
-        return list(self._families.values())
+        return self._families

@@ -147,6 +147,22 @@ def test_a_restart_of_a_container_is_counted(cluster: Cluster, port: int) -> Non
     cluster.ctl("delete", "pod", "crashing")
 
 
+def test_an_index_that_is_none_is_seen(cluster: Cluster, port: int) -> None:
+    """Whoever owns the broker can put one there; the state before it stays in force."""
+    generation = value(page_of(port), "edgeagent_observed_generation")
+    cluster.publish(f"nodes/{NODE}/desired", b"\x00no index")
+    name = "edgeagent_sync_failures_total"
+    wait_for(lambda: name in page_of(port), 30, "the refusal to be counted")
+    page = page_of(port)
+    assert value(page, "edgeagent_sync_lag_seconds") > 0
+    assert value(page, "edgeagent_node_condition", condition="DesiredStateInForce") == 0
+    assert value(page, "edgeagent_observed_generation") == generation
+    cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "later"}, "data": {}})
+    cluster.apply(pod("third", NODE, [container("main", ["true"])], restartPolicy="Never"))
+    wait_for(lambda: value(page_of(port), "edgeagent_sync_lag_seconds") == 0, 30, "a good index")
+    assert value(page_of(port), "edgeagent_observed_generation") > generation
+
+
 def test_a_lost_broker_is_seen(cluster: Cluster, port: int) -> None:
     before = page_of(port)
     cluster.broker.terminate()

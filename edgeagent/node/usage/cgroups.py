@@ -35,22 +35,23 @@ def container_cgroup(root: Path, pid: int, container_id: str) -> CgroupFolders:
 
     Empty where the process has ended, or is another's by now: its cgroups do not name ``container_id``.
     """
-    mounted = str(root / "sys/fs/cgroup")
+    mounted = f"{root}/sys/fs/cgroup"
     version_2 = mounted if os.path.exists(f"{mounted}/cgroup.controllers") else f"{mounted}/unified"
     by_controller: dict[str, str] = {}
     unified = None
     for line in read_small(f"{root}/proc/{pid}/cgroup").splitlines():
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
-        if not path.startswith("/") or ".." in path.split("/"):
-            continue
         if not container_id or container_id not in path:
             continue  # others are in it too, or the process is another's
+        used = USED.intersection(controllers.split(","))
+        if (controllers and not used) or not path.startswith("/") or "/../" in f"{path}/":
+            continue
         inside = _container_part(path, container_id).lstrip("/")
         if not controllers:
             unified = f"{version_2}/{inside}"
-        elif used := USED.intersection(controllers.split(",")):
-            by_controller |= dict.fromkeys(used, f"{mounted}/{controllers}/{inside}")
+        for controller in used:
+            by_controller[controller] = f"{mounted}/{controllers}/{inside}"
     return CgroupFolders(by_controller, unified)
 
 

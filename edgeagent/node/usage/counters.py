@@ -34,10 +34,11 @@ def cpu_usage(folders: CgroupFolders) -> CpuUsage | None:
             throttled=_scaled(quota.get("throttled_time"), _NANO),
         )
     found = table(folders.unified, "cpu.stat")
-    if "usage_usec" not in found:
+    total = found.get("usage_usec")
+    if total is None:
         return None
     return CpuUsage(
-        usage=found["usage_usec"] / _MICRO,
+        usage=total / _MICRO,
         user=_scaled(found.get("user_usec"), _MICRO),
         system=_scaled(found.get("system_usec"), _MICRO),
         periods=found.get("nr_periods"),
@@ -55,7 +56,7 @@ def memory_usage(folders: CgroupFolders) -> MemoryUsage | None:
         found = table(folder, "memory.stat")
         return MemoryUsage(
             usage=usage,
-            working_set=max(0, usage - found.get("total_inactive_file", 0)),
+            working_set=max(0, usage - (found.get("total_inactive_file") or 0)),
             rss=found.get("total_rss"),
             cache=found.get("total_cache"),
             swap=found.get("total_swap"),
@@ -72,7 +73,7 @@ def memory_usage(folders: CgroupFolders) -> MemoryUsage | None:
     found, events = table(folder, "memory.stat"), table(folder, "memory.events")
     return MemoryUsage(
         usage=usage,
-        working_set=max(0, usage - found.get("inactive_file", 0)),
+        working_set=max(0, usage - (found.get("inactive_file") or 0)),
         rss=found.get("anon"),
         cache=found.get("file"),
         swap=number(folder, "memory.swap.current"),

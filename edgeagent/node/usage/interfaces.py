@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from edgeagent.api.usage import InterfaceUsage
-from edgeagent.node.usage.kernelfiles import read_small, whole
+from edgeagent.node.usage.kernelfiles import MOST_DIGITS, read_small
 
 _FIELDS = 16
 MAX_INTERFACES = 64
@@ -17,10 +17,13 @@ def interfaces_of(text: str) -> list[InterfaceUsage]:
         name, colon, rest = line.rpartition(":")
         if not colon or name.strip() == "lo":
             continue
-        values = [whole(field) for field in rest.split()]
-        numbers = [value for value in values if value is not None]
-        if len(numbers) != len(values) or len(numbers) < _FIELDS:
+        fields = rest.split()
+        digits = "".join(fields)
+        if len(fields) < _FIELDS or not (digits.isascii() and digits.isdigit()):
             continue
+        if max(map(len, fields)) > MOST_DIGITS:
+            continue
+        numbers = [int(field) for field in fields]
         found.append(
             InterfaceUsage(
                 interface=name.strip(),

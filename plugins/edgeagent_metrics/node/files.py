@@ -4,6 +4,8 @@ import os
 
 MOST_BYTES = 1 << 20
 """No file that is read here is longer, unless something is wrong."""
+HALF_A_PAGE = 2048
+"""A page that the kernel leaves half empty is the last: no line of these files is so long."""
 
 
 class Files:
@@ -16,12 +18,11 @@ class Files:
         """The text of a file; OSError where there is none."""
         descriptor = os.open(self.root + path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
-            data = os.read(descriptor, 1 << 16)
-            if len(data) >= 4096 or path.startswith("/proc"):  # sysfs hands over a file whole, at most a page
-                while more := os.read(descriptor, 1 << 16):
-                    data += more
-                    if len(data) > MOST_BYTES:
-                        raise OSError(f"{path} is too long")
+            data = part = os.read(descriptor, 1 << 16)
+            while len(part) >= HALF_A_PAGE and (part := os.read(descriptor, 1 << 16)):
+                data += part
+                if len(data) > MOST_BYTES:
+                    raise OSError(f"{path} is too long")
         finally:
             os.close(descriptor)
         return data.decode("utf-8", "replace")

@@ -1,5 +1,8 @@
 """``[plugins.metrics]``: what is refused, and in which words."""
 
+import tomllib
+from pathlib import Path
+
 import pytest
 
 from edgeagent.api.errors import InvalidObjectError
@@ -49,3 +52,10 @@ def test_every_collector_can_be_switched_off() -> None:
     names = NodeMetrics(MetricsConfig()).names
     off = convert({"collectors_off": names}, MetricsConfig)
     assert NodeMetrics(off).names == []
+
+
+def test_the_sample_is_what_holds_without_it(checkout: Path) -> None:
+    text = (checkout / "plugins/edgeagent_metrics/sample.toml").read_text()
+    section = tomllib.loads(text)["plugins"]["metrics"]
+    assert section.pop("enabled") is True
+    assert convert(section, MetricsConfig) == MetricsConfig()
