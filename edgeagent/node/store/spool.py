@@ -11,7 +11,7 @@ import os
 import sqlite3
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -195,11 +195,13 @@ class Spool:
             ).fetchone()
         return Chunk(*row) if row is not None else None
 
-    def run_after(self, name: str, first: int, limit: int) -> list[Chunk]:
-        """As ``after``, with the chunks that follow without a gap: ``limit`` bytes, one at the least."""
+    def run_after(
+        self, name: str, first: int, limit: int, weigh: Callable[[Chunk], int] = lambda chunk: len(chunk.body)
+    ) -> list[Chunk]:
+        """As ``after``, with the chunks that follow without a gap: of weight ``limit``, one at the least."""
         found: list[Chunk] = []
         while (chunk := self.after(name, found[-1].next if found else first)) is not None:
-            limit -= len(chunk.body)
+            limit -= weigh(chunk)
             if found and (limit < 0 or chunk.first != found[-1].next):
                 break
             found.append(chunk)
