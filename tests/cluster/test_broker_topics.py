@@ -44,6 +44,8 @@ def rules(channel: str) -> dict[str, Rule]:
         "pod": rule(NODE, "default", "web", write=NODE),
         "events": rule(NODE, write=NODE),
         "audit": rule(NODE, write=NODE),
+        "logs": rule(NODE, write=NODE),
+        "metrics": rule(NODE, write=NODE),
         "node_rpc": rule(NODE, "logs", read=NODE),
         "stream": rule(NODE, OPERATOR, "0" * 32, write=OPERATOR, read=NODE),
         "hub_rpc": rule(OPERATOR, "apply", write=OPERATOR),
