@@ -6,9 +6,10 @@ import logging
 import random
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from edgeagent.api.clock import Clock
 from edgeagent.api.errors import EdgeAgentError, PermanentError
@@ -67,8 +68,7 @@ STATUS_INTERVAL_SECONDS = 1.0
 RUNTIME_FACTS_RETRY_SECONDS = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class World:
+class World(msgspec.Struct, frozen=True):
     """What the agent is given of the outside: time, chance, where the file system begins, programs."""
 
     clock: Clock
@@ -308,6 +308,7 @@ class Agent:
                 tasks.create_task(self._metrics.run())
                 await self._plugins.start()
                 ready()
+                await asyncio.Event().wait()  # plugins may have work where the core has none
         finally:
             await self._stop()
 

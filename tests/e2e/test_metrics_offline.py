@@ -13,7 +13,7 @@ from edgeagent.wire.canonical import canonical_json
 from tests.support.cluster import program
 from tests.support.httpreceiver import says
 from tests.support.hubrun import HubDirectory
-from tests.support.proc import Process, free_port
+from tests.support.proc import Process, free_port, port_answers
 from tests.support.remotewritereceiver import RemoteWriteReceiver
 from tests.support.waiting import wait_for, wait_for_async
 
@@ -71,6 +71,21 @@ def test_what_nobody_takes_arrives_after_a_restart(tmp_path: Path) -> None:
             )
         kinds = {json.loads(key)["__name__"].partition("_")[0] for key in receiver.series}
         assert {"node", "machine", "edgeagent", "process"} <= kinds
+
+
+def test_an_agent_with_nothing_to_do_but_to_be_scraped_stays(tmp_path: Path) -> None:
+    port = free_port()
+    config(tmp_path, "", exporter=False)
+    path = tmp_path / "config.toml"
+    path.write_text(path.read_text().replace('listen = ""', f'listen = "127.0.0.1:{port}"'))
+    with Process(program("edgeagent", "--config", path, "run"), log=tmp_path / "agent.log") as agent:
+        agent.wait_until(lambda: port_answers(port), what="it can be scraped", timeout=30)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as answer:
+            page = answer.read().decode()
+        assert "node_load1 " in page
+        assert "edgeagent_metrics_" not in page, "nothing is on its way"
+        assert not (tmp_path / "state" / "telemetry.db").exists()
+        assert agent.running
 
 
 def test_by_way_of_broker_and_hub(tmp_path: Path) -> None:
