@@ -1,6 +1,7 @@
 """Following a log: over rotations, from any place, without a line lost or repeated."""
 
 import os
+import tracemalloc
 from contextlib import closing
 from pathlib import Path
 
@@ -230,3 +231,30 @@ def test_nothing_older_than_was_asked_for(
     cursor.close()
     found = read_log(writer.path, tail_lines=tail, timestamps=False, limit=1000, since=begin)
     assert found.text == expected
+
+
+@pytest.mark.parametrize("behind", [[], [("F", b"after"), ("F", b"more")]])
+def test_a_hole_that_a_power_cut_left_is_passed_over_with_little_memory(
+    tmp_path: Path, behind: list[Entry]
+) -> None:
+    """File systems leave zeros where data was not written yet; what is before them is not looked for."""
+    path = tmp_path / "0.log"
+    writer = Writer(path)
+    with closing(writer):
+        for _ in range(3):
+            writer.write(("F", b"before"))
+        os.truncate(path, 8_000_000)
+        writer.file.seek(0, os.SEEK_END)
+        if behind:
+            writer.file.write(b"\n")
+        for entry in behind:
+            writer.write(entry)
+        tracemalloc.start()
+        try:
+            with closing(LogCursor(path, tail_lines=10, since=0, timestamps=False)) as cursor:
+                found = cursor.read()
+                peak = tracemalloc.get_traced_memory()[1]
+                assert found == plain(behind or 3 * [("F", b"before")])
+        finally:
+            tracemalloc.stop()
+    assert peak < 1_000_000

@@ -178,7 +178,7 @@ def _start(files: list[int], tail_lines: int | None, since: float) -> tuple[int,
                     return begin
                 continue
             time, _, ends = parsed(record)
-            if since and time and time_of(time) < since:
+            if len(record) > MAX_RECORD or (since and time and time_of(time) < since):
                 return begin
             if ends or not lines:
                 # A line begins behind the one before it, whatever pieces it is in.
@@ -190,7 +190,10 @@ def _start(files: list[int], tail_lines: int | None, since: float) -> tuple[int,
 
 
 def _backwards(descriptor: int) -> Iterator[tuple[int, bytes | None]]:
-    """The whole records of a file, the last first, each with its offset; before them None, with their end."""
+    """The whole records of a file, the last first, each with its offset; before them None, with their end.
+
+    Nothing is looked for before one that is longer than ``MAX_RECORD``, of which the end is given.
+    """
     position = os.fstat(descriptor).st_size
     held, end = b"", -1
     while position > 0:
@@ -199,6 +202,7 @@ def _backwards(descriptor: int) -> Iterator[tuple[int, bytes | None]]:
         position = start
         if end < 0:
             if (at := held.rfind(b"\n")) < 0:
+                held = b""  # of a record that is not whole
                 continue
             yield start + at + 1, None
             held = held[: at + 1]
@@ -208,5 +212,8 @@ def _backwards(descriptor: int) -> Iterator[tuple[int, bytes | None]]:
                 yield start + at + 1, held[at + 1 : end - 1]
             end = at + 1
         held = held[:end]
+        if end > MAX_RECORD:
+            yield position, held[:-1]
+            return
     if end > 1:
         yield 0, held[: end - 1]
