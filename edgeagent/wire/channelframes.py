@@ -27,7 +27,7 @@ class Frame(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Open(Frame, frozen=True, array_like=True, tag=1):
-    """A channel of a ``kind`` is wanted. ``value`` is JSON; ``window`` is what may be sent to who opens it."""
+    """A channel of a ``kind`` is wanted. ``value`` is JSON; ``window`` may be sent to who opens it."""
 
     channel: int
     kind: str

@@ -7,10 +7,9 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, ParamSpec, Self, TypeVar, cast
+from typing import Literal, Self, TypeVar, cast
 
 import msgspec
 
@@ -44,26 +43,13 @@ from edgeagent.testing.clock import ManualClock
 from edgeagent.testing.runtime import FakeExits, FakeRuntime
 from tests.node.fakeadmission import FakeAdmission
 from tests.node.indexes import ANCHOR, NODE, signed_index
+from tests.node.inlinethreads import InlineThreads
 from tests.node.podnetwork import MemoryNetwork
 
 RESYNC = 1800.0
 TRANSITION = 300.0
 HOST_IP = "192.0.2.7"
-P = ParamSpec("P")
 T = TypeVar("T")
-
-
-class InlineThreads(ThreadPoolExecutor):
-    """In place of the loop's threads: does all at once, for a still clock waits for no thread."""
-
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Done when this returns."""
-        done: Future[T] = Future()
-        try:
-            done.set_result(fn(*args, **kwargs))
-        except Exception as error:
-            done.set_exception(error)
-        return done
 
 
 def run(scenario: Callable[[], Awaitable[T]]) -> T:
