@@ -25,7 +25,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except EdgeAgentError as error:
-        print(f"edgeagent: {error}", file=sys.stderr)
+        from edgeagent.cli.output import escape  # not for help, nor for the agent itself
+
+        told = escape(str(error), keep="\n")
+        print(f"edgeagent: {told}", file=sys.stderr)
         return 1
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -185,3 +185,9 @@ def test_hands_without_an_agent_say_how_to_start_it(
 ) -> None:
     assert run(config, *command) == 1
     assert "systemctl start edgeagent" in capsys.readouterr().err
+
+
+def test_what_is_told_cannot_move_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    """Messages name what containers, files and other machines are called."""
+    assert main(["--config", "/no\x1b[2J\rwhere", "status"]) == 1
+    assert "/no\\x1b[2J\\rwhere" in capsys.readouterr().err
