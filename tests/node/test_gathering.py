@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -128,9 +129,29 @@ def test_a_collector_answers_from_its_lane_with_what_the_core_has_read(kit: Kit,
         ),
         (f"[{family('bad_value', 'Sample(1.0, dict(a=1))')}]", "the value of label a is no text"),
         (f"[{family('bad_number', 'Sample(str(1))')}]", "a value is no number"),
-        (f"[{family('bad_suffix', 'Sample(1.0, {}, str(1))')}]", "a gauge has no samples bad_suffix1"),
+        (
+            f"[{family('bad_suffix', 'Sample(1.0, {}, str(1))')}]",
+            "bad_suffix: it has no samples with the suffix '1'",
+        ),
         (f"[{family('own_metric')}]", "own_metric is on the page already, with the labels"),
         (f"[{family('own_metric', help='Another.')}]", "with another type or another help"),
+        (f"[{family('huge', 'Sample(10**400)')}]", "a value is no number, or too large"),
+        (
+            f"[{family('never', 'Sample(1.0, {}, str(), float(chr(110) + chr(97) + chr(110)))')}]",
+            "the time of",
+        ),
+        (f"[{family('someday', 'Sample(1.0, {}, str(), str(1))')}]", "the time of a sample is no number"),
+        (f"[{family('listed', 'Sample(1.0, [1])')}]", "labels are no dict"),
+        (f"[{family('nothing', 'Sample(1.0, None)')}]", "labels are no dict"),
+        (
+            f"[{family('odd_suffix', 'Sample(1.0, {}, [])')}]",
+            "odd_suffix: it has no samples with the suffix '[]'",
+        ),
+        (f"[{family('plain', '1.0')}]", "float is no sample"),
+        (f"[{family('typed', kind='gouge')}]", "'gouge' is no type of a metric"),
+        ("[MetricFamily('untold', 'gauge', None, [Sample(1.0)])]", "its help is no text"),
+        ("[MetricFamily('iterated', 'gauge', 'h', iter([]))]", "its samples are no list"),
+        ("[MetricFamily('twice', 'gauge', 'h', [Sample(1.0)])] * 2", "twice is on the page already"),
         ("[MetricFamily('many', 'gauge', 'h', [Sample(1.0)] * 20001)]", "more than 20000 samples"),
     ],
 )
@@ -195,6 +216,20 @@ def test_two_plugins_may_share_a_family(kit: Kit) -> None:
     async def body(gathering: Gathering, _host: PluginHost) -> None:
         found = await gathering.gather(10.0)
         assert {sample.labels["plugin"] for sample in by_name(found)["shared"].samples} == {"one", "other"}
+
+    gathered(kit, body)
+
+
+def test_a_family_may_come_in_as_many_parts_as_it_has_samples(kit: Kit) -> None:
+    part = "MetricFamily('pieces', 'gauge', 'h', [Sample(float(n), {'n': str(n)})])"
+    install(kit, "first", f"[{part} for n in range(20_000)]")
+    install(kit, "second", f"[{part} for n in range(20_000, 20_100)]")
+
+    async def body(gathering: Gathering, _host: PluginHost) -> None:
+        began = time.thread_time()
+        samples = by_name(await gathering.gather(30.0))["pieces"].samples
+        assert time.thread_time() - began < 5.0, "each part was held against all others"
+        assert sorted(int(sample.labels["n"]) for sample in samples) == list(range(20_100))
 
     gathered(kit, body)
 
