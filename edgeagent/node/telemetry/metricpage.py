@@ -96,9 +96,9 @@ class MetricPage:
         for sample in family.samples:
             # Nearly all are plain: a look at each of them is what a page costs here.
             usual = plain and type(sample) is Sample and type(sample.value) is float
-            if not (usual and sample.time is None and sample.suffix == "" and type(sample.labels) is dict):
-                if (problem := _unfit(sample, suffixes)) is not None:
-                    raise PermanentError(f"{name}: {problem}")
+            usual = usual and sample.time is None and sample.suffix == "" and type(sample.labels) is dict
+            if not usual and (problem := _unfit(sample, suffixes)) is not None:
+                raise PermanentError(f"{name}: {problem}")
             labels = sample.labels
             if labels and id(labels) not in known:
                 if (unfit := self._names.are_fit(_LABEL, labels)) is not None:
