@@ -74,9 +74,8 @@ class HubMetrics:
             self._queue.close()
 
     def _page(self, node: str) -> bytes:
-        blocks = self._newest.blocks(node)
-        page = render(blocks)
-        return page if node else page + render_own(self._own(len(blocks)))
+        page = render(self._newest.blocks(node))
+        return page if node else page + render_own(self._own(self._newest.nodes))
 
     def _own(self, nodes: int) -> list[Own]:
         found = [

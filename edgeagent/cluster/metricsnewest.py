@@ -3,9 +3,11 @@
 import logging
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from edgeagent.api.errors import EdgeAgentError
+from edgeagent.api.metrics import Series
 from edgeagent.wire.metricblock import MetricBlock, decode_block, read_head
 
 log = logging.getLogger(__name__)
@@ -15,6 +17,11 @@ MAX_BYTES = 256 * 1024 * 1024
 MAX_PARTS = 256
 MAX_PLAIN_BYTES = 8_000_000
 """What a message of a node may be unpacked to."""
+
+MAX_NODE_BYTES = 40_000_000
+"""What the metrics of one node may weigh, unpacked."""
+_SERIES_BYTES = 100
+_VALUE_BYTES = 16
 
 
 @dataclass(slots=True)
@@ -63,20 +70,43 @@ class NewestMetrics:
         if held is not None:
             self._bytes -= held.size
 
-    def blocks(self, node: str = "") -> dict[str, list[MetricBlock]]:
-        """By node, or of the one alone, what holds its newest gathering. What cannot be read is left out."""
+    @property
+    def nodes(self) -> int:
+        """Of how many nodes there is something."""
+        return len(self._nodes)
+
+    def blocks(self, node: str = "") -> Iterator[tuple[str, list[MetricBlock]]]:
+        """Each node, or the one alone, and what holds its newest gathering, unpacked when it is its turn.
+
+        What cannot be read is left out, and so is what is more than a node may have.
+        """
         with self._lock:
             found = {
                 name: list(held.parts.values()) for name, held in self._nodes.items() if node in ("", name)
             }
-        return {name: [*_decoded(name, found[name])] for name in sorted(found)}
+        for name in sorted(found):
+            yield name, _decoded(name, found[name])
 
 
 def _decoded(node: str, parts: list[bytes]) -> list[MetricBlock]:
-    blocks = []
+    blocks: list[MetricBlock] = []
+    left = MAX_NODE_BYTES
     for data in parts:
         try:
-            blocks.append(decode_block(data, limit=MAX_PLAIN_BYTES))
+            block = decode_block(data, limit=MAX_PLAIN_BYTES)
         except EdgeAgentError as error:
             log.warning("metrics of node %s cannot be used: %s", node, error)
+            continue
+        if (left := left - sum(map(_weight, block.batch.series))) < 0:
+            log.warning(
+                "node %s sends more than %d bytes of metrics: some are left out", node, MAX_NODE_BYTES
+            )
+            break
+        blocks.append(block)
     return blocks
+
+
+def _weight(series: Series) -> int:
+    """About what a series takes on a page for each of its labels, and in memory."""
+    labels = sum(len(name) + len(value) for name, value in series.labels.items())
+    return _SERIES_BYTES + labels + _VALUE_BYTES * len(series.values)

@@ -4,7 +4,7 @@ https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from edgeagent.api.metrics import FamilyHead, MetricType, Series, is_stale
@@ -25,10 +25,10 @@ class _Family:
     lines: list[str] = field(default_factory=list)
 
 
-def render(nodes: Mapping[str, Sequence[MetricBlock]]) -> bytes:
+def render(nodes: Iterable[tuple[str, Sequence[MetricBlock]]]) -> bytes:
     """The last values of each node's blocks, by family. A series that ended in them is not there."""
     families: dict[str, _Family] = {}
-    for node, blocks in nodes.items():
+    for node, blocks in nodes:
         newest = max((block.moments[-1].time for block in blocks if block.moments), default=0)
         for block in blocks:
             for one in usable(block):

@@ -23,6 +23,8 @@ from edgeagent.api.metrics import FamilyHead, MetricType, SampleBatch, Series
 VERSION = 1
 MAX_PLAIN_BYTES = 16_000_000
 """What a block may be unpacked to."""
+MAX_TEXT = 32_000_000
+"""The characters of all names, help texts and labels, a string that is packed once counted wherever it is."""
 MAX_GATHERINGS = 4096
 MAX_LABELS = 64
 MAX_STREAM = 64
@@ -137,7 +139,8 @@ def decode_block(data: bytes, *, limit: int = MAX_PLAIN_BYTES) -> MetricBlock:
         if not stream.eof or stream.unused_data:
             raise InvalidObjectError("block", f"is cut short, or larger than {limit} bytes")
         packed = _decoder.decode(plain)
-        batch = SampleBatch(families=_families(packed), series=_series(packed))
+        families = _families(packed)
+        batch = SampleBatch(families=families, series=_series(packed, families))
     except (zlib.error, msgspec.MsgspecError, UnicodeDecodeError, IndexError, ValueError) as error:
         raise InvalidObjectError("block", f"cannot be read: {error}") from None
     return MetricBlock(
@@ -150,16 +153,18 @@ def _families(packed: _Packed) -> list[FamilyHead]:
     numbers = _numbers(packed.families)
     if len(numbers) % 3:
         raise InvalidObjectError("families", "are not whole")
-    found = []
+    found, text = [], 0
     for place in range(0, len(numbers), 3):
         name, kind, help_text = (packed.strings[number] for number in numbers[place : place + 3])
         if kind not in _TYPES:
             raise InvalidObjectError("families", f"{kind[:40]!r} is no type")
+        if (text := text + len(name) + len(help_text)) > MAX_TEXT:
+            raise InvalidObjectError("families", f"are more than {MAX_TEXT} characters")
         found.append(FamilyHead(name, cast(MetricType, kind), help_text))
     return found
 
 
-def _series(packed: _Packed) -> list[Series]:
+def _series(packed: _Packed, families: Sequence[FamilyHead]) -> list[Series]:
     """Every number is held against what it may be before it is used."""
     times = [one.time for one in packed.moments]
     sequences = [one.sequence for one in packed.moments]
@@ -169,7 +174,7 @@ def _series(packed: _Packed) -> list[Series]:
         raise InvalidObjectError("gatherings", "are outside of the block")
     values = _values(packed.values)
     width, start, found = _width(len(times)), 0, []
-    for place, (family, suffix, labels) in enumerate(_heads(packed)):
+    for place, (family, suffix, labels) in enumerate(_heads(packed, families)):
         if packed.presence:
             there = packed.presence[place * width : (place + 1) * width]
             if len(there) != width or int.from_bytes(there, "little") >> len(times):
@@ -188,15 +193,17 @@ def _series(packed: _Packed) -> list[Series]:
     return found
 
 
-def _heads(packed: _Packed) -> Iterator[tuple[int, str, dict[str, str]]]:
-    numbers, strings, place = _numbers(packed.series), packed.strings, 0
-    families = len(packed.families) // 12
+def _heads(packed: _Packed, families: Sequence[FamilyHead]) -> Iterator[tuple[int, str, dict[str, str]]]:
+    numbers, strings, place, text = _numbers(packed.series), packed.strings, 0, 0
     while place < len(numbers):
         family, suffix, count = numbers[place : place + 3]
         pairs = numbers[place + 3 : place + 3 + 2 * count]
-        if family >= families or count > MAX_LABELS or len(pairs) != 2 * count:
+        if family >= len(families) or count > MAX_LABELS or len(pairs) != 2 * count:
             raise InvalidObjectError("series", "are not whole")
         texts = [strings[number] for number in pairs]
+        text += len(families[family].name) + len(strings[suffix]) + sum(map(len, texts))
+        if text > MAX_TEXT:
+            raise InvalidObjectError("series", f"are more than {MAX_TEXT} characters")
         yield family, strings[suffix], dict(zip(texts[::2], texts[1::2], strict=True))
         place += 3 + 2 * count
 

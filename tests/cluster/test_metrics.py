@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -244,7 +245,7 @@ def test_a_node_cannot_write_lines_of_its_own() -> None:
         moments=[Moment(0, 1000)],
         batch=SampleBatch(families=heads, series=series),
     )
-    page = render({"a": [sent]}).decode()
+    page = render([("a", [sent])]).decode()
     families = list(text_string_to_metric_families(page))
     assert [(s.name, s.labels, s.value) for f in families for s in f.samples] == [
         ("edge_m", {"ok": evil, "node": "a"}, 5.0)
@@ -256,12 +257,27 @@ def test_the_newest_are_bounded() -> None:
     for n in range(10):
         newest.add(f"n{n}", encode_block(block(0, 1)))
         newest.add("n0", encode_block(block(n, 1)))
-    assert list(newest.blocks()) == ["n0", "n8", "n9"]
-    assert [one.first for one in newest.blocks("n0")["n0"]] == [9]
+    assert [name for name, _ in newest.blocks()] == ["n0", "n8", "n9"]
+    assert [one.first for one in dict(newest.blocks("n0"))["n0"]] == [9]
     newest.forget("n0")
-    assert newest.blocks("n0") == {}
+    assert list(newest.blocks("n0")) == []
     with pytest.raises(InvalidObjectError):
         newest.add("n0", b"")
+
+
+def test_what_one_node_may_have_on_the_page_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
+    series = [Series(0, {"n": str(n), "long": "x" * 2000}, [1000], [1.0]) for n in range(9_000)]
+    batch = SampleBatch(families=[FamilyHead("edge_m", "gauge", "h")], series=series)
+    large = MetricBlock(stream="s", first=0, count=1, moments=[Moment(0, 1000)], batch=batch)
+    newest = NewestMetrics()
+    for part in range(10):
+        data = encode_block(msgspec.structs.replace(large, part=part, parts=10))
+        assert len(data) < 50_000
+        newest.add("greedy", data)
+    newest.add("modest", encode_block(block(0, 1)))
+    found = dict(newest.blocks())
+    assert (len(found["greedy"]), len(found["modest"])) == (2, 1)
+    assert "node greedy sends more than" in caplog.text
 
 
 def test_the_queue_keeps_to_its_limit_and_forgets_the_oldest(tmp_path: Path) -> None:

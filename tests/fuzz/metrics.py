@@ -21,7 +21,7 @@ def _block(data: bytes) -> None:
         found = decode_block(block, limit=LIMIT)
         for one in found.batch.series:
             assert len(one.times) == len(one.values) > 0
-        render({"n1": [found]})
+        render([("n1", [found])])
         Progress().news(found)
 
     declared(lambda: run(data))

@@ -130,6 +130,24 @@ def test_a_bomb_is_not_unpacked() -> None:
         decode_block(bomb, limit=1000)
 
 
+@pytest.mark.parametrize("where", ["label", "label-name", "name", "help", "suffix"])
+def test_one_long_text_in_many_places_is_no_bomb_either(where: str) -> None:
+    """A string is packed once, and stands on a page wherever it is used."""
+    text = "x" * 100_000
+    heads = [
+        FamilyHead(text if where == "name" else f"m{n}", "gauge", text if where == "help" else "h")
+        for n in range(400)
+    ]
+    labels = {"label": {"a": text}, "label-name": {text: "a"}}.get(where, {"a": "b"})
+    suffix = text if where == "suffix" else ""
+    series = [Series(n, {**labels, "n": str(n)}, [1000], [1.0], suffix) for n in range(400)]
+    batch = SampleBatch(families=heads, series=series)
+    data = encode_block(MetricBlock(stream="s", first=0, count=1, moments=[Moment(0, 1000)], batch=batch))
+    assert len(data) < 10_000
+    with pytest.raises(InvalidObjectError, match="are more than 32000000 characters"):
+        decode_block(data)
+
+
 def test_a_day_of_a_node_is_small() -> None:
     """Ten gatherings of a thousand series, a third of which change: some tens of kilobytes."""
     times = [1_700_000_000_000 + n * 60_000 for n in range(10)]
