@@ -13,7 +13,6 @@ from typing import Literal, Self, TypeVar, cast
 
 import msgspec
 
-from edgeagent.api.descriptors import release
 from edgeagent.api.errors import EdgeAgentError, TemporaryError
 from edgeagent.api.network import Attachment, PodSandbox
 from edgeagent.api.objects.base import Condition, ObjectMeta
@@ -26,7 +25,6 @@ from edgeagent.api.runtime import LABEL_CONTAINER, LABEL_POD_UID, ContainerRecor
 from edgeagent.node.events import EventRecorder
 from edgeagent.node.plugins.contract import ADMISSION, NETWORK, RUNTIME, SECRETS
 from edgeagent.node.plugins.facades import AdmissionFacade, RuntimeFacade, UnsealerFacade
-from edgeagent.node.plugins.faults import error_of, failure_of
 from edgeagent.node.plugins.hosted import HostedPlugin
 from edgeagent.node.pods.manager import PodManager, Reports
 from edgeagent.node.pods.means import NodeFacts
@@ -45,6 +43,7 @@ from tests.node.fakeadmission import FakeAdmission
 from tests.node.indexes import ANCHOR, NODE, signed_index
 from tests.node.inlinethreads import InlineThreads
 from tests.node.podnetwork import MemoryNetwork
+from tests.node.standin import StandIn
 
 RESYNC = 1800.0
 TRANSITION = 300.0
@@ -134,85 +133,6 @@ class FakeUnsealer:
         if self.failures:
             raise self.failures.pop(0)
         return Secret(api_version="v1", metadata=sealed.metadata, data={"TOKEN": b"t0ken"})
-
-
-class _Health:
-    state = "Running"
-
-
-class _Lane:
-    def __init__(self) -> None:
-        self.warmed = 0
-
-    def warm(self) -> None:
-        self.warmed += 1
-
-
-class StandIn:
-    """In place of a hosted plugin: calls reach ``target`` after ``latency()`` turns of the loop.
-
-    ``hold`` names a method whose calls wait until ``release``. ``most`` is how many were under way at once.
-    """
-
-    def __init__(self, targets: dict[str, object], latency: Callable[[], int] = lambda: 1) -> None:
-        self.name = "fake"
-        self.health = _Health()
-        self.lane = _Lane()
-        self._asked = 0
-        self._seen = 0
-        self.under_way = 0
-        self.most = 0
-        self.in_plugin = 0
-        self.held: list[Callable[[], None]] = []
-        self.hold = ""
-        self._targets = targets
-        self._latency = latency
-
-    async def call(self, hook: str, method: str, args: tuple[object, ...] = (), *, deadline: float) -> object:
-        """The method's answer, or its error as the host would raise it."""
-        del deadline
-        self._asked += 1
-        future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-        self.in_plugin += 1
-        self.most = max(self.most, self.in_plugin)
-        if method == self.hold:
-            self.held.append(lambda: self._turn(0, hook, method, args, future))
-        else:
-            self.under_way += 1
-            self._turn(self._latency(), hook, method, args, future)
-        return await future
-
-    def busy(self) -> bool:
-        """Whether calls are under way, or were made since this was asked last."""
-        seen, self._seen = self._seen, self._asked
-        return self.under_way > 0 or seen != self._asked
-
-    def release(self) -> None:
-        """Let what is held go on."""
-        self.hold, held = "", self.held
-        self.held = []
-        for go_on in held:
-            self.under_way += 1
-            go_on()
-
-    def _turn(
-        self, left: int, hook: str, method: str, args: tuple[object, ...], future: "asyncio.Future[object]"
-    ) -> None:
-        if left > 0:
-            asyncio.get_running_loop().call_soon(self._turn, left - 1, hook, method, args, future)
-            return
-        self.under_way -= 1
-        self.in_plugin -= 1
-        try:
-            result = getattr(self._targets[hook], method)(*args)
-        except Exception as error:
-            if not future.done():
-                future.set_exception(error_of(failure_of(error)))
-        else:
-            if future.done():
-                release(result)
-            else:
-                future.set_result(result)
 
 
 class CheckedRuntime(FakeRuntime):
