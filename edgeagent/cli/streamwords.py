@@ -14,10 +14,20 @@ def add_exec_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(takes_command=True)
     parser.usage = "%(prog)s POD [-it] [-c CONTAINER] [-n NAME] -- COMMAND [ARGUMENT …]"
     parser.add_argument("pod", metavar="POD", help="the pod's name, or pod/NAME")
+    parser.add_argument("before_dashes", nargs="*", help=argparse.SUPPRESS)
     parser.add_argument("-c", "--container", default="", metavar="CONTAINER",
                         help="its container (default: the only one)")  # fmt: skip
     parser.add_argument("-i", "--stdin", action="store_true", help="pass standard input to the command")
     parser.add_argument("-t", "--tty", action="store_true", help="give it a terminal; with -i")
+
+
+def missing_command(options: argparse.Namespace) -> str:
+    """What is to be said where no command follows ``--``, or something stands before it; empty for nothing."""
+    words = [*options.before_dashes, *options.inner]
+    if options.inner and not options.before_dashes:
+        return ""
+    what = "put the command" if words else "you must specify at least one command"
+    return f"{what} for the container after --, as in: exec {options.pod} -- {' '.join(words) or 'ls'}"
 
 
 def sitting_of(options: argparse.Namespace) -> "Sitting":

@@ -2,7 +2,8 @@
 
 import platform
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from edgeagent import __version__
 from edgeagent.api.metrics import MetricFamily, Sample
@@ -22,8 +23,7 @@ PHASES = ("Pending", "Running", "Succeeded", "Failed", "Unknown")
 SPOOL_CLASSES = ("logs", "metrics")
 
 
-@dataclass(frozen=True, slots=True)
-class AgentParts:
+class AgentParts(msgspec.Struct, frozen=True):
     """What is looked at. ``pods`` and ``passes`` are empty without a runtime, ``uplink`` answers None without
     a cluster, ``spool`` before something was kept there.
     """

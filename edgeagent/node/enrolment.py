@@ -10,7 +10,8 @@ import random
 import secrets
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from edgeagent.api.clock import Clock
 from edgeagent.api.errors import EdgeAgentError, InvalidObjectError, PermanentError, TemporaryError
@@ -51,8 +52,7 @@ MAX_COMPLAINTS = 10
 """How many answers that cannot be believed are told of; there may be any number."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(msgspec.Struct, frozen=True):
     """What the device is to become, and where to ask. ``patience`` in seconds, for the first answer."""
 
     cluster: str
@@ -71,8 +71,7 @@ class _PendingFile(KubernetesStruct, frozen=True):
     channel: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Keys:
+class _Keys(msgspec.Struct, frozen=True):
     private_key: PrivateKey
     sealing_key: SealingKey
     channel: str

@@ -9,10 +9,10 @@ import logging
 import random
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass, replace
 from typing import Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from edgeagent.api.clock import Clock, rfc3339
 from edgeagent.api.errors import EdgeAgentError
@@ -30,8 +30,7 @@ _Key = tuple[str, str, str, str]
 """What makes two events the same: the object, the part of it, the reason and the message."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
+class _Known(msgspec.Struct, frozen=True):
     """An event, the number of its last change, and its last item in the outbox."""
 
     event: Event

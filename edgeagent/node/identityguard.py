@@ -6,8 +6,9 @@ May not know what the keys are used for.
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from edgeagent.api.errors import PermanentError
 from edgeagent.api.objects.base import ObjectReference
@@ -20,8 +21,7 @@ from edgeagent.node.privatefiles import close_to_others
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class GuardedIdentity:
+class GuardedIdentity(msgspec.Struct, frozen=True):
     """The identity's files. ``keys``: the folder where the sealing key can be read.
 
     ``problems``: what a person should know, each as reason and message.

@@ -14,9 +14,10 @@ import socket
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+
+import msgspec
 
 from edgeagent.api.clock import parse_rfc3339
 from edgeagent.api.errors import EdgeAgentError, InvalidObjectError
@@ -45,8 +46,7 @@ _STATUSES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """One HTTP answer."""
 
     status: int

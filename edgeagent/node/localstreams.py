@@ -8,7 +8,6 @@ import asyncio
 import logging
 import socket
 import struct
-from dataclasses import dataclass
 
 import msgspec
 
@@ -42,8 +41,7 @@ class _About(StreamParams, frozen=True, forbid_unknown_fields=False):
     container: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class OpenedStream:
+class OpenedStream(msgspec.Struct, frozen=True):
     """A stream that may begin: what serves it, and what is said about it in the log."""
 
     serve: Serve

@@ -2,9 +2,10 @@
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+import msgspec
 
 from edgeagent.api.clock import Clock
 from edgeagent.api.errors import TemporaryError
@@ -40,8 +41,7 @@ class Broker(Protocol):
         """Publish on the node's topic for logs."""
 
 
-@dataclass(frozen=True, slots=True)
-class LogMeans:
+class LogMeans(msgspec.Struct, frozen=True):
     """What of the agent logs work with. ``broker`` is None while the node has no cluster."""
 
     node: str

@@ -3,9 +3,10 @@
 import random
 import zlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+import msgspec
 
 from edgeagent.api.clock import Clock
 from edgeagent.api.errors import TemporaryError
@@ -44,8 +45,7 @@ class Uplink(UplinkFigures, Protocol):
         """Publish on the node's topic for metrics."""
 
 
-@dataclass(frozen=True, slots=True)
-class MetricsMeans:
+class MetricsMeans(msgspec.Struct, frozen=True):
     """What metrics are made of, and go by. ``uplink`` answers None while the node has no cluster.
 
     ``time`` knows what day it is.

@@ -2,8 +2,9 @@
 
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from edgeagent.api.clock import Clock
 from edgeagent.api.errors import EdgeAgentError
@@ -34,8 +35,7 @@ class Broker(Protocol):
         """Whether the broker answers within ``seconds``."""
 
 
-@dataclass(frozen=True, slots=True)
-class NetworkMeans:
+class NetworkMeans(msgspec.Struct, frozen=True):
     """What of the agent the network works with. ``static`` and ``manager`` give what is made after this is.
 
     ``broker`` is None while the node has no cluster; ``brokers`` are where it is.

@@ -1,8 +1,9 @@
 """The operations of operators joined to what of this node serves them: a part of the composition root."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from edgeagent.api.objects.decode import KubernetesObject
 from edgeagent.node.operations import Method, Operations, StreamMethod
@@ -14,8 +15,7 @@ from edgeagent.node.store.desired import DesiredState
 from edgeagent.node.store.outbox import Outbox
 
 
-@dataclass(frozen=True, slots=True)
-class OperationsMeans:
+class OperationsMeans(msgspec.Struct, frozen=True):
     """What of the agent operations work with. ``reads`` are the methods that change nothing, ``streams``
     those that begin a stream.
 

@@ -1,8 +1,9 @@
 """Node pressure joined to the pods, images and logs of this node: a part of the composition root."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from edgeagent.api.clock import Clock
 from edgeagent.api.objects.base import ObjectReference
@@ -24,8 +25,7 @@ from edgeagent.node.pressure.signals import SignalReader
 from edgeagent.node.store.reserve import Reserve
 
 
-@dataclass(frozen=True, slots=True)
-class PressureMeans:
+class PressureMeans(msgspec.Struct, frozen=True):
     """What of the agent node pressure works with. ``root`` is where the file system begins."""
 
     clock: Clock

@@ -11,8 +11,9 @@ import random
 import secrets
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+
+import msgspec
 
 from edgeagent.api.clock import Clock, rfc3339
 from edgeagent.api.errors import EdgeAgentError, PermanentError, TemporaryError
@@ -46,8 +47,7 @@ _REFUSED = ("TLS", "SSL", "certificate")
 _TRUST = "cluster_trust"
 
 
-@dataclass(frozen=True, slots=True)
-class RenewalMeans:
+class RenewalMeans(msgspec.Struct, frozen=True):
     """What a renewal is given. ``ask`` and ``ask_at_door``: a request's bytes to the hub, its answer's back.
 
     ``anchor``: the signing key in force. ``probe``: connect once with a context, and raise where the broker

@@ -3,7 +3,8 @@
 import random
 import ssl
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from edgeagent.api.clock import Clock
 from edgeagent.api.errors import InvalidObjectError, TemporaryError
@@ -22,8 +23,7 @@ from edgeagent.wire.topics import Topics
 from edgeagent.wire.trial import try_connection
 
 
-@dataclass(frozen=True, slots=True)
-class RenewalParts:
+class RenewalParts(msgspec.Struct, frozen=True):
     """Parts of the uplink. ``time`` is what certificates are judged by."""
 
     identity: NodeIdentity

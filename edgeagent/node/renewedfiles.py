@@ -7,8 +7,10 @@ counts for nothing once another is there. May not know what is in the files, or 
 
 import os
 import shutil
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+import msgspec
+from msgspec.structs import replace
 
 from edgeagent.api.errors import TemporaryError
 from edgeagent.node.identity import IdentityDir
@@ -16,8 +18,7 @@ from edgeagent.node.privatefiles import write_private
 from edgeagent.wire.canonical import digest
 
 
-@dataclass(frozen=True, slots=True)
-class TlsFiles:
+class TlsFiles(msgspec.Struct, frozen=True):
     """The PEM files that a connection is made with."""
 
     ca: Path

@@ -1,6 +1,6 @@
 """What ``edgeagent status`` shows: the agent at one glance."""
 
-from dataclasses import dataclass
+import msgspec
 
 from edgeagent.api.objects.node import NodeStatus
 from edgeagent.node.static.folder import StaticPods
@@ -9,8 +9,7 @@ from edgeagent.node.telemetry.logflow import LogFlow
 from edgeagent.node.telemetry.metricflow import MetricFlow
 
 
-@dataclass(frozen=True, slots=True)
-class Connection:
+class Connection(msgspec.Struct, frozen=True):
     """The broker in use, as ``host:port``, or why there is none."""
 
     broker: str = ""

@@ -8,7 +8,8 @@ import contextlib
 import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from edgeagent.api.clock import Clock
 from edgeagent.api.errors import EdgeAgentError
@@ -48,8 +49,7 @@ SUBSCRIBE_RETRY_SECONDS = 30.0
 SESSIONS_RESERVED = 100
 
 
-@dataclass(frozen=True, slots=True)
-class UplinkParts:
+class UplinkParts(msgspec.Struct, frozen=True):
     """What an uplink is made of."""
 
     identity: NodeIdentity

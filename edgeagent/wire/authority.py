@@ -6,7 +6,8 @@ that travelled in its signed index. May not import cryptography: who calls is sh
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from edgeagent.api.errors import PermanentError
 from edgeagent.api.objects.rbac import ROLES, ClusterRoleBinding, RoleBinding, RoleName
@@ -22,8 +23,7 @@ HUB_TARGET = "hub"
 Binding = RoleBinding | ClusterRoleBinding
 
 
-@dataclass(frozen=True, slots=True)
-class NodeMethod:
+class NodeMethod(msgspec.Struct, frozen=True):
     """A call that a node serves: its parameters, and the verb and resource whose right it needs."""
 
     verb: str

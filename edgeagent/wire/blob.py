@@ -6,7 +6,6 @@ shared between two versions of a large object is fetched once.
 
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import msgspec
 
@@ -24,8 +23,7 @@ class ChunkList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     chunks: list[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Blob:
+class Blob(msgspec.Struct, frozen=True):
     """What to publish: one payload, and the chunk payloads it names by digest (empty where it fits)."""
 
     payload: bytes

@@ -9,7 +9,8 @@ ones.
 """
 
 from collections import deque
-from dataclasses import dataclass, field
+
+import msgspec
 
 from edgeagent.api.errors import PermanentError
 from edgeagent.wire.channelframes import (
@@ -49,8 +50,7 @@ class ProtocolError(PermanentError):
         super().__init__(message, reason="ProtocolError")
 
 
-@dataclass(slots=True)
-class _Channel:
+class _Channel(msgspec.Struct):
     """One channel. ``credit`` and ``requests`` are what may be sent, ``given`` what the other may still
     send.
     """
@@ -64,7 +64,7 @@ class _Channel:
     given_requests: int = WINDOW_REQUESTS
     taken: int = 0
     taken_requests: int = 0
-    out: "deque[bytearray | Request | Eof | Close]" = field(default_factory=deque)
+    out: "deque[bytearray | Request | Eof | Close]" = msgspec.field(default_factory=deque)
     out_bytes: int = 0
     ended: bool = False
     """Eof or Close was put in ``out``: nothing else may follow but requests, and Close."""

@@ -8,7 +8,6 @@ certificate, which comes with it. Imports ``cryptography``: a node does so when 
 import hashlib
 import secrets
 from collections.abc import Collection
-from dataclasses import dataclass
 
 import msgspec
 
@@ -61,8 +60,7 @@ class SignedCall(msgspec.Struct, frozen=True, array_like=True):
     envelope: Envelope
 
 
-@dataclass(frozen=True, slots=True)
-class OperatorCall:
+class OperatorCall(msgspec.Struct, frozen=True):
     """A call that is shown to be an operator's: ``operator`` is the name that bindings know."""
 
     operator: str
@@ -70,8 +68,7 @@ class OperatorCall:
     request: OperatorRequest
 
 
-@dataclass(frozen=True, slots=True)
-class OperatorTrust:
+class OperatorTrust(msgspec.Struct, frozen=True):
     """Whose certificates count: CA certificates (PEM), and the serial numbers that are revoked."""
 
     bundle: str

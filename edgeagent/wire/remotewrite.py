@@ -6,8 +6,8 @@ and none is decoded: that is less than a protobuf library weighs. python-snappy 
 
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
+import msgspec
 import snappy
 
 from edgeagent.api.metrics import SampleBatch
@@ -21,8 +21,7 @@ HEADERS: Mapping[str, str] = {
 _sample = struct.Struct("<Bd")
 
 
-@dataclass(frozen=True, slots=True)
-class TimeSeries:
+class TimeSeries(msgspec.Struct, frozen=True):
     """Values of one label set; ``labels`` has the name as ``__name__``, ``times`` rise, in milliseconds."""
 
     labels: Mapping[str, str]

@@ -12,12 +12,13 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
+
+import msgspec
 
 from edgeagent.api.errors import InvalidObjectError, PermanentError, TemporaryError
 from edgeagent.wire.remotewrite import HEADERS, TimeSeries, write_request
@@ -37,15 +38,14 @@ _RETRY = frozenset({408, 425, 429})
 _REFUSED = frozenset({400, 409, 413, 422})
 
 
-@dataclass(frozen=True, slots=True)
-class RemoteWriteTarget:
+class RemoteWriteTarget(msgspec.Struct, frozen=True):
     """Where to, and as whom. Files are read anew for each connection, so that they can be renewed.
 
     ``authorization`` answers the header's value, empty for none; it may raise OSError.
     """
 
     url: str
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     ca_file: str = ""
     certificate_file: str = ""
     key_file: str = ""

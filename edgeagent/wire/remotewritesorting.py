@@ -5,8 +5,9 @@ which. What it can take is to arrive all the same, and in order: so the older ha
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
+
+import msgspec
 
 from edgeagent.wire.remotewrite import TimeSeries
 
@@ -14,8 +15,7 @@ MAX_REQUEST_SAMPLES = 5_000
 _GROUPS = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(msgspec.Struct, frozen=True):
     """Some samples of what is to be sent: series, with their places in it."""
 
     places: Sequence[int]

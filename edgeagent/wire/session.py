@@ -11,10 +11,11 @@ import logging
 import random
 import ssl
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
+import msgspec
 import paho.mqtt.client as paho
+from msgspec.structs import replace
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -54,8 +55,7 @@ PUBLISH_HEADER = 32
 """What PUBLISH needs beside payload, topic, response topic and correlation data, at most."""
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(msgspec.Struct, frozen=True):
     """A message as received. ``response_topic`` and ``correlation`` are empty where the sender set none."""
 
     topic: str
@@ -65,16 +65,14 @@ class Message:
     correlation: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Will:
+class Will(msgspec.Struct, frozen=True):
     """What the broker publishes, retained, when the session ends without a goodbye."""
 
     topic: str
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Connection:
+class Connection(msgspec.Struct, frozen=True):
     """What a successful CONNACK said. ``payload_limit`` is the largest payload to publish, in bytes."""
 
     address: BrokerAddress
@@ -83,16 +81,15 @@ class Connection:
     payload_limit: int
 
 
-@dataclass(slots=True)
-class _Link:
+class _Link(msgspec.Struct):
     """One paho client and what waits for its acknowledgements."""
 
     client: PahoClient
     closed: asyncio.Future[str]
     connected: asyncio.Future[Connection]
-    acks: dict[int, asyncio.Future[list[ReasonCode]]] = field(default_factory=dict)
+    acks: dict[int, asyncio.Future[list[ReasonCode]]] = msgspec.field(default_factory=dict)
     has_will: bool = False
-    early: list[Message] = field(default_factory=list)
+    early: list[Message] = msgspec.field(default_factory=list)
     """What a kept session's broker sent on the heels of CONNACK, for after ``on_connect``."""
 
     @property
@@ -101,8 +98,7 @@ class _Link:
         return self.client.driver.traffic if self.client.driver is not None else Traffic()
 
 
-@dataclass(frozen=True, slots=True)
-class SessionConfig:
+class SessionConfig(msgspec.Struct, frozen=True):
     """How to connect: ``tls`` is needed for the addresses that say so; ``session_expiry`` in seconds."""
 
     addresses: Sequence[BrokerAddress]

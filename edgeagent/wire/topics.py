@@ -1,10 +1,9 @@
 """The topic names under ``edge/v1/<cluster>/``, made and parsed in one place."""
 
-from dataclasses import dataclass
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class Topics:
+class Topics(msgspec.Struct, frozen=True):
     """Every topic of one cluster. ``node``, ``user`` and the like are single topic levels."""
 
     cluster: str

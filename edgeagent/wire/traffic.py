@@ -5,14 +5,14 @@ tcp(7), ``TCP_INFO``; ``struct tcp_info`` in the kernel's ``include/uapi/linux/t
 
 import socket
 import struct
-from dataclasses import dataclass
+
+import msgspec
 
 _BYTES_ACKED = 120
 _FIELDS = struct.Struct("@QQ")
 
 
-@dataclass(frozen=True, slots=True)
-class Traffic:
+class Traffic(msgspec.Struct, frozen=True):
     """Bytes that the other side has acknowledged, and that came from it."""
 
     sent: int = 0

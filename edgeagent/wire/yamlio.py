@@ -11,9 +11,9 @@ a document that would unfold beyond ``MAX_VALUES`` by its aliases is refused bef
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import yaml
 
 from edgeagent.wire.jsonio import MAX_DEPTH, MAX_VALUES, DocumentError, read_json
@@ -40,8 +40,7 @@ _FLOAT = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(msgspec.Struct, frozen=True):
     """One document that is not empty: its number in the text, from 1, and its data."""
 
     number: int

@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from random import Random
 from typing import Any, Protocol
+
+import msgspec
 
 from edgeagent.api.logs import LogOrigin, Severity
 from edgeagent_logs.config import PatternConfig
@@ -21,8 +22,7 @@ from edgeagent_logs.ruleconfig import (
 )
 
 
-@dataclass(slots=True)
-class Draft:
+class Draft(msgspec.Struct):
     """A record on its way through the rules. ``fields`` is empty where the line had none."""
 
     stream: str

@@ -10,9 +10,10 @@ import os
 import pwd
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
+
+import msgspec
 
 from edgeagent.api.errors import PermanentError, TemporaryError
 from edgeagent.api.network import NetworkState, Problem
@@ -92,12 +93,11 @@ forward-zone:
 """
 
 
-@dataclass(frozen=True)
-class Served:
+class Served(msgspec.Struct, frozen=True):
     """``addresses``: where pods may ask. ``retry_after`` seconds it is to be looked at again; 0 for never."""
 
-    addresses: list[str] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
+    addresses: list[str] = msgspec.field(default_factory=list)
+    problems: list[Problem] = msgspec.field(default_factory=list)
     retry_after: float = 0.0
 
 

@@ -12,10 +12,10 @@ has no broker has nothing to lose, and there a change counts as accepted at once
 import hashlib
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from edgeagent.api.errors import InvalidObjectError, TemporaryError
 from edgeagent.api.network import NetworkState, Problem
@@ -34,18 +34,16 @@ RETRY_SECONDS = 30.0
 MAX_FILE_BYTES = 4_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class FirewallReport:
+class FirewallReport(msgspec.Struct, frozen=True):
     """``retry_after`` seconds: when the trial ends; 0 for never. ``on_trial``: whether there is one."""
 
-    fragments: Mapping[str, Fragment] = field(default_factory=dict)
+    fragments: Mapping[str, Fragment] = msgspec.field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
     retry_after: float = 0.0
     on_trial: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(msgspec.Struct, frozen=True):
     """What was made of the firewall that is ``wanted``: ``firewall`` is what is in force, None where nothing.
 
     ``trial_seconds`` are left of its trial, 0 where it is on none; ``note`` is what is wrong.

@@ -5,7 +5,8 @@ DHCP, the node's own pods, and the overlay. What leaves the host, and what is fo
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from edgeagent.api.network import NetworkState
 from edgeagent.api.objects.network import FirewallRule, HostFirewall
@@ -34,8 +35,7 @@ _ALWAYS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Overlaid:
+class Overlaid(msgspec.Struct, frozen=True):
     """The node's end of the overlay: ``port`` is 0 where there is none. ``peers`` may send to it."""
 
     port: int = 0

@@ -5,9 +5,10 @@ Those routes have a protocol number of their own, so that nobody else's are ever
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface, ip_network
 from typing import Any
+
+import msgspec
 
 from edgeagent.api.errors import TemporaryError
 from edgeagent_network.peerplan import Address
@@ -18,8 +19,7 @@ PROTOCOL = "237"
 _MAX_LISTING_CHARACTERS = 64_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(msgspec.Struct, frozen=True):
     """``info`` is what its kind says of it; ``addresses`` have the prefix of the network they are on."""
 
     name: str
@@ -31,8 +31,7 @@ class Link:
     addresses: tuple[IPv4Interface | IPv6Interface, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(msgspec.Struct, frozen=True):
     """To a range of pods. ``via`` may be an address that is on no link's network if ``onlink``."""
 
     cidr: str
@@ -49,8 +48,7 @@ class Route:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class HostLinks:
+class HostLinks(msgspec.Struct, frozen=True):
     """``ours`` are the routes that were made here, by range; ``others``: the ranges of all other routes.
 
     ``connected`` are the ranges and links of those others that lead through no router.

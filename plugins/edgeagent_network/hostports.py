@@ -5,7 +5,8 @@ client's address is kept: a pod of this host answers through this host.
 """
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 from edgeagent.api.network import HostPort, NetworkPod, NetworkState, Problem
 from edgeagent.api.objects.service import Protocol
@@ -14,8 +15,7 @@ from edgeagent_network.ruleset import Fragment
 from edgeagent_network.translation import TranslationFragment, UdpRoute
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
+class _Place(msgspec.Struct, frozen=True):
     """A port of the host in one IP family; ``address`` is None for all of the host's addresses."""
 
     version: int
@@ -32,8 +32,7 @@ class _Place:
         return f"host_ip_ports{self.version}", f"{self.address.text} . {key}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Kept:
+class _Kept(msgspec.Struct, frozen=True):
     """What was made of a pod, and of what: the pod, and the places that it did not get."""
 
     pod: NetworkPod

@@ -4,8 +4,9 @@ import base64
 import binascii
 from bisect import bisect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
+
+import msgspec
 
 from edgeagent.api.errors import PermanentError
 from edgeagent.api.network import NetworkState, Problem
@@ -16,8 +17,7 @@ Address = IPv4Address | IPv6Address
 KEY_BYTES = 32
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
+class Peer(msgspec.Struct, frozen=True):
     """Another node: the ranges of its pods of the families that this node has too, and where it is.
 
     ``port`` is 0 for the one that all nodes have.
@@ -30,8 +30,7 @@ class Peer:
     public_key: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """Peers by name, and what keeps others from being one. ``address`` is this node's, if it has one;
     ``cidrs`` are the ranges of all other nodes that are good ones, peers or not.
     """
@@ -50,12 +49,11 @@ def node_problem(node: str, reason: str, message: str) -> Problem:
     return Problem(kind="NodeNetwork", namespace="", name=node, reason=reason, message=message)
 
 
-@dataclass(slots=True)
-class _Claims:
+class _Claims(msgspec.Struct):
     """Ranges of which no two overlap, and whose they are."""
 
-    starts: list[tuple[int, int]] = field(default_factory=list)  # version, first address
-    held: list[tuple[Range, str]] = field(default_factory=list)
+    starts: list[tuple[int, int]] = msgspec.field(default_factory=list)  # version, first address
+    held: list[tuple[Range, str]] = msgspec.field(default_factory=list)
 
     def overlapping(self, within: Range) -> tuple[Range, str] | None:
         """A range that has an address of this one too."""

@@ -6,10 +6,11 @@ goes touches no other's packets, and an agent that starts finds its ways as they
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Protocol
+
+import msgspec
 
 from edgeagent.api.errors import EdgeAgentError
 from edgeagent.api.network import NetworkState, Problem
@@ -34,14 +35,13 @@ FRAGMENT_KEY = "overlay"
 NOTHING = "-"
 
 
-@dataclass(frozen=True, slots=True)
-class PeersReport:
+class PeersReport(msgspec.Struct, frozen=True):
     """``retry_after`` seconds, 0 for never; ``public_key`` as in ``NetworkReport``."""
 
     problems: tuple[Problem, ...] = ()
     public_key: str = ""
     retry_after: float = 0.0
-    fragments: Mapping[str, Fragment] = field(default_factory=dict)
+    fragments: Mapping[str, Fragment] = msgspec.field(default_factory=dict)
 
 
 class _Overlay(Protocol):

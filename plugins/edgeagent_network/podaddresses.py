@@ -2,7 +2,8 @@
 
 import ipaddress
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from edgeagent.api.network import NetworkPod, NetworkState, Problem
 
@@ -10,8 +11,7 @@ Address = tuple[int, str]
 """IP version and canonical text."""
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(msgspec.Struct, frozen=True):
     """A pod with the addresses that are its own: those that ``valid`` has and no other pod had before."""
 
     pod: NetworkPod

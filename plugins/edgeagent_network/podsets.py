@@ -5,7 +5,6 @@ A set is named by a digest of whom it selects, so that all rules which select th
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 
 import msgspec
 
@@ -28,8 +27,7 @@ def digest(*words: str) -> str:
     return hashlib.sha256("\0".join(words).encode()).hexdigest()[:20]
 
 
-@dataclass(frozen=True, slots=True)
-class PodSet:
+class PodSet(msgspec.Struct, frozen=True):
     """The addresses of pods, or with ``ports`` the ports that pods give these names: two sets in the kernel.
 
     In it are the pods that ``peers``, as they stand in a policy of ``namespace``, select; with ``everyone``
@@ -40,7 +38,7 @@ class PodSet:
     namespace: str
     peers: tuple[NetworkPolicyPeer, ...]
     everyone: bool = False
-    blocks: Ranges = field(default_factory=dict)
+    blocks: Ranges = msgspec.field(default_factory=dict)
     ports: frozenset[PortName] = frozenset()
     local: bool = False
 

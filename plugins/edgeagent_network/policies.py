@@ -15,8 +15,9 @@ on the host's network are neither isolated nor peers.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TypeVar
+
+import msgspec
 
 from edgeagent.api.errors import InvalidObjectError
 from edgeagent.api.network import NetworkState, Problem
@@ -39,14 +40,13 @@ _Member = tuple[str, str, PortName]
 """A set in the kernel, an element of it, and which port that is, if it is one."""
 
 
-@dataclass(slots=True)
-class _Pod:
+class _Pod(msgspec.Struct):
     """A pod as it was when its fragment was made."""
 
     claimed: Claimed
     selected: frozenset[Key] = frozenset()
     isolations: tuple[Isolation, ...] = ()
-    members: dict[str, tuple[_Member, ...]] = field(default_factory=dict)
+    members: dict[str, tuple[_Member, ...]] = msgspec.field(default_factory=dict)
     """By the name of a ``PodSet``; those it is not in are left out."""
 
 

@@ -6,9 +6,10 @@ ask are ``podsets``' and other fragments.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
+
+import msgspec
 
 from edgeagent.api.errors import InvalidObjectError
 from edgeagent.api.objects.policy import NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort, policy_types
@@ -41,8 +42,7 @@ def chain_name(namespace: str, name: str, direction: Direction) -> str:
     return f"policy-{direction}-{digest(namespace, name)}"
 
 
-@dataclass(frozen=True, slots=True)
-class CompiledPolicy:
+class CompiledPolicy(msgspec.Struct, frozen=True):
     """A policy, checked: ``problems`` says what of it allows nothing because it is no good.
 
     ``paths`` says of each statement of a chain which rule it is of, such as ``spec.ingress[0]``. ``sets`` are
@@ -60,8 +60,7 @@ class CompiledPolicy:
     problems: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Rule:
+class _Rule(msgspec.Struct, frozen=True):
     """A rule of either direction. ``check`` raises InvalidObjectError where it is no good."""
 
     direction: Direction
@@ -72,15 +71,14 @@ class _Rule:
     check: Callable[[], None]
 
 
-@dataclass(slots=True)
-class _Draft:
+class _Draft(msgspec.Struct):
     """What is put together while the rules of a policy are read."""
 
     policy: NetworkPolicy
-    pod_sets: dict[str, PodSet] = field(default_factory=dict)
-    named: list[tuple[str, str, PodSet]] = field(default_factory=list)
-    sets: dict[str, str] = field(default_factory=dict)
-    elements: dict[str, dict[str, str]] = field(default_factory=dict)
+    pod_sets: dict[str, PodSet] = msgspec.field(default_factory=dict)
+    named: list[tuple[str, str, PodSet]] = msgspec.field(default_factory=list)
+    sets: dict[str, str] = msgspec.field(default_factory=dict)
+    elements: dict[str, dict[str, str]] = msgspec.field(default_factory=dict)
 
     def ask(self, pods: PodSet, version: int) -> str:
         """The name of a set of pods that a statement asks."""

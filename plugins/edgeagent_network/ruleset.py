@@ -5,14 +5,14 @@ what changed alone. Names in statements are those of this table.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 TABLE = "edgeagent"
 """The name of the table, of family ``inet``. Nothing outside of it is ever touched."""
 
 
-@dataclass(frozen=True, slots=True)
-class Chain:
+class Chain(msgspec.Struct, frozen=True):
     """``rules`` are nft statements, one each, in order. ``hook`` is empty, or what makes it a base chain:
     ``type filter hook forward priority filter; policy accept;``.
     """
@@ -21,8 +21,7 @@ class Chain:
     hook: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Fragment:
+class Fragment(msgspec.Struct, frozen=True):
     """What one object brings. ``sets`` and ``maps``: the declaration of each by name, such as
     ``type ipv4_addr; flags interval;``. ``counters``: names of stateful counters. ``elements``: by the name
     of a set or map (of this fragment or another), its keys with their values; a set's values are empty.
@@ -30,11 +29,11 @@ class Fragment:
     set, the caller has decided before.
     """
 
-    chains: Mapping[str, Chain] = field(default_factory=dict)
-    sets: Mapping[str, str] = field(default_factory=dict)
-    maps: Mapping[str, str] = field(default_factory=dict)
+    chains: Mapping[str, Chain] = msgspec.field(default_factory=dict)
+    sets: Mapping[str, str] = msgspec.field(default_factory=dict)
+    maps: Mapping[str, str] = msgspec.field(default_factory=dict)
     counters: tuple[str, ...] = ()
-    elements: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    elements: Mapping[str, Mapping[str, str]] = msgspec.field(default_factory=dict)
 
 
 Ruleset = Mapping[str, Fragment]

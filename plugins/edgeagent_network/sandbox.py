@@ -9,10 +9,11 @@ prefix of namespaces is in it, so that nobody takes it for another's.
 import json
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from hashlib import sha256
 from ipaddress import ip_address
 from pathlib import Path
+
+import msgspec
 
 from edgeagent.api.errors import EdgeAgentError, PermanentError, TemporaryError
 from edgeagent_network.programs import Runner
@@ -28,8 +29,7 @@ _LINK = re.compile(r"edge[0-9a-f]{10}")
 _MAX_LISTING_CHARACTERS = 64_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(msgspec.Struct, frozen=True):
     """A pod's link on the host: whose it says it is, and which addresses. A half-made one says nothing."""
 
     link: str

@@ -2,7 +2,8 @@
 
 import ipaddress
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from edgeagent.api.errors import PermanentError
 from edgeagent.api.network import NetworkService, NetworkState, Problem
@@ -18,8 +19,7 @@ Claim = tuple[str, Protocol, int]
 """A port of a cluster IP, or with an empty address of the host's own addresses: one Service has it."""
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedPort:
+class PlannedPort(msgspec.Struct, frozen=True):
     """A port of a Service. ``node_port`` is 0 where there is none."""
 
     port: int
@@ -29,8 +29,7 @@ class PlannedPort:
     backends: tuple[CheckedBackend, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ServicePlan:
+class ServicePlan(msgspec.Struct, frozen=True):
     """``families`` are the IP versions that it is reached by. ``affinity_seconds`` is 0 without affinity."""
 
     source: NetworkService

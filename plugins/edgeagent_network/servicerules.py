@@ -13,7 +13,8 @@ Session affinity, node ports, and ports with more than ``MAX_SPREAD`` backends h
 """
 
 from collections.abc import Set
-from dataclasses import dataclass, field
+
+import msgspec
 
 from edgeagent.api.objects.service import ServiceSpec
 from edgeagent_network.affinity import remembered, remembering_rules, spread_rule
@@ -27,14 +28,13 @@ MAX_SPREAD = 32
 """How many backends a port may have that is elements alone."""
 
 
-@dataclass(slots=True)
-class _Draft:
+class _Draft(msgspec.Struct):
     """The fragment while it grows."""
 
-    chains: dict[str, Chain] = field(default_factory=dict)
-    sets: dict[str, str] = field(default_factory=dict)
-    elements: dict[str, dict[str, str]] = field(default_factory=dict)
-    udp: set[UdpRoute] = field(default_factory=set)
+    chains: dict[str, Chain] = msgspec.field(default_factory=dict)
+    sets: dict[str, str] = msgspec.field(default_factory=dict)
+    elements: dict[str, dict[str, str]] = msgspec.field(default_factory=dict)
+    udp: set[UdpRoute] = msgspec.field(default_factory=set)
 
     def add(self, collection: str, key: str, value: str = "") -> None:
         self.elements.setdefault(collection, {})[key] = value

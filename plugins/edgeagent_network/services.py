@@ -8,8 +8,9 @@ did not change is not looked at again unless another one wants, or gives back, w
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from edgeagent.api.errors import PermanentError
 from edgeagent.api.network import NetworkService, NetworkState, Problem
@@ -30,8 +31,7 @@ def knows_sctp(root: Path = Path("/")) -> bool:
     return not sysctls.is_dir() or (sysctls / "nf_conntrack_sctp_timeout_closed").exists()
 
 
-@dataclass(slots=True)
-class _Kept:
+class _Kept(msgspec.Struct):
     """What was made of a Service, and of what."""
 
     plan: ServicePlan

@@ -7,8 +7,9 @@ policy's rules are the statements that were put in force.
 import ipaddress
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from edgeagent.api.errors import PermanentError
 from edgeagent.api.network import NetworkPod, NetworkState
@@ -27,8 +28,7 @@ from edgeagent_network.view import RulesetView, canonical
 _MAX_LISTING_CHARACTERS = 4_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class _End:
+class _End(msgspec.Struct, frozen=True):
     """What was named: its addresses by IP version."""
 
     name: str

@@ -1,7 +1,8 @@
 """What is traced, and how it may end."""
 
 import ipaddress
-from dataclasses import dataclass
+
+import msgspec
 
 from edgeagent.api.objects.service import Protocol as Transport
 from edgeagent_network.endpoints import Target
@@ -10,8 +11,7 @@ MAX_BACKENDS_TOLD = 10
 ALLOWED, DROPPED, REFUSED = "allowed", "dropped", "refused"
 
 
-@dataclass(frozen=True, slots=True)
-class Flow:
+class Flow(msgspec.Struct, frozen=True):
     """A packet that begins a connection."""
 
     source: str

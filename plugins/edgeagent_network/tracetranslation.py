@@ -2,7 +2,8 @@
 
 import ipaddress
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from edgeagent_network.endpoints import Target, choose, parse_address
 from edgeagent_network.serviceplan import PlannedPort, ServicePlan
@@ -10,11 +11,10 @@ from edgeagent_network.traceflow import DROPPED, MAX_BACKENDS_TOLD, REFUSED, Flo
 from edgeagent_network.view import RulesetView
 
 
-@dataclass(slots=True)
-class Translated:
+class Translated(msgspec.Struct):
     """Where a packet goes instead; ``targets`` empty: nowhere, and ``verdict`` says why."""
 
-    lines: list[str] = field(default_factory=list)
+    lines: list[str] = msgspec.field(default_factory=list)
     targets: Sequence[Target] = ()
     masquerade: bool = False
     verdict: str = ""

@@ -5,13 +5,13 @@ not, and a client that keeps its port would talk to nobody for ever.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from edgeagent_network.ruleset import Fragment
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class UdpRoute:
+class UdpRoute(msgspec.Struct, frozen=True, order=True):
     """From ``address`` (empty: any of the host's own) and ``port`` to a backend.
 
     Without ``backend`` it stands for every flow to that address and port, translated or not.
@@ -23,8 +23,7 @@ class UdpRoute:
     backend_port: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class TranslationFragment(Fragment):
+class TranslationFragment(Fragment, frozen=True):
     """A fragment, and the UDP routes that are in it."""
 
     udp: frozenset[UdpRoute] = frozenset()

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -13,8 +12,7 @@ from edgeagent.api.errors import InvalidObjectError, PermanentError, TemporaryEr
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Kept(Generic[T]):
+class Kept(msgspec.Struct, Generic[T], frozen=True):
     """What a file held: None where there was none, or none that is good, which is at ``set_aside`` now."""
 
     value: T | None = None

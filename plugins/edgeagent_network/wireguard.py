@@ -5,8 +5,9 @@ ranges of its own pods and from nowhere else.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from edgeagent.api.errors import EdgeAgentError, PermanentError, TemporaryError
 from edgeagent_network.hostlinks import HostLinks, Route, dress
@@ -20,8 +21,7 @@ SESSION_SECONDS = 180
 _PEERS_AT_ONCE = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(msgspec.Struct, frozen=True):
     """A peer as the device has it. ``handshake`` is a Unix time, 0 for never; bytes are of this session."""
 
     endpoint: str
@@ -32,11 +32,10 @@ class Seen:
     keepalive: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Device:
+class _Device(msgspec.Struct, frozen=True):
     public_key: str = ""
     port: int = 0
-    peers: dict[str, Seen] = field(default_factory=dict)
+    peers: dict[str, Seen] = msgspec.field(default_factory=dict)
 
 
 class WireGuard:

@@ -1,10 +1,11 @@
 """A node whose clock is wrong, and the hub that it may ask: everything but the broker between them."""
 
 import asyncio
-import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+
+import msgspec
 
 from edgeagent.api.errors import TemporaryError
 from edgeagent.cluster.timekeeping import Timekeeping
@@ -55,7 +56,7 @@ class ClockNode(NodeSide):
         super().make()
         self.time = TrustedTime(self.database, self.wrong)
         self.renewal = Renewal(
-            dataclasses.replace(
+            msgspec.structs.replace(
                 self.renewal._means,
                 clock=self.wrong,
                 now=self.time.now,

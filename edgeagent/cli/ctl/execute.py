@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from edgeagent.cli.ctl.errors import CommandError, UsageError
 from edgeagent.cli.ctl.session import PauseTeller, server_error, stream_with_hub
 from edgeagent.cli.ctl.targets import namespace_of, pod_name
-from edgeagent.cli.streamwords import sitting_of
+from edgeagent.cli.streamwords import missing_command, sitting_of
 
 if TYPE_CHECKING:
     from edgeagent.cli.executing import Sitting
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 def run(options: argparse.Namespace) -> int:
     """Run it; its exit code."""
-    if not options.inner:
-        raise UsageError("you must specify at least one command for the container, after --")
+    if missing := missing_command(options):
+        raise UsageError(missing)
     pod = pod_name(options.pod)
     sitting = sitting_of(options)
     return stream_with_hub(options, lambda hub: _execute(hub, pod, sitting, options))

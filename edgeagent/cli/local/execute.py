@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from edgeagent.cli.local.place import socket_of
 from edgeagent.cli.local.words import Commands, add_namespace, new_command
-from edgeagent.cli.streamwords import add_exec_arguments, sitting_of
+from edgeagent.cli.streamwords import add_exec_arguments, missing_command, sitting_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,8 +34,8 @@ def _run(arguments: argparse.Namespace) -> int:
     from edgeagent.cli.ending import run_to_end
     from edgeagent.wire.streamapi import ExecParams, ExecPrivate
 
-    if not arguments.inner:
-        raise PermanentError("give a command for the container after --, as in: edgeagent exec web -- ls")
+    if missing := missing_command(arguments):
+        raise PermanentError(missing)
     sitting = sitting_of(arguments)
     params = ExecParams(
         namespace=arguments.namespace,

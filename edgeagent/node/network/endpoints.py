@@ -4,8 +4,9 @@ https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from operator import is_
+
+import msgspec
 
 from edgeagent.api.network import Backend, NetworkService
 from edgeagent.api.objects.service import (
@@ -27,11 +28,10 @@ Name = tuple[str, str]
 """A namespace and the name of a Service."""
 
 
-@dataclass(slots=True)
-class _Inputs:
+class _Inputs(msgspec.Struct):
     service: Service
-    pods: list[LocalPod] = field(default_factory=list)
-    slices: list[EndpointSlice] = field(default_factory=list)
+    pods: list[LocalPod] = msgspec.field(default_factory=list)
+    slices: list[EndpointSlice] = msgspec.field(default_factory=list)
 
     def same(self, other: "_Inputs") -> bool:
         return (

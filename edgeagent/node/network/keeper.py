@@ -4,8 +4,9 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import Protocol
+
+from msgspec.structs import replace
 
 from edgeagent.api.clock import Clock
 from edgeagent.api.errors import EdgeAgentError, TemporaryError

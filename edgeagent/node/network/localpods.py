@@ -1,15 +1,15 @@
 """The pods of this node that have addresses, as the network plugin is told of them."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from edgeagent.api.network import HostPort, NamedPort, NetworkPod
 from edgeagent.api.objects.pod import Pod, PodStatus
 from edgeagent.node.store.pods import PodOnNetwork, PodRecord
 
 
-@dataclass(frozen=True, slots=True)
-class Remembered:
+class Remembered(msgspec.Struct, frozen=True):
     """A pod that is desired no longer, and of which something runs still.
 
     ``deleted`` is False where nobody can say that it was: its object cannot be read, or no index was ever
@@ -20,8 +20,7 @@ class Remembered:
     deleted: bool
 
 
-@dataclass(frozen=True, slots=True)
-class LocalPod:
+class LocalPod(msgspec.Struct, frozen=True):
     """What is told of a pod, and the names that it wants to have in DNS."""
 
     told: NetworkPod

@@ -1,8 +1,9 @@
 """The whole of what the node's network should be, from desired objects and what is known of the pods."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import TypeVar
+
+import msgspec
 
 from edgeagent.api.network import NamedPort, NetworkPod, NetworkState
 from edgeagent.api.objects.decode import KubernetesObject
@@ -32,12 +33,11 @@ class ByKind:
         return {one.metadata.namespace for some in self._objects.values() for one in some}
 
 
-@dataclass(frozen=True, slots=True)
-class Uplinked:
+class Uplinked(msgspec.Struct, frozen=True):
     """What is known of the broker: whether it is reached, and where it is, as ``host:port``."""
 
     connected: bool = False
-    brokers: Sequence[str] = field(default=())
+    brokers: Sequence[str] = msgspec.field(default=())
 
 
 class StateBuilder:

@@ -6,8 +6,10 @@ one that is broken must not hide the others.
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from importlib.metadata import Distribution, EntryPoint, distributions
+
+import msgspec
+from msgspec.structs import replace
 
 from edgeagent.api.hookspecs import GROUP
 
@@ -16,8 +18,7 @@ FIRST_PARTY = "edgeagent"
 _NAME = re.compile(r"[a-z0-9]([-_a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Discovered:
+class Discovered(msgspec.Struct, frozen=True):
     """One entry point. ``problem`` says why it may not be loaded, empty where it may."""
 
     name: str

@@ -9,9 +9,10 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Protocol
+
+import msgspec
 
 from edgeagent.api.descriptors import release
 from edgeagent.api.plugin import LaneSpec
@@ -25,8 +26,7 @@ MAX_ABANDONED = 3
 JOIN_SECONDS = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class LaneLoad:
+class LaneLoad(msgspec.Struct, frozen=True):
     """Calls that wait, calls that run, and threads that were given up because their call hangs."""
 
     queued: int = 0

@@ -3,7 +3,6 @@
 import logging
 import resource
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -29,8 +28,7 @@ MAX_WORKERS = 64
 MAX_QUEUE = 100_000
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedPlugin:
+class LoadedPlugin(msgspec.Struct, frozen=True):
     """A plugin that may be run. ``section`` is its config as written, ``config`` the same validated."""
 
     name: str

@@ -1,8 +1,9 @@
 """From a pod's spec to what a runtime is asked to make, and back from a container's labels to its pod."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from math import ceil
+
+import msgspec
 
 from edgeagent.api.network import Attachment
 from edgeagent.api.objects.container import Container
@@ -29,8 +30,7 @@ from edgeagent.node.pods.security import pod_sysctls
 from edgeagent.node.store.pods import PodRecord
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
+class Surroundings(msgspec.Struct, frozen=True):
     """What a container gets that its own spec does not say. ``pause`` is the id of the pod's pause container.
 
     ``memory``: the node's, in bytes.
@@ -41,8 +41,8 @@ class Surroundings:
     pause: str = ""
     static: bool = False
     mounts: Sequence[Mount] = ()
-    environment: dict[str, str] = field(default_factory=dict)
-    security: ContainerSecurity = field(default_factory=ContainerSecurity)
+    environment: dict[str, str] = msgspec.field(default_factory=dict)
+    security: ContainerSecurity = msgspec.field(default_factory=ContainerSecurity)
     pids_limit: int = 0
     memory: int = 0
     unsafe_sysctls: Sequence[str] = ()

@@ -3,8 +3,6 @@
 https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#restart-policy
 """
 
-from dataclasses import dataclass
-
 import msgspec
 
 from edgeagent.api.clock import rfc3339
@@ -24,32 +22,27 @@ LOST_EXIT_CODE = 255
 START_ERROR_EXIT_CODE = 128
 
 
-@dataclass(frozen=True, slots=True)
-class Create:
+class Create(msgspec.Struct, frozen=True):
     """Make run number ``attempt``."""
 
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(msgspec.Struct, frozen=True):
     """Start the run that was made."""
 
 
-@dataclass(frozen=True, slots=True)
-class Replace:
+class Replace(msgspec.Struct, frozen=True):
     """Stop the current run: its spec has changed."""
 
 
-@dataclass(frozen=True, slots=True)
-class WaitUntil:
+class WaitUntil(msgspec.Struct, frozen=True):
     """Back off until ``time`` (by the clock that is never set), then make the next run."""
 
     time: float
 
 
-@dataclass(frozen=True, slots=True)
-class Leave:
+class Leave(msgspec.Struct, frozen=True):
     """Nothing to do: it runs, or it has ended and stays so (``finished``)."""
 
     finished: bool

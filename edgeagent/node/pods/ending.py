@@ -5,7 +5,6 @@ https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-terminatio
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -32,8 +31,7 @@ STRAY = "stray "
 """Before a container's name: the step that removes what is there of it and has no place in the spec."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stray:
+class Stray(msgspec.Struct, frozen=True):
     """Runs without a place in the pod: those to be stopped, and those to be removed.
 
     ``slot`` is the place they had, where a hook of theirs is to be run.

@@ -4,7 +4,8 @@ https://kubernetes.io/docs/concepts/containers/container-lifecycle-hooks/
 """
 
 import asyncio
-from dataclasses import dataclass
+
+import msgspec
 
 from edgeagent.api.clock import Clock
 from edgeagent.api.objects.probe import LifecycleHandler
@@ -17,8 +18,7 @@ POST_START_SECONDS = 24 * 3600.0
 HOOKS_OF_A_POD = 2
 
 
-@dataclass(frozen=True, slots=True)
-class PreStop:
+class PreStop(msgspec.Struct, frozen=True):
     """How a preStop hook went: why it failed, or None, and the ``seconds`` that it ran."""
 
     problem: str | None

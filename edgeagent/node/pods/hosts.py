@@ -5,7 +5,9 @@ https://kubernetes.io/docs/tasks/network/customize-hosts-file-for-pods/
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from edgeagent.api.errors import PermanentError
 from edgeagent.api.objects.pod import HostAlias, Pod, PodDNSConfig, PodDNSConfigOption
@@ -86,8 +88,7 @@ def _aliases(aliases: Sequence[HostAlias]) -> str:
     return "\n# Entries added by HostAliases.\n" + "".join(lines)
 
 
-@dataclass(frozen=True, slots=True)
-class Resolver:
+class Resolver(msgspec.Struct, frozen=True):
     """A ``resolv.conf``: servers, search domains, and options (``name`` or ``name:value``)."""
 
     nameservers: tuple[str, ...] = ()

@@ -1,7 +1,8 @@
 """Which logs a question is about: the runs of a pod's containers, found as kubectl and kubelet find them."""
 
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from edgeagent.api.objects.pod import Pod
 from edgeagent.api.runtime import ContainerRecord
@@ -10,8 +11,7 @@ from edgeagent.node.pods.logs import LogError
 from edgeagent.node.pods.manager import PodManager
 
 
-@dataclass(frozen=True, slots=True)
-class LogRun:
+class LogRun(msgspec.Struct, frozen=True):
     """One run of a container of a pod, and where its log is."""
 
     uid: str

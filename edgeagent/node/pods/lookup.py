@@ -1,7 +1,8 @@
 """What a pod's spec may refer to: objects of its namespace, and facts about the pod and its node."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from edgeagent.api.errors import PermanentError
 from edgeagent.api.objects.config import ConfigMap, SealedSecret, Secret
@@ -10,8 +11,7 @@ from edgeagent.node.plugins.facades import UnsealerFacade
 from edgeagent.node.pods.wanted import WantedObjects
 
 
-@dataclass(frozen=True, slots=True)
-class Lookup:
+class Lookup(msgspec.Struct, frozen=True):
     """Finds objects by name in one namespace; None where there is none.
 
     Finding a Secret opens it, which may raise TemporaryError or PermanentError.
@@ -43,12 +43,11 @@ def lookup_for(pod: Pod, wanted: WantedObjects, unsealer: UnsealerFacade | None)
     return Lookup(config_map, secret)
 
 
-@dataclass(frozen=True, slots=True)
-class PodFacts:
+class PodFacts(msgspec.Struct, frozen=True):
     """A pod and what is known of it where it runs. ``allocatable``: the node's resources in base units."""
 
     pod: Pod
     node_name: str
     host_ip: str = ""
     pod_ips: Sequence[str] = ()
-    allocatable: Mapping[str, float] = field(default_factory=dict)
+    allocatable: Mapping[str, float] = msgspec.field(default_factory=dict)

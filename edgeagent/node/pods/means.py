@@ -3,9 +3,10 @@
 import asyncio
 import random
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+
+import msgspec
 
 from edgeagent.api.clock import Clock
 from edgeagent.api.errors import EdgeAgentError
@@ -23,15 +24,14 @@ from edgeagent.node.pressure.gate import Gate
 from edgeagent.node.store.pods import PodRecord
 
 
-@dataclass(frozen=True, slots=True)
-class NodeFacts:
+class NodeFacts(msgspec.Struct, frozen=True):
     """The node as its pods see it. ``allocatable``: resources in base units; ``profiles``: seccomp's folder.
 
     ``pids_limit`` holds for each container, 0 for none.
     """
 
     name: str = ""
-    allocatable: Mapping[str, float] = field(default_factory=dict)
+    allocatable: Mapping[str, float] = msgspec.field(default_factory=dict)
     pids_limit: int = 0
     unsafe_sysctls: Sequence[str] = ()
     profiles: Path = Path("/var/lib/edgeagent/seccomp")
@@ -55,8 +55,7 @@ class PodNetwork(Protocol):
         """Give back what ``attach`` made."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True):
     """How many calls of a kind may be under way at once, over all pods."""
 
     steps: asyncio.Semaphore
@@ -70,8 +69,7 @@ class Limits:
     """Questions to the other plugins, which have lanes of their own."""
 
 
-@dataclass(frozen=True, slots=True)
-class Means:
+class Means(msgspec.Struct, frozen=True):
     """What a worker works with; the same for all pods of a node."""
 
     clock: Clock

@@ -5,8 +5,9 @@ https://kubernetes.io/docs/concepts/workloads/pods/sidecar-containers/
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Literal
+
+import msgspec
 
 from edgeagent.api.objects.container import Container, RestartPolicy
 from edgeagent.api.objects.pod import PodSpec
@@ -17,8 +18,7 @@ from edgeagent.node.store.pods import ContainerHistory
 Role = Literal["init", "sidecar", "main"]
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(msgspec.Struct, frozen=True):
     """A container's place in its pod, and the restart policy that follows from it."""
 
     container: Container
@@ -31,8 +31,7 @@ class Slot:
         return self.container.name
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(msgspec.Struct, frozen=True):
     """What is known of one container: its newest run, its past, and whether that run has ``started``.
 
     ``outdated``: the run is not what the spec wants now.
@@ -40,7 +39,7 @@ class Seen:
     """
 
     current: ContainerRecord | None = None
-    history: ContainerHistory = field(default_factory=ContainerHistory)
+    history: ContainerHistory = msgspec.field(default_factory=ContainerHistory)
     started: bool = False
     outdated: bool = False
 
@@ -56,8 +55,7 @@ class Seen:
         return over and self.history.last is not None
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """``active``: to be brought up and kept, in this order. ``stop``: to be stopped now, all at once.
 
     ``initialized``: no init container holds the others back any more. ``phase`` is empty until the pod is

@@ -3,8 +3,6 @@
 Nothing in it is needed to go on after a crash but the record, which the store keeps.
 """
 
-from dataclasses import dataclass
-
 import msgspec
 
 from edgeagent.api.errors import EdgeAgentError, TemporaryError
@@ -28,8 +26,7 @@ PAUSE = "POD"
 """The name, which no container can have, of the one that holds a pod's process namespace."""
 
 
-@dataclass(slots=True)
-class Retry:
+class Retry(msgspec.Struct):
     """Why a container waits, and until when (monotonic) before it is tried again."""
 
     problem: Problem

@@ -10,8 +10,9 @@ import os
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+
+import msgspec
 
 from edgeagent.api.errors import TemporaryError
 from edgeagent.api.objects.container import Container
@@ -39,8 +40,7 @@ RunProgram = Callable[[Sequence[str]], Awaitable[None]]
 """Runs a program, given as its argument list, to its end; TemporaryError where that fails."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sandbox:
+class Sandbox(msgspec.Struct, frozen=True):
     """What every container of a pod is made with.
 
     ``hostname`` is empty for the node's. ``ipc_namespace`` is ``private``, ``host`` or a path, as in

@@ -4,7 +4,6 @@ https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 import msgspec
 
@@ -34,8 +33,7 @@ from edgeagent.node.pods.qos import qos_class
 from edgeagent.node.store.pods import ContainerHistory, PodRecord
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(msgspec.Struct, frozen=True):
     """Why something waits: a CamelCase reason and a message for a person."""
 
     reason: str
@@ -45,8 +43,7 @@ class Problem:
 Judge = Callable[[Slot, ContainerRecord | None, ContainerHistory], bool]
 
 
-@dataclass(frozen=True, slots=True)
-class Observation:
+class Observation(msgspec.Struct, frozen=True):
     """What a status is computed from. ``waiting`` by container name; ``refused`` concerns the whole pod.
 
     ``unprepared`` is what no container can be made without; ``trouble`` is told beside it, and changes no
@@ -58,7 +55,7 @@ class Observation:
     containers: Sequence[ContainerRecord]
     started: Judge
     ready: Judge
-    waiting: Mapping[str, Problem] = field(default_factory=dict)
+    waiting: Mapping[str, Problem] = msgspec.field(default_factory=dict)
     refused: Problem | None = None
     unprepared: Problem | None = None
     trouble: Problem | None = None

@@ -3,9 +3,9 @@
 import asyncio
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import replace as changed
 
 import msgspec
+from msgspec.structs import replace as changed
 
 from edgeagent.api.errors import EdgeAgentError, PermanentError
 from edgeagent.api.objects.pod import Pod

@@ -1,7 +1,8 @@
 """Amounts and durations as a configuration file writes them: ``10%``, ``100Mi``, ``5%, 100Mi``, ``1h30m``."""
 
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 from edgeagent.api.quantity import parse_quantity
 
@@ -11,8 +12,7 @@ _DURATION_PART = re.compile(r"([\d.]+)(ms|s|m|h)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
-@dataclass(frozen=True, slots=True)
-class Amount:
+class Amount(msgspec.Struct, frozen=True):
     """A quantity, a share of the capacity, or the smaller of both. ``text`` is how it was written.
 
     ``quantity`` is in base units (bytes, inodes, processes), ``fraction`` from 0 to 1; None where not given.

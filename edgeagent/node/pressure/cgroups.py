@@ -1,14 +1,14 @@
 """What pressure asks of a container's cgroup: two numbers of those that ``edgeagent.node.usage`` reads."""
 
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from edgeagent.node.usage.cgroups import container_cgroup
 from edgeagent.node.usage.counters import memory_usage, pids_usage
 
 
-@dataclass(frozen=True, slots=True)
-class CgroupUsage:
+class CgroupUsage(msgspec.Struct, frozen=True):
     """``memory``: the working set in bytes, which is usage less inactive file pages, as kubelet counts it.
     ``pids``: processes and threads. None where the kernel does not account for the container alone.
     """

@@ -4,13 +4,13 @@ https://kubernetes.io/docs/reference/node/node-status/#condition
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from edgeagent.node.pressure.thresholds import CONDITIONS, ConditionType
 
 
-@dataclass(frozen=True, slots=True)
-class PressureCondition:
+class PressureCondition(msgspec.Struct, frozen=True):
     """One condition; ``status``: whether there is pressure. ``reason`` and ``message`` are kubelet's."""
 
     type: ConditionType

@@ -5,8 +5,9 @@ https://kubernetes.io/docs/concepts/architecture/garbage-collection/#containers-
 
 import logging
 from collections.abc import Callable, Iterable, Sequence, Set
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from edgeagent.api.clock import Clock
 from edgeagent.api.errors import EdgeAgentError
@@ -37,8 +38,7 @@ class ImageRuntime(Protocol):
         """Remove an image with all its names."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unused:
+class Unused(msgspec.Struct, frozen=True):
     """An image that nothing needs, and since when, by the monotonic clock."""
 
     image: ImageRecord

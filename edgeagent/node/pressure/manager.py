@@ -6,8 +6,9 @@ In kubelet's order (its ``synchronize``), but for when it looks and whom it leav
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal, Protocol
+
+import msgspec
 
 from edgeagent.api.clock import Clock
 from edgeagent.api.errors import EdgeAgentError
@@ -71,8 +72,7 @@ class StoreReserve(Protocol):
         """Take the space again, if there is enough."""
 
 
-@dataclass(frozen=True, slots=True)
-class PressureParts:
+class PressureParts(msgspec.Struct, frozen=True):
     """What the manager works with.
 
     ``signals`` reads the node's signals and ``measure`` a container's cgroup. ``reclaimers`` run in order

@@ -1,16 +1,16 @@
 """What pressure needs to know of the pods that run, and how it has one evicted."""
 
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Literal, Protocol
+
+import msgspec
 
 from edgeagent.api.objects.base import ObjectReference
 
 QosClass = Literal["Guaranteed", "Burstable", "BestEffort"]
 
 
-@dataclass(frozen=True, slots=True)
-class RunningContainer:
+class RunningContainer(msgspec.Struct, frozen=True):
     """A container that runs, or ran last. ``pid``: its main process on the host, 0 where it has ended.
     ``log_path``: empty where it has no log.
 
@@ -21,12 +21,11 @@ class RunningContainer:
     id: str
     pid: int
     log_path: str = ""
-    requests: Mapping[str, float] = field(default_factory=dict)
+    requests: Mapping[str, float] = msgspec.field(default_factory=dict)
     storage_limit: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RunningPod:
+class RunningPod(msgspec.Struct, frozen=True):
     """A pod that is not over, in plain values.
 
     ``critical``: never evicted (static, or of a system priority). ``requests`` are the whole pod's, in base
@@ -42,8 +41,8 @@ class RunningPod:
     qos: QosClass = "BestEffort"
     critical: bool = False
     grace_seconds: int = 30
-    requests: Mapping[str, float] = field(default_factory=dict)
-    volume_limits: Mapping[str, float] = field(default_factory=dict)
+    requests: Mapping[str, float] = msgspec.field(default_factory=dict)
+    volume_limits: Mapping[str, float] = msgspec.field(default_factory=dict)
     storage_limit: float | None = None
 
     @property
@@ -58,16 +57,15 @@ class RunningPod:
         return bool(self.volume_limits) or any(limit is not None for limit in limits)
 
 
-@dataclass(frozen=True, slots=True)
-class DiskUsage:
+class DiskUsage(msgspec.Struct, frozen=True):
     """What a pod has on disk, in bytes: emptyDir ``volumes`` by name, and ``containers`` by name (writable
     layer and logs), and ``files``: what else the node keeps for it and its containers can write to.
     ``inodes`` in all. ``images``: how much of ``containers`` lies on the images' file system, by name; None
     where that is the node's own.
     """
 
-    volumes: Mapping[str, int] = field(default_factory=dict)
-    containers: Mapping[str, int] = field(default_factory=dict)
+    volumes: Mapping[str, int] = msgspec.field(default_factory=dict)
+    containers: Mapping[str, int] = msgspec.field(default_factory=dict)
     inodes: int = 0
     files: int = 0
     images: Mapping[str, int] | None = None

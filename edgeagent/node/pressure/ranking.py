@@ -4,7 +4,8 @@ https://kubernetes.io/docs/concepts/scheduling-eviction/node-pressure-eviction/#
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from edgeagent.node.pressure.pods import RunningPod
 from edgeagent.node.pressure.thresholds import Reading, Resource, Threshold, resource_of
@@ -13,16 +14,14 @@ WORTHWHILE = 0.1
 """A pod is evicted for disk space only if it gives back this share of what is lacking."""
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True):
     """What a pod uses of one resource, in bytes, inodes or processes, and each of its containers by name."""
 
     total: float
-    containers: Mapping[str, float] = field(default_factory=dict)
+    containers: Mapping[str, float] = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(msgspec.Struct, frozen=True):
     """A pod and what it uses of the resource that is short."""
 
     pod: RunningPod

@@ -5,8 +5,9 @@ https://kubernetes.io/docs/concepts/scheduling-eviction/node-pressure-eviction/
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Literal, get_args
+
+import msgspec
 
 from edgeagent.node.pressure.amounts import NOTHING, Amount
 
@@ -26,8 +27,7 @@ CONDITIONS: tuple[ConditionType, ...] = get_args(ConditionType)
 RESOURCES: tuple[Resource, ...] = get_args(Resource)
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(msgspec.Struct, frozen=True):
     """One signal at one moment: what is ``available`` of ``capacity``, in bytes, inodes or processes."""
 
     available: float
@@ -38,8 +38,7 @@ Readings = Mapping[Signal, Reading]
 """What could be read; a signal that this machine does not have is not there."""
 
 
-@dataclass(frozen=True, slots=True)
-class Threshold:
+class Threshold(msgspec.Struct, frozen=True):
     """Pressure begins where less than ``amount`` is available, and ends at ``minimum_reclaim`` above it.
 
     ``grace_seconds``: how long it must last before a pod is evicted; 0 for a hard threshold.
@@ -61,16 +60,14 @@ class Threshold:
         return reading.available < self.limit(reading, reclaiming=reclaiming)
 
 
-@dataclass(frozen=True, slots=True)
-class PressureState:
+class PressureState(msgspec.Struct, frozen=True):
     """What is remembered from look to look: since when thresholds are met, when conditions were last true."""
 
-    met_since: Mapping[Threshold, float] = field(default_factory=dict)
-    last_true: Mapping[ConditionType, float] = field(default_factory=dict)
+    met_since: Mapping[Threshold, float] = msgspec.field(default_factory=dict)
+    last_true: Mapping[ConditionType, float] = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgement(msgspec.Struct, frozen=True):
     """What a look found. ``due``: thresholds to act upon, the most urgent first."""
 
     state: PressureState

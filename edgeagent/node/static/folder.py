@@ -3,8 +3,9 @@
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from edgeagent.api.clock import Clock
 from edgeagent.api.errors import InvalidObjectError, TemporaryError
@@ -35,8 +36,7 @@ Warn = Callable[[str, str], None]
 """Takes the reason and the message of a Warning event about this node."""
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(msgspec.Struct, frozen=True):
     """What is wrong with one file. ``digest``: of the bytes that it is wrong with, empty for unreadable."""
 
     text: str

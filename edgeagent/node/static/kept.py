@@ -6,8 +6,9 @@ but what a broken file held before it was broken.
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from edgeagent.api.errors import EdgeAgentError
 from edgeagent.api.objects.base import KubernetesStruct
@@ -22,15 +23,14 @@ log = logging.getLogger(__name__)
 MAX_BYTES = 64_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class GoodFile:
+class GoodFile(msgspec.Struct, frozen=True):
     """A file of the folder as it was last read without a problem; ``digest`` is that of its bytes.
 
     ``whole``: whether ``objects`` is all that it holds.
     """
 
     digest: str
-    objects: list[StaticObject] = field(default_factory=list)
+    objects: list[StaticObject] = msgspec.field(default_factory=list)
     whole: bool = True
 
 

@@ -5,7 +5,6 @@ https://kubernetes.io/docs/tasks/configure-pod-container/static-pod/
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import get_args
 
 import msgspec
@@ -40,8 +39,7 @@ Key = tuple[str, str, str]
 _LIST_KINDS = frozenset(["List", *(f"{kind}List" for kind in KINDS)])
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(msgspec.Struct, frozen=True):
     """Where a manifest comes from. ``changed``: the file's time stamp, in seconds since the epoch."""
 
     file: str
@@ -81,8 +79,7 @@ def read_objects(documents: Iterable[tuple[int, object]], origin: Origin) -> lis
     return list(found.values())
 
 
-@dataclass(frozen=True, slots=True)
-class Merged:
+class Merged(msgspec.Struct, frozen=True):
     """All files together: the objects by uid, the file that each key is from, what files hold in vain."""
 
     objects: Mapping[str, StaticObject]

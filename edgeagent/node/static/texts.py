@@ -8,7 +8,6 @@ import os
 import stat
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -33,8 +32,7 @@ Documents = list[tuple[int, object]]
 """The documents of a file that are not empty: each one's number, from 1, and its data."""
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(msgspec.Struct, frozen=True):
     """One file as it was read. ``changed``: its time stamp, in seconds since the epoch."""
 
     data: bytes
@@ -42,8 +40,7 @@ class Text:
     changed: float
 
 
-@dataclass(frozen=True, slots=True)
-class Texts:
+class Texts(msgspec.Struct, frozen=True):
     """All files of a folder by name, and the ``problems`` (by name) of those that could not be read."""
 
     files: Mapping[str, Text]

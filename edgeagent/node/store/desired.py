@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from edgeagent.api.errors import InvalidObjectError
 from edgeagent.api.objects.decode import KubernetesObject, decode_json
@@ -14,8 +15,7 @@ from edgeagent.wire.index import Index, IndexEntry, check_object, describe_entry
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(msgspec.Struct, frozen=True):
     """What one switch of generation changed, by uid."""
 
     added: frozenset[str] = frozenset()

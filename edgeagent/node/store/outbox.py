@@ -8,7 +8,8 @@ import sqlite3
 import uuid
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from edgeagent.node.store.database import Database
 from edgeagent.node.store.desired import get_meta, set_meta
@@ -19,8 +20,7 @@ GAP = 1_000_000
 _TOTALS = "SELECT class, SUM(size), COUNT(*) FROM outbox {where} GROUP BY class"
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(msgspec.Struct, frozen=True):
     """One thing to send: ``sequence`` rises for ever, also over restarts; ``name`` is its class."""
 
     sequence: int
@@ -28,8 +28,7 @@ class Item:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Growth:
+class Growth(msgspec.Struct, frozen=True):
     """What one item changes once its transaction has ended: bytes of its class, and how many were dropped."""
 
     name: str
@@ -39,8 +38,7 @@ class Growth:
     sequence: int
 
 
-@dataclass(frozen=True, slots=True)
-class ClassUsage:
+class ClassUsage(msgspec.Struct, frozen=True):
     """What a class may hold and holds; ``dropped`` counts what had no room since the program began."""
 
     name: str

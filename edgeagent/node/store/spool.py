@@ -13,8 +13,9 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from edgeagent.api.errors import TemporaryError
 
@@ -38,8 +39,7 @@ DROP_FIRST = ("metrics", "logs")
 """What makes room where the disk has none: these classes, in this order."""
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(msgspec.Struct, frozen=True):
     """Items ``first`` to ``first + items - 1`` of their class; ``made`` in seconds since the epoch."""
 
     first: int
@@ -53,8 +53,7 @@ class Chunk:
         return self.first + self.items
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True):
     """What a class holds at the moment."""
 
     chunks: int = 0

@@ -17,8 +17,9 @@ import logging
 import signal
 import socket
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from edgeagent.api.descriptors import release
 from edgeagent.api.errors import EdgeAgentError, InvalidObjectError, PermanentError, TemporaryError
@@ -103,8 +104,7 @@ class ExecService:
         return _Command(self._runtime, runs[0], options).serve
 
 
-@dataclass(frozen=True, slots=True)
-class _Outputs:
+class _Outputs(msgspec.Struct, frozen=True):
     """The channels that the node opens."""
 
     by_kind: dict[str, Channel]

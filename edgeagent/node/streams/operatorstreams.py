@@ -9,8 +9,9 @@ opened, and is judged again when the bindings change. May not know what a stream
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+
+import msgspec
 
 from edgeagent.api.clock import Clock
 from edgeagent.api.errors import EdgeAgentError, PermanentError, TemporaryError
@@ -44,8 +45,7 @@ class Publisher(Protocol):
         """Send a packet."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True):
     """``bandwidth`` in bytes a second; how many streams there may be, in all and of one operator."""
 
     bandwidth: float
@@ -53,8 +53,7 @@ class Limits:
     of_one: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Stream:
+class _Stream(msgspec.Struct, frozen=True):
     """One stream, whose it is, and what serves it."""
 
     call: "OperatorCall"

@@ -16,7 +16,6 @@ it gives back what it holds, at once.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
@@ -30,8 +29,7 @@ Serve = Callable[[Channels], Awaitable[None]]
 """Serves one stream from its beginning to its end."""
 
 
-@dataclass(frozen=True, slots=True)
-class StreamRequest:
+class StreamRequest(msgspec.Struct, frozen=True):
     """What is asked for: ``params`` (JSON, of the method) and what of it is ``private`` (JSON, not in the
     audit log).
 

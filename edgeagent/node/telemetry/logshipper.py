@@ -4,8 +4,9 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol, TypeVar
+
+import msgspec
 
 from edgeagent.api.clock import Clock
 from edgeagent.api.delivery import Delivery
@@ -45,8 +46,7 @@ class Sinks(Protocol):
         """Send a batch."""
 
 
-@dataclass(slots=True)
-class Shipped:
+class Shipped(msgspec.Struct):
     """What became of a sink's records so far. ``problem``: why none goes at the moment, empty where it does.
 
     ``refused``: a person must mend something first.

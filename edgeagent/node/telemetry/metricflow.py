@@ -4,7 +4,8 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from edgeagent.api.clock import Clock
 from edgeagent.api.errors import EdgeAgentError, TemporaryError
@@ -25,8 +26,7 @@ BURST_SECONDS = 10.0
 """So many seconds' worth of the rate go at once after a pause."""
 
 
-@dataclass(frozen=True, slots=True)
-class FlowSettings:
+class FlowSettings(msgspec.Struct, frozen=True):
     """Seconds, but for ``rate``: bytes of the spool that a second may go to each exporter.
 
     Metrics are gathered every ``resolution``; those older than ``thin_after`` are thinned to

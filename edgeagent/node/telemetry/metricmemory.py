@@ -4,7 +4,6 @@ import logging
 from array import array
 from collections import Counter, deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 import msgspec
 
@@ -21,11 +20,10 @@ Key = tuple[str, str, list[tuple[str, str]]]
 """Name of the family, suffix, labels in order."""
 
 
-@dataclass(slots=True)
-class _Column:
+class _Column(msgspec.Struct):
     time: int
-    ids: "array[int]" = field(default_factory=lambda: array("I"))
-    values: "array[float]" = field(default_factory=lambda: array("d"))
+    ids: "array[int]" = msgspec.field(default_factory=lambda: array("I"))
+    values: "array[float]" = msgspec.field(default_factory=lambda: array("d"))
 
 
 class MetricMemory:

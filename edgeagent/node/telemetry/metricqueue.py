@@ -9,7 +9,8 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+
+import msgspec
 
 from edgeagent.api.clock import Clock
 from edgeagent.api.errors import InvalidObjectError, TemporaryError
@@ -31,8 +32,7 @@ MAX_SAMPLES = 200_000
 """With a disk that takes nothing, the oldest are dropped where there are more than this."""
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(msgspec.Struct, frozen=True):
     """What an exporter is to get next. ``body`` is the block as it is on disk, empty where it is not.
 
     ``end`` is the number of the spool's item after it, None for what is in memory.
@@ -44,14 +44,13 @@ class Waiting:
     end: int | None = None
 
 
-@dataclass(slots=True)
-class _Cursor:
+class _Cursor(msgspec.Struct):
     """How far an exporter is: ``number`` in the spool, ``sequence`` in this run's stream."""
 
     number: int = 0
     sequence: int = 0
     on_disk: bool = False
-    news: asyncio.Event = field(default_factory=asyncio.Event)
+    news: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
 
 
 class MetricQueue:

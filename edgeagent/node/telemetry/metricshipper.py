@@ -4,8 +4,9 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import TypeVar
+
+import msgspec
 
 from edgeagent.api.clock import Clock
 from edgeagent.api.delivery import Delivery
@@ -24,8 +25,7 @@ REFUSED_SECONDS = 300.0
 """How long an exporter is left alone that says a person must mend something first."""
 
 
-@dataclass(slots=True)
-class Exported:
+class Exported(msgspec.Struct):
     """What became of an exporter's series so far, a series of a batch counted once.
 
     ``problem``: why nothing goes at the moment, empty where it does; ``refused``: a person must mend

@@ -5,8 +5,9 @@ https://docs.kernel.org/admin-guide/cgroup-v2.html, https://docs.kernel.org/admi
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from edgeagent.node.usage.kernelfiles import read_small
 
@@ -14,14 +15,13 @@ USED = frozenset({"blkio", "cpu", "cpuacct", "memory", "pids"})
 """The controllers of version 1 that count something; a container has as many that do not."""
 
 
-@dataclass(frozen=True, slots=True)
-class CgroupFolders:
+class CgroupFolders(msgspec.Struct, frozen=True):
     """The folders of one container: of version 1 ``by_controller``, of version 2 ``unified``.
 
     Only those that are the container's own: what it shares with others says nothing of it.
     """
 
-    by_controller: Mapping[str, str] = field(default_factory=dict)
+    by_controller: Mapping[str, str] = msgspec.field(default_factory=dict)
     unified: str | None = None
 
     @property

@@ -5,7 +5,8 @@ https://kubernetes.io/docs/tasks/debug/debug-cluster/resource-metrics-pipeline/
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from edgeagent.api.clock import rfc3339
 from edgeagent.api.objects.base import ObjectMeta
@@ -13,13 +14,12 @@ from edgeagent.api.usage import ContainerUsage, CpuUsage, MemoryUsage, NodeUsage
 from edgeagent.wire.top import ContainerMetrics, NodeMetrics, PodMetrics
 
 
-@dataclass(frozen=True, slots=True)
-class CpuMark:
+class CpuMark(msgspec.Struct, frozen=True):
     """What the next reading is compared with: CPU seconds of the machine, and of containers by id."""
 
     monotonic: float
     machine: float | None = None
-    containers: Mapping[str, float] = field(default_factory=dict)
+    containers: Mapping[str, float] = msgspec.field(default_factory=dict)
 
 
 def mark_of(usage: NodeUsage) -> CpuMark:

@@ -3,9 +3,10 @@
 import asyncio
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+import msgspec
 
 from edgeagent.api.clock import Clock
 from edgeagent.api.objects.pod import Pod, PodStatus
@@ -27,8 +28,7 @@ class PodsInUse(Protocol):
         """What the runtime was last seen to hold of a pod."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Target:
+class _Target(msgspec.Struct, frozen=True):
     """A pod and its running containers, with nothing read yet."""
 
     pod: PodUsage

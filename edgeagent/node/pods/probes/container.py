@@ -4,8 +4,9 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from edgeagent.api.clock import Clock
 from edgeagent.api.objects.container import Container
@@ -21,8 +22,7 @@ _LAST: dict[Kind, tuple[bool, ...]] = {"Startup": (True, False), "Liveness": (Fa
 """The verdicts after which a probe is not made any more."""
 
 
-@dataclass(frozen=True, slots=True)
-class ProbeFailure:
+class ProbeFailure(msgspec.Struct, frozen=True):
     """Why a container has to be restarted. ``kind`` is ``Startup`` or ``Liveness``.
 
     ``message`` is that of the last attempt. ``grace_seconds`` replaces the pod's grace period, where set.

@@ -2,10 +2,11 @@
 
 import asyncio
 import re
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Self
 from urllib.parse import quote, urljoin, urlsplit
+
+import msgspec
 
 from edgeagent import __version__
 from edgeagent.api.objects.probe import HTTPGetAction, HTTPHeader
@@ -25,8 +26,7 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _IN_URL = "/?:@!$&'()*+,;=~%[]-._"
 
 
-@dataclass(frozen=True, slots=True)
-class Url:
+class Url(msgspec.Struct, frozen=True):
     """Where a request goes. ``host`` is without brackets, ``path`` with the query and fit to be sent."""
 
     scheme: str

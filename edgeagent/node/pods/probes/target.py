@@ -1,7 +1,8 @@
 """What an action is taken on, and what came of it."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from edgeagent.api.objects.container import Container
 from edgeagent.api.runtime import ExecResult
@@ -11,8 +12,7 @@ MESSAGE_LIMIT = 1024
 MAX_PORT = 65535
 
 
-@dataclass(frozen=True, slots=True)
-class ProbeTarget:
+class ProbeTarget(msgspec.Struct, frozen=True):
     """One run of one container.
 
     ``host`` is the address for httpGet, tcpSocket and grpc where the action names none: the pod's IP.
@@ -25,8 +25,7 @@ class ProbeTarget:
     exec: Callable[[list[str], float], Awaitable[ExecResult]]
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """What came of one action; ``message`` is for a person and bounded, empty where all is well.
 
     ``unknown``: it could not be found out, which says nothing about the container. ``success`` with a

@@ -7,8 +7,9 @@
 import os
 import tempfile
 from collections.abc import Mapping, Set
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from edgeagent.api.errors import PermanentError
 from edgeagent.node.pods.volumes.removal import remove_tree
@@ -19,8 +20,7 @@ MAX_PATH = 4096
 MAX_NAME = 255
 
 
-@dataclass(frozen=True, slots=True)
-class Projected:
+class Projected(msgspec.Struct, frozen=True):
     """One file: its bytes and its mode."""
 
     content: bytes

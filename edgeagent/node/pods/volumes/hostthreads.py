@@ -9,16 +9,16 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeVar
+
+import msgspec
 
 from edgeagent.api.errors import TemporaryError
 
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
-class _Look:
+class _Look(msgspec.Struct, frozen=True):
     """When it ``began``, in the loop's time, and what is done once its thread has ended."""
 
     began: float

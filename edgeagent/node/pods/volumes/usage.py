@@ -4,20 +4,20 @@ import os
 import stat
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-@dataclass(frozen=True, slots=True)
-class VolumeUsage:
+class VolumeUsage(msgspec.Struct, frozen=True):
     """``bytes`` on disk by the volume's name, and how many ``inodes`` all of them take.
 
     ``beside``: the bytes of the pod's other files, of which its containers can write to some.
     """
 
-    bytes: Mapping[str, int] = field(default_factory=dict)
+    bytes: Mapping[str, int] = msgspec.field(default_factory=dict)
     inodes: int = 0
     beside: int = 0
 

@@ -5,11 +5,12 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from math import ceil
 from pathlib import Path
 from typing import TypeVar
+
+import msgspec
 
 from edgeagent.api.errors import EdgeAgentError, PermanentError, TemporaryError
 from edgeagent.api.objects.container import Container
@@ -38,8 +39,7 @@ _T = TypeVar("_T")
 _IN_MEMORY = frozenset({"tmpfs", "ramfs"})
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
+class _Part(msgspec.Struct, frozen=True):
     """What was opened of a volume, as a descriptor; ``folder``: whether it is one."""
 
     descriptor: int
