@@ -225,6 +225,30 @@ def test_what_a_person_must_mend_is_said_once_and_waits(tmp_path: Path) -> None:
     asyncio.run(play())
 
 
+def test_what_is_refused_for_ever_is_told_once_a_minute(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The agent's own log is shipped too: a word on each refused record would be a record more, without end."""
+
+    async def play() -> None:
+        world = World(tmp_path)
+        await world.clock.advance(1)
+        for _ in range(20):
+            world.receiver.faults.append("reject")
+            world.write(1)
+            await world.clock.advance(1)
+        await world.clock.advance(60)
+        world.receiver.faults.append("reject")
+        world.write(1)
+        await world.clock.advance(1)
+        assert len(world.receiver.rejected) == world.flow.shippers[0].sent.rejected == 21
+        await world.kill()
+
+    asyncio.run(play())
+    told = [record.getMessage() for record in caplog.records if "never" in record.getMessage()]
+    assert told == [f"sink sinks/first takes {count} log records never, for: mapping" for count in (1, 20)]
+
+
 def test_the_drain_keeps_to_its_rate(tmp_path: Path) -> None:
     """600 kB of noise at 100 kB/s: not before five seconds, for a burst goes at once."""
 

@@ -28,6 +28,8 @@ BATCH_BYTES = 256 * 1024
 RETRY_CEILING_SECONDS = 120.0
 REFUSED_SECONDS = 300.0
 """How long a sink is left alone that says a person must mend something first."""
+TOLD_SECONDS = 60.0
+"""How often it is said that records are refused: what is said becomes a record, which may be refused too."""
 MAX_RUNS = 8
 """Where more separate pieces than this are to be sent again, what lies between them is sent again too."""
 
@@ -88,6 +90,8 @@ class LogShipper:
         self._on_refused = on_refused
         self._retry = Backoff(rng, first=1.0, ceiling=RETRY_CEILING_SECONDS)
         self._news = asyncio.Event()
+        self._untold = 0
+        self._tell_at = 0.0
 
     def wake(self) -> None:
         """There is something new in the spool."""
@@ -153,9 +157,11 @@ class LogShipper:
         rejected = {place for place in delivery.rejected if 0 <= place < offered}
         self.sent.rejected += len(rejected)
         self.sent.delivered += max(0, offered - len(rejected) - len(set(delivery.retry)))
-        if rejected:
+        self._untold += len(rejected)
+        if rejected and (now := self._clock.monotonic()) >= self._tell_at:
             some = delivery.rejected[min(rejected)]
-            log.warning("sink %s takes %d log records never, for: %s", self.name, len(rejected), some)
+            log.warning("sink %s takes %d log records never, for: %s", self.name, self._untold, some)
+            self._untold, self._tell_at = 0, now + TOLD_SECONDS
 
     async def _failed(self, error: EdgeAgentError) -> None:
         text = str(error)
