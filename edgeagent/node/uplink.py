@@ -276,8 +276,12 @@ class Uplink:
         await self._session.publish(self._parts.topics.logs(self._parts.identity.node), payload)
 
     async def publish_metrics(self, payload: bytes) -> None:
-        """Publish on the node's topic for metrics, and wait until the broker has it."""
-        await self._session.publish(self._parts.topics.metrics(self._parts.identity.node), payload)
+        """Publish on the node's topic for metrics, and wait until the broker has it for somebody.
+
+        After a broker that lost its memory came back, the hub may take longer to return than the node.
+        """
+        topic = self._parts.topics.metrics(self._parts.identity.node)
+        await self._session.publish(topic, payload, heard=True)
 
     def events_appended(self) -> None:
         """The outbox has something new."""

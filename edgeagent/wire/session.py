@@ -332,8 +332,9 @@ class MqttSession:
         retain: bool = False,
         response_topic: str = "",
         correlation: bytes = b"",
+        heard: bool = False,
     ) -> None:
-        """Publish with QoS 1 and wait for the broker's acknowledgement.
+        """Publish with QoS 1 and wait for the broker's acknowledgement. With ``heard``, somebody has to read it.
 
         TemporaryError where there is no connection, it is lost before the answer, or the broker is busy
         or over a quota; PermanentError where the packet is too large or the broker does not allow it.
@@ -357,6 +358,8 @@ class MqttSession:
         info = link.client.publish(topic, payload, qos=1, retain=retain, properties=properties)
         for reason in await self._acknowledged(link, info.mid, info.rc):
             _check(reason, topic)
+            if heard and reason.value == 0x10:  # MQTT 5: no matching subscribers
+                raise TemporaryError(f"nobody reads {topic}", reason="NobodyReads")
 
     async def subscribe(
         self, filters: Sequence[str], *, qos: Literal[0, 1] = 1, as_published: bool = False

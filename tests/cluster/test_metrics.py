@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from edgeagent.api.errors import InvalidObjectError, PermanentError
+from edgeagent.api.errors import InvalidObjectError, PermanentError, TemporaryError
 from edgeagent.api.metrics import STALE, FamilyHead, SampleBatch, Series
 from edgeagent.cluster.metricsconfig import load_metrics_config
 from edgeagent.cluster.metricsnewest import NewestMetrics
@@ -188,6 +188,29 @@ async def test_a_hub_without_use_for_metrics_asks_for_none(tmp_path: Path) -> No
         async with hub.hub(), hub.peer("a") as a:
             await send(hub, a, "a", [block(0, 1)])
         assert not (hub.files.root / "metrics.db").exists()
+
+
+@in_loop
+async def test_what_nobody_reads_has_not_arrived(tmp_path: Path) -> None:
+    """A broker that lost its memory takes messages before the hub is back, and gives them to nobody."""
+    with HubDirectory(tmp_path) as hub, RemoteWriteReceiver() as receiver:
+        configure(hub, f'[remote_write]\nurl = "{receiver.url}/"\n')
+        hub.add_node("a")
+        topic, data = hub.topics.metrics("a"), encode_block(block(0, 1))
+        async with hub.hub():
+            pass
+        hub.lose_retained()
+        async with hub.peer("a") as a:
+            with pytest.raises(TemporaryError, match="nobody reads"):
+                await a.session.publish(topic, data, heard=True)
+            async with hub.hub():
+                await a.session.publish(topic, data, heard=True)
+            # The hub is away, and the broker keeps it for the hub's session.
+            await a.session.publish(topic, encode_block(block(1, 1)), heard=True)
+        async with hub.hub():
+            await wait_for_async(
+                lambda: sum(map(len, receiver.series.values())) == 8, timeout=30, what="all is there"
+            )
 
 
 def test_a_day_by_way_of_the_hub_into_prometheus(tmp_path: Path) -> None:
