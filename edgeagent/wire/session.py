@@ -334,7 +334,7 @@ class MqttSession:
         correlation: bytes = b"",
         heard: bool = False,
     ) -> None:
-        """Publish with QoS 1 and wait for the broker's acknowledgement. With ``heard``, somebody has to read it.
+        """Publish with QoS 1 and wait for the broker's acknowledgement. ``heard``: somebody has to read it.
 
         TemporaryError where there is no connection, it is lost before the answer, or the broker is busy
         or over a quota; PermanentError where the packet is too large or the broker does not allow it.
