@@ -12,6 +12,7 @@ NAMES = (
     "boot",
     "exit",
     "scrape",
+    "logs",
     "pods",
     "probes",
     "services",
