@@ -81,7 +81,7 @@ def run() -> Report:
     report.limit("idle_cpu_seconds_a_minute", 0.03)
     report.notes.append(
         f"{LINES} lines of 60 to 120 characters beside the runtime's prefix. The agent's way includes a"
-        " severity, JSON where there is some, joining, compression and the transactions of the spool; gzip's is"
+        " severity, JSON where there is some, joining, compression and the spool's transactions; gzip's is"
         " compression alone. CPU of both grows with what else the machine does"
     )
     return report
