@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.support.iperf import PORT, UdpStream
-from tests.support.netcluster import WAIT_SECONDS, NetCluster, ask, client, names, server
+from tests.support.netcluster import WAIT_SECONDS, NetCluster, ask, client, names, server, service, until
 from tests.support.netprobe import in_namespace_thread
 from tests.support.podman import PodmanService
 from tests.support.proc import Process
@@ -73,21 +72,6 @@ def asker(net: NetCluster) -> Client:
     found = Client(net.namespace("asker"), net.service_ips("web"))
     until(lambda: found.served() == {"web-a", "web-b"}, "both pods of the Service to answer")
     return found
-
-
-def service(name: str, selector: dict[str, str], *ports: dict[str, Any]) -> dict[str, Any]:
-    """A Service of both families."""
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": name, "namespace": "default"},
-        "spec": {"selector": selector, "ports": list(ports), "ipFamilyPolicy": "RequireDualStack"},
-    }
-
-
-def until(holds: Callable[[], object], what: str) -> None:
-    """Wait for what takes an agent or the hub a moment."""
-    wait_for(holds, WAIT_SECONDS, what, interval=0.2)
 
 
 def test_pods_of_two_nodes_reach_each_other_by_their_own_addresses(net: NetCluster, asker: Client) -> None:

@@ -50,6 +50,11 @@ class AgentProcess:
         """Its configuration file."""
         return self.directory / "config.toml"
 
+    @property
+    def identity(self) -> Path:
+        """The folder of its keys and certificates."""
+        return self.directory / "state" / "identity"
+
     def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """One of the technician's commands, on this node."""
         return _run(program("edgeagent", "--config", self.config, *arguments), check=check)
@@ -267,18 +272,23 @@ class Cluster:
             lambda: self.pod_phase(name, namespace) == phase, timeout, f"pod {name} to be {phase} at the hub"
         )
 
-    def publish(self, topic: str, payload: bytes, *, retain: bool = True) -> None:
-        """Publish as whoever owns the broker can: anything, on any topic below ``edge/v1/<cluster>/``."""
+    def publish(self, topic: str, payload: bytes, *, retain: bool = True, node: str = "") -> None:
+        """Publish as whoever owns the broker can: anything, on any topic below ``edge/v1/<cluster>/``.
+
+        ``node``: as somebody with that node's certificate, and with what the broker allows it.
+        """
         file = self.directory / "payload"
         file.write_bytes(payload)
-        self._mosquitto("mosquitto_pub", topic, *(["-r"] if retain else []), "-f", str(file))
+        self._mosquitto("mosquitto_pub", topic, *(["-r"] if retain else []), "-f", str(file), node=node)
 
     def retained(self, topic: str) -> bytes:
         """The retained message on a topic below ``edge/v1/<cluster>/``; it must be there."""
         return self._mosquitto("mosquitto_sub", topic, "-C", "1", "-W", "5", "-N")
 
-    def _mosquitto(self, name: str, topic: str, *arguments: str) -> bytes:
-        ca, certificate, key = (str(self.hub_dir / file) for file in ("ca.crt", "hub.crt", "hub.key"))
+    def _mosquitto(self, name: str, topic: str, *arguments: str, node: str = "") -> bytes:
+        whose = self.nodes[node].identity if node else self.hub_dir
+        own = "node" if node else "hub"
+        ca, certificate, key = (str(whose / file) for file in ("ca.crt", f"{own}.crt", f"{own}.key"))
         argv = [name, "-h", self.host, "-p", str(self.port), "--cafile", ca, "--cert", certificate]
         argv += ["--key", key, "-q", "1", "-t", f"edge/v1/{CLUSTER}/{topic}", *arguments]
         argv = within(self.namespace, argv)

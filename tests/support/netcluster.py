@@ -8,18 +8,20 @@ import json
 import os
 import urllib.request
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from edgeagent.api.objects.network import Overlay
 from edgeagent_network.programs import run_program
 from tests.support.cluster import AgentProcess, Cluster, containers, running
 from tests.support.netlab import NETNS, Host, Lab
 from tests.support.netprobe import in_namespace_thread
 from tests.support.podman import BUSYBOX_TAG, PodmanService
 from tests.support.waiting import wait_for
+from tests.support.wireguardlab import WireGuardHost
 
 ASK_SECONDS = 2.0
 """How long an answer may take before it counts as none."""
@@ -32,12 +34,18 @@ POLL_SECONDS = 0.25
 class NetCluster:
     """Use it as a context. ``podmans``: each node's, by name; the node ``a`` is the lab's first host.
 
-    Pods and Services have addresses of both families, and the nodes a VXLAN between them.
+    Pods and Services have addresses of both families, and the nodes ``overlay`` between them.
     """
 
-    def __init__(self, directory: Path, podmans: Mapping[str, PodmanService]) -> None:
+    def __init__(
+        self, directory: Path, podmans: Mapping[str, PodmanService], *, overlay: Overlay = "vxlan"
+    ) -> None:
         self.podmans = dict(podmans)
+        self.overlay = overlay
         self.lab = Lab(forwarding=False)
+        self.hosts: dict[str, Host] = {}
+        self.wireguard: dict[str, WireGuardHost] = {}
+        """By node, where that is the overlay."""
         self._stack = ExitStack()
         self._stack.callback(self.lab.close)
         try:
@@ -48,6 +56,11 @@ class NetCluster:
 
     def _begin(self, directory: Path) -> None:
         lab = self.lab
+        for name in self.podmans:
+            host = self.hosts[name] = lab.host if name == "a" else lab.add_host(name)
+            if self.overlay == "wireguard":
+                self.wireguard[name] = WireGuardHost(host)
+                self._stack.callback(self.wireguard[name].close)
         ranges = ["--pod-cidr", "10.42.0.0/16", "--pod-cidr", "fd42::/48"]
         ranges += ["--service-cidr", "10.43.0.0/16", "--service-cidr", "fd43::/112"]
         made = Cluster(
@@ -55,14 +68,16 @@ class NetCluster:
             next(iter(self.podmans.values())),
             host=lab.lan4,
             namespace=lab.lan,
-            init=[*ranges, "--overlay", "vxlan"],
+            init=[*ranges, "--overlay", self.overlay],
         )
         self.cluster = self._stack.enter_context(made)
-        self.hosts: dict[str, Host] = {}
         for name, podman in self.podmans.items():
-            host = self.hosts[name] = lab.host if name == "a" else lab.add_host(name)
+            host, env = self.hosts[name], {}
+            if name in self.wireguard:
+                programs = self.wireguard[name].programs(directory / f"programs-{name}")
+                env["PATH"] = f"{programs}:{os.environ['PATH']}"
             extra = f'[plugins.network]\nnamespace_prefix = "{host.pod_prefix}"\n'
-            made.add_node(name, extra=extra, podman=podman, namespace=host.name).start()
+            made.add_node(name, extra=extra, env=env, podman=podman, namespace=host.name).start()
 
     def __enter__(self) -> Self:
         return self
@@ -196,12 +211,29 @@ def client(name: str, node: str, **labels: str) -> dict[str, Any]:
     }
 
 
-def ask(namespace: str, host: str, port: int = 8080, *, times: int = 1) -> Counter[str]:
+def service(name: str, selector: dict[str, str], *ports: dict[str, Any]) -> dict[str, Any]:
+    """A Service of both families."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {"selector": selector, "ports": list(ports), "ipFamilyPolicy": "RequireDualStack"},
+    }
+
+
+def until(holds: Callable[[], object], what: str) -> None:
+    """Wait for what takes an agent or the hub a moment."""
+    wait_for(holds, WAIT_SECONDS, what, interval=0.2)
+
+
+def ask(
+    namespace: str, host: str, port: int = 8080, *, times: int = 1, path: str = "cgi-bin/who"
+) -> Counter[str]:
     """What servers answer to so many requests from a network namespace, one after another and each on a
     connection of its own: how often each answer came. It ends with the first that is not answered, as "".
     """
     bracketed = f"[{host}]" if ":" in host else host
-    url = f"http://{bracketed}:{port}/cgi-bin/who"
+    url = f"http://{bracketed}:{port}/{path}"
 
     def run() -> Counter[str]:
         found: Counter[str] = Counter()

@@ -46,6 +46,18 @@ class WireGuardHost:
         ]
         return run_program([*enter, *argv], stdin, check=check)
 
+    def programs(self, folder: Path) -> Path:
+        """``folder``, with ``wg`` and ``wireguard-go`` made in it: first in the PATH of whoever is in the
+        host's network already, they find WireGuard's sockets in their place.
+        """
+        folder.mkdir()
+        for name in ("wg", "wireguard-go"):
+            file = folder / name
+            enter = f"exec nsenter --mount=/proc/{self._holder.pid}/ns/mnt -- {shutil.which(name)}"
+            file.write_text(f'#!/bin/sh\n{enter} "$@"\n')
+            file.chmod(0o755)
+        return folder
+
     def close(self) -> None:
         """End it; the program ends with its link."""
         self._host.run(["ip", "link", "del", "dev", "edge-wg"], check=False)
