@@ -22,7 +22,7 @@ def add_exec_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def missing_command(options: argparse.Namespace) -> str:
-    """What is to be said where no command follows ``--``, or something stands before it; empty for nothing."""
+    """What is to be said where no command follows ``--``, or a part of it stands before; else empty."""
     words = [*options.before_dashes, *options.inner]
     if options.inner and not options.before_dashes:
         return ""

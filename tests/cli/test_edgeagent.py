@@ -138,7 +138,8 @@ def test_help_and_usage_errors_load_nothing_heavy(words: list[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["exec", "web"], "give a command for the container after --"),
+        (["exec", "web"], "at least one command for the container after --, as in: exec web -- ls"),
+        (["exec", "-it", "web", "sh"], "put the command for the container after --, as in: exec web -- sh"),
         (["logs", "web", "-c", "a", "--all-containers"], "give either --container or --all-containers"),
         (["logs", "web", "-f", "-p"], "give either --follow or --previous"),
         (["describe", "cm/x"], "'cm' cannot be described here: give pod/NAME or node"),
@@ -158,7 +159,7 @@ def test_words_that_make_no_sense(
     ("words", "message"),
     [
         (["get", "pods", "exec", "--", "ls"], "unrecognized arguments: -- ls"),
-        (["exec", "web", "ls"], "unrecognized arguments: ls"),
+        (["logs", "web", "ls"], "unrecognized arguments: ls"),
         (["events", "--types", "Bad"], "valid --types are Normal or Warning"),
         (["logs", "web", "--tail", "-5"], "argument --tail"),
     ],

@@ -101,7 +101,18 @@ def test_a_switch_may_have_its_value_as_kubectl_writes_it(
             ["logs", "a", "--since", "1s", "--since-time", "2026-01-01T00:00:00Z"],
             "error: argument --since-time",
         ),
-        (["exec", "a"], "error: you must specify at least one command for the container, after --"),
+        (
+            ["exec", "a"],
+            "error: you must specify at least one command for the container after --, as in: exec",
+        ),
+        (
+            ["exec", "-it", "a", "sh"],
+            "error: put the command for the container after --, as in: exec a -- sh",
+        ),
+        (
+            ["exec", "a", "b", "--", "c"],
+            "error: put the command for the container after --, as in: exec a -- b c",
+        ),
         (["exec", "a", "ls"], "error: unrecognized arguments: ls"),
         (["exec", "node/a", "--", "ls"], "error: 'node/a' is no pod"),
         (["exec", "--", "ls"], "error: the following arguments are required: POD"),
