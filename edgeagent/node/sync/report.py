@@ -29,8 +29,8 @@ DRAIN_PER_SECOND = 50.0
 class Publisher(Protocol):
     """The part of an MQTT session that reporting needs."""
 
-    async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
-        """Send with QoS 1 and wait until the broker has it."""
+    async def publish(self, topic: str, payload: bytes, *, retain: bool = False, heard: bool = False) -> None:
+        """Send with QoS 1 and wait until the broker has it; ``heard``: and somebody who reads it."""
 
 
 class Reporter:
@@ -59,6 +59,7 @@ class Reporter:
         self._taken: dict[str, bytes] = {}
         self._cleared: dict[str, list[Callable[[], None]]] = {}
         self._news = asyncio.Event()
+        self._heard = False
 
     def set(self, topic: str, value: object) -> None:
         """From now on ``topic`` should hold ``value`` as canonical JSON."""
@@ -78,6 +79,7 @@ class Reporter:
     def reconnected(self) -> None:
         """A new connection: nothing is taken for granted."""
         self._taken.clear()
+        self._heard = False
         self._retry.reset()
         self._news.set()
 
@@ -121,11 +123,14 @@ class Reporter:
         """Everything in the outbox, oldest first; items are forgotten when the broker has them.
 
         A batch is under way at a time: MQTT keeps the order of one connection, so nothing waits for each
-        acknowledgement in turn.
+        acknowledgement in turn. The first one goes alone, for the hub passes over what comes too late: a
+        broker that lost its memory knows of the hub from some moment on, and all that it took before would
+        be gone.
         """
-        while items := self._outbox.first(DRAIN_BATCH):
+        while items := self._outbox.first(DRAIN_BATCH if self._heard else 1):
             await asyncio.gather(*(self._send(item) for item in items))
             self._outbox.remove(items[-1].sequence)
+            self._heard = True
             await self._states()
             if len(items) == DRAIN_BATCH:
                 await self._clock.sleep(DRAIN_BATCH / DRAIN_PER_SECOND)
@@ -134,6 +139,6 @@ class Reporter:
         about = self._outbox.stream.encode(), item.sequence, FIELDS[item.name].encode()
         head = b'{"stream":"%b","sequence":%d,"%b":' % about
         try:
-            await self._session.publish(self._topics[item.name], head + item.body + b"}")
+            await self._session.publish(self._topics[item.name], head + item.body + b"}", heard=True)
         except PermanentError as error:
             log.error("something for %s is dropped: %s", self._topics[item.name], error)
