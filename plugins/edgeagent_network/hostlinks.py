@@ -16,6 +16,10 @@ from edgeagent_network.programs import Runner
 
 PROTOCOL = "237"
 """Of the routes that are made here; rt_protos of iproute2 has no name for it."""
+_UNREACHABLE = "7"
+"""RTN_UNREACHABLE, the type of a route that leads nowhere."""
+_LAST_METRIC = 4_000_000_000
+"""Of routes that count only where there is no other."""
 _MAX_LISTING_CHARACTERS = 64_000_000
 
 
@@ -48,16 +52,28 @@ class Route(msgspec.Struct, frozen=True):
         )
 
 
+class Closed(msgspec.Struct, frozen=True, order=True):
+    """A route that has packets to a range refused where no other route of that range is there."""
+
+    cidr: str
+
+    def command(self, verb: str) -> str:
+        """For ip(8), without its first word."""
+        return f"route {verb} unreachable {self.cidr} metric {_LAST_METRIC} proto {PROTOCOL}"
+
+
 class HostLinks(msgspec.Struct, frozen=True):
     """``ours`` are the routes that were made here, by range; ``others``: the ranges of all other routes.
 
-    ``connected`` are the ranges and links of those others that lead through no router.
+    ``connected`` are the ranges and links of those others that lead through no router; ``closed`` those that
+    were made here lest packets to them go another way.
     """
 
     links: Mapping[str, Link]
     ours: Mapping[str, Route]
     others: frozenset[str]
     connected: frozenset[tuple[str, str]] = frozenset()
+    closed: frozenset[Closed] = frozenset()
 
     def has(self, address: Address) -> bool:
         """Whether the address is this host's."""
@@ -80,18 +96,21 @@ def look(run: Runner) -> HostLinks:
     ours: dict[str, Route] = {}
     others: set[str] = set()
     connected: set[tuple[str, str]] = set()
+    closed: set[Closed] = set()
     for family in ("-4", "-6"):
         for one in _listing(run, ["ip", "-j", "-N", family, "route", "show", "table", "main"]):
             cidr = _whole(one["dst"])
-            if str(one.get("protocol", "")) == PROTOCOL:
-                ours[cidr] = Route(
-                    cidr, one.get("dev", ""), one.get("gateway", ""), "onlink" in one.get("flags", ())
-                )
-            else:
+            if str(one.get("protocol", "")) != PROTOCOL:
                 others.add(cidr)
                 if cidr != "default" and "dev" in one and not one.keys() & {"gateway", "via"}:
                     connected.add((cidr, one["dev"]))
-    return HostLinks(links, ours, frozenset(others), frozenset(connected))
+            elif one.get("type", "") == _UNREACHABLE:
+                closed.add(Closed(cidr))
+            else:
+                ours[cidr] = Route(
+                    cidr, one.get("dev", ""), one.get("gateway", ""), "onlink" in one.get("flags", ())
+                )
+    return HostLinks(links, ours, frozenset(others), frozenset(connected), frozenset(closed))
 
 
 def _whole(destination: str) -> str:

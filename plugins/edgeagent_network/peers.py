@@ -18,7 +18,7 @@ from edgeagent.api.objects.network import NodeNetwork
 from edgeagent_network import vxlan, wireguard
 from edgeagent_network.addresses import node_address
 from edgeagent_network.config import NetworkConfig
-from edgeagent_network.hostlinks import HostLinks, Route, batch, batch_by_peer, look
+from edgeagent_network.hostlinks import Closed, HostLinks, Route, batch, batch_by_peer, look
 from edgeagent_network.peerplan import Peer, Plan, make_plan, node_problem
 from edgeagent_network.peertraffic import traffic_fragment, traffic_of
 from edgeagent_network.programs import Runner
@@ -185,9 +185,10 @@ class Peers:
         public_key, failed = "", False
         overlay = self._overlays.get(plan.overlay)
         try:
+            host = look(self._run)
+            closed = self._close(plan, host)
             if plan.overlay == "wireguard":
                 public_key = self._key.public()
-            host = look(self._run)
             reached: list[Peer] = []
             routes: dict[str, list[Route]] = {}
             if overlay is not None:
@@ -199,6 +200,7 @@ class Peers:
                 problems += [node_problem(name, "NotInForce", said) for name, said in refused.items()]
                 failed = bool(refused)
             self._tidy(host, overlay, reached, routes)
+            batch(self._run, "ip", [one.command("del") for one in sorted(host.closed - closed)])
         except EdgeAgentError as error:
             failed = True
             reason = getattr(error, "reason", "") or "NetworkFailed"
@@ -209,6 +211,17 @@ class Peers:
         return PeersReport(
             tuple(problems), public_key, RETRY_SECONDS if failed else 0.0, self._fragments(plan)
         )
+
+    def _close(self, plan: Plan, host: HostLinks) -> set[Closed]:
+        """Have nothing for other nodes' pods leave in clear where WireGuard is to carry it; what is closed.
+
+        While a peer has no key yet, or the device is gone, the default route would take it.
+        """
+        if plan.overlay != "wireguard":
+            return set()
+        closed = {Closed(cidr) for cidr in plan.cidrs if cidr not in host.others}
+        batch(self._run, "ip", [one.command("replace") for one in sorted(closed - host.closed)])
+        return closed
 
     def _route(self, routes: Mapping[str, list[Route]], host: HostLinks) -> dict[str, str]:
         """Make the routes that are missing; why a peer's are not all there, by name."""
