@@ -202,7 +202,7 @@ def _outbox(outbox: Outbox) -> Iterable[MetricFamily]:
 def _spool(spool: Spool | None) -> Iterable[MetricFamily]:
     if spool is None:
         return
-    classes = [({"class": name}, spool.usage(name)) for name in SPOOL_CLASSES]
+    classes = [({"class": name}, spool.held(name)) for name in SPOOL_CLASSES]
     yield gauge(
         "edgeagent_spool_bytes",
         "Telemetry that waits for its sinks on disk.",

@@ -9,7 +9,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from edgeagent.node.store.spool import Chunk, Spool
+from edgeagent.api.errors import TemporaryError
+from edgeagent.node.store.spool import Chunk, Part, Spool, Usage
 
 BUDGETS = {"logs": 1000, "metrics": 500}
 
@@ -139,6 +140,42 @@ class SpoolMachine(RuleBasedStateMachine):
 def test_the_spool_does_as_a_list_would(path: Path) -> None:
     SpoolMachine.path = path
     run_state_machine_as_test(SpoolMachine, settings=settings(max_examples=40, stateful_step_count=30))
+
+
+def test_of_a_group_the_class_that_holds_most_gives_way(path: Path) -> None:
+    spool = opened(path)
+    for name in ("logs", "logs/1", "logs/2"):
+        spool.set_sinks(name, {"x"})
+    size = BUDGETS["logs"] // 10
+    for n in range(3):
+        spool.append_all(
+            [Part("logs", bytes([n]) * size, 1), Part("logs/1", bytes([n]) * (2 * size), 2)],
+            5.0,
+            group="logs",
+        )
+    assert spool.held("logs") == Usage(6, 9 * size, 9)
+    spool.append("logs/2", b"x" * (3 * size), 4, 5.0, source="s", positions={"c": "1"})
+    assert [len(drained(spool, name)) for name in ("logs", "logs/1", "logs/2")] == [3, 2, 1]
+    assert spool.held("logs") == Usage(6, 10 * size, 11)
+    assert (spool.dropped["logs"], spool.dropped["logs/1"]) == (2, 0)
+    assert [spool.next(name) for name in ("logs", "logs/1", "logs/2", "logs/3")] == [3, 6, 4, 0]
+    spool.close()
+    again = opened(path)
+    assert again.held("logs") == Usage(6, 10 * size, 11)
+    assert again.next("logs/1") == 6
+    again.close()
+
+
+def test_chunks_of_several_classes_are_kept_together_or_not_at_all(path: Path) -> None:
+    spool = opened(path)
+    spool.set_sinks("logs", {"x"})
+    twice = [Part("logs", b"a", 1), Part("logs", b"b", 1)]
+    with pytest.raises(TemporaryError):
+        spool.append_all(twice, 5.0, group="logs", source="s", positions={"c": "1"})
+    assert drained(spool, "logs") == []
+    assert spool.positions("s") == {}
+    assert (spool.next("logs"), spool.held("logs")) == (0, Usage())
+    spool.close()
 
 
 def test_a_stream_lives_as_long_as_the_boot(path: Path) -> None:

@@ -11,9 +11,10 @@ import os
 import sqlite3
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -36,7 +37,7 @@ _TABLES = (
 FREE_BYTES_KEPT = 1 << 20
 """Room in the file that nothing uses and that is not given back to the disk."""
 DROP_FIRST = ("metrics", "logs")
-"""What makes room where the disk has none: these classes, in this order."""
+"""What makes room where the disk has none: these groups, in this order."""
 
 
 class Chunk(msgspec.Struct, frozen=True):
@@ -61,9 +62,22 @@ class Usage(msgspec.Struct, frozen=True):
     items: int = 0
 
 
+class Part(NamedTuple):
+    """A chunk to be kept: its class, and what is in it."""
+
+    name: str
+    body: bytes
+    items: int
+
+
+def group_of(name: str) -> str:
+    """The classes ``logs``, ``logs/1`` and so on are one group."""
+    return name.partition("/")[0]
+
+
 class Spool:
-    """Chunks by class, each class with a budget in bytes; the oldest go first, and are counted in
-    ``dropped``.
+    """Chunks by class, each group of classes with a budget in bytes. Where there is no room, the oldest go of
+    the class of the group that holds most, and are counted in ``dropped``, by group.
 
     Not thread-safe: one thread uses it at a time, whichever. Every method raises TemporaryError where the
     disk does not do as it should. ``boot_id``: of the boot that the program runs in.
@@ -135,6 +149,16 @@ class Spool:
         """What class ``name`` holds."""
         return self._usage.get(name, Usage())
 
+    def held(self, group: str) -> Usage:
+        """What all classes of a group hold."""
+        found = [usage for name, usage in [*self._usage.items()] if group_of(name) == group]
+        chunks, size = sum(one.chunks for one in found), sum(one.bytes for one in found)
+        return Usage(chunks, size, sum(one.items for one in found))
+
+    def next(self, name: str) -> int:
+        """The number of the class's next item."""
+        return self._next.get(name, 0)
+
     def append(
         self,
         name: str,
@@ -148,23 +172,46 @@ class Spool:
         """Keep a chunk of class ``name``, and with it how far ``source`` has come; the number of its first
         item.
 
-        Without ``items`` the positions alone are kept. A position that is empty is forgotten. On a full disk
-        older chunks make room, metrics before logs; metrics make none of logs.
+        Without ``items`` the positions alone are kept, as ``append_all`` keeps them.
+        """
+        first = self.next(name)
+        parts = [Part(name, body, items)] if items else []
+        self.append_all(parts, made, group=group_of(name), source=source, positions=positions)
+        return first
+
+    def append_all(
+        self,
+        parts: Sequence[Part],
+        made: float,
+        *,
+        group: str,
+        source: str = "",
+        positions: Mapping[str, str] | None = None,
+    ) -> None:
+        """Keep chunks of classes of ``group``, none of a class twice, and how far ``source`` has come: all of
+        it or nothing.
+
+        A position that is empty is forgotten. On a full disk older chunks make room, metrics before logs;
+        metrics make none of logs.
         """
         try:
-            return self._append(name, body, items, made, source, positions or {})
+            self._append(parts, made, group, source, positions or {})
+            return
         except TemporaryError as error:
-            if error.reason != "DiskFull" or not self._give_way(name, 2 * len(body) + PAGE_BYTES):
+            size = sum(len(part.body) for part in parts)
+            if error.reason != "DiskFull" or not self._give_way(group, 2 * size + PAGE_BYTES):
                 raise
-        return self._append(name, body, items, made, source, positions or {})
+        self._append(parts, made, group, source, positions or {})
 
     def _append(
-        self, name: str, body: bytes, items: int, made: float, source: str, positions: Mapping[str, str]
-    ) -> int:
-        first = self._next.get(name, 0)
+        self, parts: Sequence[Part], made: float, group: str, source: str, positions: Mapping[str, str]
+    ) -> None:
+        size = sum(len(part.body) for part in parts)
         with self._transaction() as connection:
-            dropped = self._make_room(connection, name, len(body)) if items else (0, 0, 0)
-            if items:
+            excess = self.held(group).bytes + size - self._budgets[group]
+            gone = self._free(connection, group, excess) if parts else {}
+            for name, body, items in parts:
+                first = self.next(name)
                 connection.execute(
                     "INSERT INTO chunk VALUES (?, ?, ?, ?, ?, ?)", (name, first, items, made, len(body), body)
                 )
@@ -178,11 +225,10 @@ class Spool:
                     )
                 else:
                     connection.execute("DELETE FROM position WHERE source = ? AND key = ?", (source, key))
-        if items:
-            self._next[name] = first + items
-            self._changed(name, 1 - dropped[0], len(body) - dropped[1], items - dropped[2])
-            self.dropped[name] += dropped[2]
-        return first
+        self._dropped(gone)
+        for name, body, items in parts:
+            self._next[name] = self.next(name) + items
+            self._changed(name, 1, len(body), items)
 
     def after(self, name: str, first: int) -> Chunk | None:
         """The oldest chunk of the class that has items from number ``first`` on."""
@@ -281,17 +327,31 @@ class Spool:
                 # after the first page, for the statement has no columns.
                 self._connection.executescript("PRAGMA incremental_vacuum")
 
-    def _make_room(self, connection: sqlite3.Connection, name: str, size: int) -> tuple[int, int, int]:
-        excess = self.usage(name).bytes + size - self._budgets[name]
-        if excess <= 0:
-            return 0, 0, 0
-        freed, last = 0, -1
-        query = "SELECT first, size FROM chunk WHERE class = ? ORDER BY first"
-        for first, chunk_size in connection.execute(query, (name,)):
-            last, freed = first, freed + chunk_size
-            if freed >= excess:
-                break
-        return self._delete(connection, name, "first <= ?", last)
+    def _free(self, connection: sqlite3.Connection, group: str, size: int) -> dict[str, Usage]:
+        """Delete chunks of ``size`` bytes, the oldest of the class that holds most; what went, by class."""
+        left = {
+            name: usage.bytes
+            for name, usage in self._usage.items()
+            if group_of(name) == group and usage.chunks
+        }
+        gone: dict[str, Usage] = {}
+        while size > 0 and left:
+            name = max(left, key=left.__getitem__)
+            (first,) = connection.execute("SELECT MIN(first) FROM chunk WHERE class = ?", (name,)).fetchone()
+            if first is None:
+                del left[name]
+                continue
+            chunks, freed, items = self._delete(connection, name, "first <= ?", first)
+            old = gone.get(name, Usage())
+            gone[name] = Usage(old.chunks + chunks, old.bytes + freed, old.items + items)
+            left[name] -= freed
+            size -= freed
+        return gone
+
+    def _dropped(self, gone: Mapping[str, Usage]) -> None:
+        for name, usage in gone.items():
+            self._changed(name, -usage.chunks, -usage.bytes, -usage.items)
+            self.dropped[group_of(name)] += usage.items
 
     @staticmethod
     def _delete(connection: sqlite3.Connection, name: str, which: str, number: int) -> tuple[int, int, int]:
@@ -318,24 +378,16 @@ class Spool:
                     self._connection.execute("ROLLBACK")
                 raise
 
-    def _give_way(self, for_class: str, size: int) -> bool:
+    def _give_way(self, for_group: str, size: int) -> bool:
         """Drop ``size`` bytes of what matters least, whose pages are used again; False if there is none.
 
-        Nothing is dropped that matters more than ``for_class``.
+        Nothing is dropped that matters more than ``for_group``.
         """
-        for name in DROP_FIRST[: DROP_FIRST.index(for_class) + 1]:
-            freed, last = 0, -1
-            with _translated():
-                query = "SELECT first, size FROM chunk WHERE class = ? ORDER BY first"
-                for first, chunk_size in self._connection.execute(query, (name,)):
-                    last, freed = first, freed + chunk_size
-                    if freed >= size:
-                        break
-            if last >= 0:
+        for group in DROP_FIRST[: DROP_FIRST.index(for_group) + 1]:
+            if self.held(group).chunks:
                 with self._transaction() as connection:
-                    chunks, gone, items = self._delete(connection, name, "first <= ?", last)
-                self._changed(name, -chunks, -gone, -items)
-                self.dropped[name] += items
+                    gone = self._free(connection, group, size)
+                self._dropped(gone)
                 return True
         return False
 

@@ -10,7 +10,8 @@ from edgeagent.api.errors import EdgeAgentError, TemporaryError
 from edgeagent.api.logs import LogTarget
 from edgeagent.node.pace import Pace
 from edgeagent.node.store.spool import Spool
-from edgeagent.node.telemetry.logfollower import CLASS, LogFollower, Source
+from edgeagent.node.telemetry.logfollower import LogFollower, Source
+from edgeagent.node.telemetry.logshares import CLASSES, GROUP, SHARED, LogShares
 from edgeagent.node.telemetry.logshipper import BATCH_BYTES, LogShipper, Sinks
 from edgeagent.node.telemetry.spoolthread import SpoolThread
 from edgeagent.wire.jitter import Backoff
@@ -47,8 +48,9 @@ class LogFlow:
         self._rate = rate
         self._on_refused = on_refused
         self.shippers: list[LogShipper] = []
+        shares = LogShares()
         self.followers = [
-            LogFollower(one, spool, targets=targets, clock=clock, rng=rng, on_kept=self._kept)
+            LogFollower(one, spool, shares, targets=targets, clock=clock, rng=rng, on_kept=self._kept)
             for one in sources
         ]
 
@@ -56,7 +58,7 @@ class LogFlow:
     def waiting(self) -> int:
         """How many records at least one sink does not have yet."""
         spool = self._spool.opened
-        return spool.usage(CLASS).items if spool is not None else 0
+        return spool.held(GROUP).items if spool is not None else 0
 
     def targets_changed(self) -> None:
         """There may be other containers, or other labels."""
@@ -127,5 +129,6 @@ class LogFlow:
 
 def _set_sinks(spool: Spool, wanted: set[str], silent: set[str]) -> None:
     """What waits for sinks of the plugins that are ``silent`` goes on waiting for them."""
-    kept = {name for name in spool.sinks(CLASS) if name.partition("/")[0] in silent}
-    spool.set_sinks(CLASS, wanted | kept)
+    kept = {name for name in spool.sinks(SHARED) if name.partition("/")[0] in silent}
+    for one in CLASSES:
+        spool.set_sinks(one, wanted | kept)

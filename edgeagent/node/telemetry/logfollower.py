@@ -10,13 +10,12 @@ from typing import Protocol
 from edgeagent.api.clock import Clock
 from edgeagent.api.errors import EdgeAgentError, TemporaryError
 from edgeagent.api.logs import LogChunk, LogTarget
-from edgeagent.node.telemetry.logchunks import pack
+from edgeagent.node.telemetry.logshares import LogShares
 from edgeagent.node.telemetry.spoolthread import SpoolThread
 from edgeagent.wire.jitter import Backoff
 
 log = logging.getLogger(__name__)
 
-CLASS = "logs"
 RETRY_CEILING_SECONDS = 60.0
 
 
@@ -39,7 +38,7 @@ class Source(Protocol):
 
 class LogFollower:
     """``targets`` answers which containers have logs now, None while nobody knows; ``on_kept`` is called
-    when a chunk is on disk.
+    when a chunk is on disk. ``shares`` puts it there.
 
     ``dropped`` counts the lines that the source left out, by its reasons.
     """
@@ -48,6 +47,7 @@ class LogFollower:
         self,
         source: Source,
         spool: SpoolThread,
+        shares: LogShares,
         *,
         targets: Callable[[], list[LogTarget] | None],
         clock: Clock,
@@ -56,6 +56,7 @@ class LogFollower:
     ) -> None:
         self._source = source
         self._spool = spool
+        self._shares = shares
         self._targets = targets
         self._clock = clock
         self._rng = rng
@@ -126,8 +127,8 @@ class LogFollower:
         while True:
             try:
                 await self._spool.call(
-                    lambda spool: spool.append(
-                        CLASS, pack(chunk.batch), count, made, source=name, positions=chunk.positions
+                    lambda spool: self._shares.keep(
+                        spool, chunk.batch, made, source=name, positions=chunk.positions
                     )
                 )
                 break

@@ -15,7 +15,7 @@ from edgeagent.api.logs import LogBatch
 from edgeagent.node.pace import Pace
 from edgeagent.node.store.spool import Chunk, Spool
 from edgeagent.node.telemetry.logchunks import join, part, size, unpack
-from edgeagent.node.telemetry.logfollower import CLASS
+from edgeagent.node.telemetry.logshares import APART, CLASSES, SHARED, stream_of
 from edgeagent.node.telemetry.spoolthread import SpoolThread
 from edgeagent.wire.jitter import Backoff
 
@@ -90,6 +90,9 @@ class LogShipper:
         self._on_refused = on_refused
         self._retry = Backoff(rng, first=1.0, ceiling=RETRY_CEILING_SECONDS)
         self._news = asyncio.Event()
+        self._next: dict[str, int] = {}
+        self._apart_is_next = False
+        self._served = 0
         self._untold = 0
         self._tell_at = 0.0
 
@@ -99,22 +102,45 @@ class LogShipper:
 
     async def run(self) -> None:
         """Until cancelled."""
-        next_item = await self._spooled(lambda spool: spool.sinks(CLASS)[self.name])
+        self._next = await self._spooled(
+            lambda spool: {name: spool.sinks(name)[self.name] for name in CLASSES}
+        )
         while True:
-            next_item = await self._step(next_item)
+            await self._step()
 
-    async def _step(self, next_item: int) -> int:
-        """Ship what is next, or wait for something; the number of the item that is to follow."""
+    async def _step(self) -> None:
+        """Ship what is next, or wait for something."""
         self._news.clear()
-        chunks = await self._spooled(lambda spool: spool.run_after(CLASS, next_item, BATCH_BYTES, _weight))
-        if not chunks:
+        found = await self._spooled(self._look)
+        if found is None:
             await self._news.wait()
-            return next_item
+            return
+        name, chunks = found
         await self._pace.spend(sum(_weight(chunk) for chunk in chunks))
-        await self._deliver(chunks)
-        end = chunks[-1].next
-        await self._spooled(lambda spool: spool.advance(CLASS, self.name, end))
-        return end
+        await self._deliver(name, chunks)
+        self._next[name] = end = chunks[-1].next
+        await self._spooled(lambda spool: spool.advance(name, self.name, end))
+
+    def _look(self, spool: Spool) -> tuple[str, list[Chunk]] | None:
+        """What is next: by turns of the class that all share, and of one of those apart.
+
+        What was put apart later than what waits in the former is not before it: so each container's lines
+        stay in order.
+        """
+        shared = self._waiting_in(spool, SHARED)
+        for place in range(self._served + 1, self._served + 1 + len(APART)):
+            name = APART[place % len(APART)]
+            if not spool.usage(name).chunks or not (chunks := self._waiting_in(spool, name)):
+                continue
+            if shared and (not self._apart_is_next or shared[0].made <= chunks[0].made):
+                break
+            self._served, self._apart_is_next = place % len(APART), False
+            return name, chunks
+        self._apart_is_next = True
+        return (SHARED, shared) if shared else None
+
+    def _waiting_in(self, spool: Spool, name: str) -> list[Chunk]:
+        return spool.run_after(name, self._next[name], BATCH_BYTES, _weight)
 
     async def _spooled(self, work: Callable[[Spool], T]) -> T:
         while True:
@@ -123,8 +149,8 @@ class LogShipper:
             except TemporaryError as error:
                 await self._failed(error)
 
-    async def _deliver(self, chunks: list[Chunk]) -> None:
-        stream = await self._spooled(lambda spool: spool.stream)
+    async def _deliver(self, name: str, chunks: list[Chunk]) -> None:
+        stream = stream_of(await self._spooled(lambda spool: spool.stream), name)
         count = sum(chunk.items for chunk in chunks)
         try:
             batch = join([unpack(chunk.body) for chunk in chunks])
