@@ -48,7 +48,7 @@ def _context(config: ListenSection) -> ssl.SSLContext | None:
     if not config.certificate_file:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(config.certificate_file, config.key_file)
+    context.load_cert_chain(config.certificate_file, config.key_file, password="")
     context.load_verify_locations(config.client_ca_file)
     context.verify_mode = ssl.CERT_REQUIRED
     return context

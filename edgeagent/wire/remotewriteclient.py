@@ -171,7 +171,7 @@ class RemoteWriteClient:
         try:
             context = ssl.create_default_context(cafile=target.ca_file or None)
             if target.certificate_file:
-                context.load_cert_chain(target.certificate_file, target.key_file or None)
+                context.load_cert_chain(target.certificate_file, target.key_file or None, password="")
         except (OSError, ssl.SSLError) as error:
             files = ", ".join(filter(None, (target.ca_file, target.certificate_file, target.key_file)))
             raise PermanentError(f"TLS files {files} cannot be used: {error}") from None
