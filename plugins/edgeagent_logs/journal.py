@@ -25,6 +25,7 @@ READ_BYTES = 64 * 1024
 MAX_ENTRY_BYTES = 2 * 1024 * 1024
 """An entry of more is passed over."""
 FIELDS = "MESSAGE,PRIORITY,SYSLOG_IDENTIFIER,_PID,_SYSTEMD_UNIT,UNIT,_COMM,CODE_FILE,CODE_LINE,MESSAGE_ID"
+SAID_BYTES = 4096
 AGAIN_SECONDS = 5.0
 LATEST_SECONDS = 600.0
 _KEPT = ("SYSLOG_IDENTIFIER", "_PID", "_COMM", "CODE_FILE", "CODE_LINE", "MESSAGE_ID")
@@ -76,13 +77,17 @@ class Journal:
         self._pipelines: dict[str, Pipeline] = {}
         self._again = AGAIN_SECONDS
         self._told = ""
+        self._said = b""
         self.cursor = ""
         self.start_at: float | None = 0.0 if self._units else None
 
     @property
-    def descriptor(self) -> int | None:
-        """Readable where there are entries, or where the child has ended; None while there is no child."""
-        return None if self._child is None or self._child.stdout is None else self._child.stdout.fileno()
+    def descriptors(self) -> list[int]:
+        """Readable where there are entries or complaints, or where the child has ended."""
+        if self._child is None:
+            return []
+        pipes = (self._child.stdout, self._child.stderr)
+        return [pipe.fileno() for pipe in pipes if pipe is not None and not pipe.closed]
 
     def open(self, now: float) -> None:
         """Start the child, which is due: ``start_at`` has come (monotonic seconds)."""
@@ -95,13 +100,14 @@ class Journal:
         except OSError as error:
             self._failed(f"journalctl cannot be started: {error.strerror}", now)
             return
-        assert self._child.stdout is not None
-        os.set_blocking(self._child.stdout.fileno(), False)
+        for descriptor in self.descriptors:
+            os.set_blocking(descriptor, False)
 
     def read(self, chunk: ChunkBuilder, now: float) -> bool:
         """Take what the child wrote, at most a block; whether there may be more."""
         if self._child is None or self._child.stdout is None:
             return False
+        self._hear(self._child)
         try:
             data = os.read(self._child.stdout.fileno(), READ_BYTES)
         except BlockingIOError:
@@ -132,6 +138,18 @@ class Journal:
                     pipe.close()
         self._buffer.clear()
         self._oversized = False
+        self._said = b""
+
+    def _hear(self, child: Child) -> None:
+        """Take what the child complains of, whose end is kept: a pipe that nobody reads would stop it."""
+        if child.stderr is None or child.stderr.closed:
+            return
+        try:
+            while data := os.read(child.stderr.fileno(), READ_BYTES):
+                self._said = (self._said + data)[-SAID_BYTES:]
+        except BlockingIOError:
+            return
+        child.stderr.close()
 
     def _entry(self, chunk: ChunkBuilder, line: bytes) -> None:
         try:
@@ -170,8 +188,8 @@ class Journal:
         assert child is not None
         child.kill()  # it has closed its output, and may be there still
         child.wait()
-        said = b"" if child.stderr is None else child.stderr.read(4096)
-        lines = said.decode("utf-8", "replace").strip().splitlines()
+        self._hear(child)
+        lines = self._said.decode("utf-8", "replace").strip().splitlines()
         self.close()
         self._failed(lines[-1] if lines else "journalctl has ended", now)
 

@@ -154,13 +154,13 @@ class NodeLogs:
             waiting.register(self._told, select.EPOLLIN)
             told = waiting.poll(0)
             waiting.register(news.descriptor, select.EPOLLIN)
-            if journal.descriptor is not None:
-                waiting.register(journal.descriptor, select.EPOLLIN)
+            for descriptor in journal.descriptors:
+                waiting.register(descriptor, select.EPOLLIN)
             ready = {descriptor for descriptor, _ in told or waiting.poll(max(0.0, min(due) - now))}
             if ready and self._told not in ready:
                 waiting.unregister(news.descriptor)
-                if journal.descriptor is not None:
-                    waiting.unregister(journal.descriptor)
+                for descriptor in journal.descriptors:
+                    waiting.unregister(descriptor)
                 waiting.poll(max(0.0, min(self._config.gather_seconds, end - now)))
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._told)

@@ -1,4 +1,4 @@
-"""A key with a password, where nobody is there to type it: that is said, and not asked for on the terminal."""
+"""A key with a password, where nobody is there to type it: that is said, and nobody is asked."""
 
 import sys
 from pathlib import Path
@@ -19,7 +19,8 @@ RemoteWriteClient(target, agent="t").send([TimeSeries({"__name__": "m"}, [1], [1
     "hub": """
 from edgeagent.cluster.metricsconfig import ListenSection
 from edgeagent.cluster.metricsserver import MetricsServer
-MetricsServer(ListenSection(port=1, certificate_file=CERT, key_file=KEY, client_ca_file=CERT), lambda node: b"")
+config = ListenSection(port=1, certificate_file=CERT, key_file=KEY, client_ca_file=CERT)
+MetricsServer(config, lambda node: b"")
 """,
 }
 

@@ -230,3 +230,18 @@ def test_the_real_journalctl_knows_these_arguments(tmp_path: Path) -> None:
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False, env={**os.environ})
     assert "unrecognized" not in done.stderr
     assert "invalid" not in done.stderr.lower()
+
+
+def test_a_journalctl_that_complains_at_length_is_still_read(machine: Machine) -> None:
+    """More than a pipe holds: whoever did not read it would wait for a program that waits itself."""
+    machine.write(entry(1, "after the complaints"))
+    complaints = "import sys\nsys.stderr.write('Journal file corrupted, ignoring.\\n' * 10_000)\n"
+
+    def start(argv: Sequence[str]) -> Child:
+        program = complaints + JOURNALCTL.format(folder=str(machine.folder), ends=False)
+        return start_program([sys.executable, "-c", program, *argv[1:]])
+
+    source = NodeLogs(CONFIG, clock=machine.clock, start=start)
+    machine.sources.append(source)
+    source.resume({})
+    assert read_until(source, 1).batch.records[0].body == "after the complaints"
