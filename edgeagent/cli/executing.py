@@ -54,11 +54,15 @@ def sit_down(*, stdin: bool, tty: bool, warn: Callable[[str], None]) -> Sitting:
 
 
 class Execution:
-    """One command. ``paused`` and ``resumed`` are told of short disconnections, with words for a person."""
+    """One command. ``paused`` and ``resumed`` are told of short disconnections, with words for a person.
 
-    def __init__(self, channels: Channels, sitting: Sitting) -> None:
+    ``began`` is the size that the command was asked for with, where that was a while ago.
+    """
+
+    def __init__(self, channels: Channels, sitting: Sitting, began: Size | None = None) -> None:
         self._channels = channels
         self._sitting = sitting
+        self._size = began or sitting.size
         self._paused = False
         self._resized = asyncio.Event()
         self._control: asyncio.Future[Channel] = asyncio.get_running_loop().create_future()
@@ -165,7 +169,7 @@ class Execution:
             channel.end_writing()
 
     async def _resize(self) -> None:
-        size = self._sitting.size
+        size = self._size
         with contextlib.suppress(StreamEndedError, ChannelClosedError):
             control = await asyncio.shield(self._control)
             while True:

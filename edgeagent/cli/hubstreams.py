@@ -39,7 +39,6 @@ class _Early:
 
     def __init__(self) -> None:
         self.link: StreamLink | None = None
-        self.lost = ""
 
     def receive(self, packet: bytes) -> None:
         if self.link is not None:
@@ -50,7 +49,6 @@ class _Early:
             self.link.connected()
 
     def disconnected(self, reason: str) -> None:
-        self.lost = reason
         if self.link is not None:
             self.link.disconnected(reason)
 

@@ -1,7 +1,8 @@
 """``exec`` at a real terminal, with this script as the node: it tells the size, shows each key that it gets
 in brackets, and ends with 5 after a ``q``.
 
-With ``pause`` the connection is lost for good; with ``resume`` it comes back.
+With ``pause`` the connection is lost for good; with ``resume`` it comes back. With ``late`` the terminal was
+another size when the command was asked for.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ from edgeagent.api.errors import EdgeAgentError
 from edgeagent.api.objects.decode import decode_json
 from edgeagent.cli.ending import run_to_end
 from edgeagent.cli.executing import Execution, sit_down
+from edgeagent.cli.terminal import Size
 from edgeagent.wire.canonical import canonical_json
 from edgeagent.wire.channelio import Channel, Channels
 from edgeagent.wire.streamapi import CONTROL, EXIT, STDOUT, ExitStatus, TerminalSize
@@ -37,7 +39,7 @@ async def main(what: str) -> int:
         await control.request(EXIT, canonical_json(ExitStatus(exit_code=5)))
 
     async with served(serve) as pair:
-        execution = Execution(pair.mine, sitting)
+        execution = Execution(pair.mine, sitting, Size(80, 25) if what == "late" else None)
 
         def cut() -> None:
             pair.held = True

@@ -200,6 +200,16 @@ def test_at_a_terminal_keys_sizes_and_the_exit_code_go_through() -> None:
     assert child.exitstatus == 5
 
 
+def test_a_window_that_was_resized_while_the_command_was_asked_for_is_told() -> None:
+    child = at_a_terminal("late")
+    child.expect("100x30")  # what the script sees
+    child.expect("100x30")  # what the node is told
+    child.send("q")
+    child.expect(pexpect.EOF)
+    child.wait()
+    assert child.exitstatus == 5
+
+
 def test_without_a_connection_it_says_so_and_ctrl_c_gives_up() -> None:
     child = at_a_terminal("pause")
     child.expect("100x30")

@@ -42,7 +42,7 @@ async def _execute(hub: "HubClient", pod: str, sitting: "Sitting", options: argp
         async with open_stream(
             hub, EXEC, params, private, on_pause=teller.paused, on_resume=teller.resumed
         ) as channels:
-            execution = Execution(channels, sitting)
+            execution = Execution(channels, sitting, size)
             teller.tell(execution.paused, execution.resumed)
             return await execution.run()
     except RpcError as error:

@@ -52,7 +52,9 @@ def _run(arguments: argparse.Namespace) -> int:
 async def _execute(socket: "Path", params: "ExecParams", private: "ExecPrivate", sitting: "Sitting") -> int:
     from edgeagent.cli.executing import Execution
     from edgeagent.cli.localstreams import open_local_stream
+    from edgeagent.cli.terminal import Size
     from edgeagent.wire.streamapi import EXEC
 
     async with open_local_stream(socket, EXEC, params, private) as channels:
-        return await Execution(channels, sitting).run()
+        began = Size(private.columns, private.rows)
+        return await Execution(channels, sitting, began).run()
