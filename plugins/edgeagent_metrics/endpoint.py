@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from edgeagent.api.errors import EdgeAgentError, TemporaryError
+from edgeagent.api.errors import EdgeAgentError, PermanentError, TemporaryError
 from edgeagent.api.metrics import MetricFamily
 from edgeagent_metrics.config import MetricsConfig, parse_address
 
@@ -33,7 +33,8 @@ class Endpoint:
         self._listener: socket.socket | None = None
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
-        self._free = threading.BoundedSemaphore(AT_ONCE)
+        self._free = threading.Semaphore(AT_ONCE)
+        self._problem = ""
 
     def start(self) -> None:
         """Listen. PermanentError for TLS files that cannot be used, TemporaryError for an address in use."""
@@ -62,6 +63,8 @@ class Endpoint:
     def stop(self) -> None:
         """Listen no more. A client that is being served gets its answer, if the agent lives so long."""
         self._stopping.set()
+        free, self._free = self._free, threading.Semaphore(AT_ONCE)
+        free.release()  # the thread may wait for a client to be done
         if self._listener is not None:
             try:
                 self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread
@@ -76,12 +79,13 @@ class Endpoint:
     def _accept(
         self, listener: socket.socket, secure: Callable[[socket.socket], socket.socket | None]
     ) -> None:
+        free = self._free
         while not self._stopping.is_set():
-            self._free.acquire()
+            free.acquire()
             try:
                 connection, _ = listener.accept()
             except OSError as error:
-                self._free.release()
+                free.release()
                 if not self._stopping.is_set():
                     # Most likely no descriptor is free: without a pause this would spin.
                     log.warning("a client of the endpoint cannot be accepted: %s", error)
@@ -89,29 +93,38 @@ class Endpoint:
                 continue
             try:
                 threading.Thread(
-                    target=self._serve, args=(connection, secure), name="metrics client", daemon=True
+                    target=self._serve, args=(connection, secure, free), name="metrics client", daemon=True
                 ).start()
             except RuntimeError as error:
                 log.warning("no thread can be started for a client of the endpoint: %s", error)
                 connection.close()
-                self._free.release()
+                free.release()
                 self._stopping.wait(ACCEPT_PAUSE_SECONDS)
 
     def _serve(
-        self, connection: socket.socket, secure: Callable[[socket.socket], socket.socket | None]
+        self,
+        connection: socket.socket,
+        secure: Callable[[socket.socket], socket.socket | None],
+        free: threading.Semaphore,
     ) -> None:
         from edgeagent_metrics.http import serve
 
         try:
             with connection:
                 connection.settimeout(HANDSHAKE_SECONDS)
-                if (secured := secure(connection)) is not None:
+                secured = secure(connection)
+                self._problem = ""
+                if secured is not None:
                     with secured:
                         serve(secured, self._gather)
+        except PermanentError as error:
+            if str(error) != self._problem:
+                log.error("nobody can be served metrics: %s", error)
+            self._problem = str(error)
         except (OSError, EdgeAgentError) as error:
             log.debug("a client of the endpoint is gone: %s", error)
         finally:
-            self._free.release()
+            free.release()
 
     def _secure(self) -> Callable[[socket.socket], socket.socket | None]:
         """What makes a connection one of mutual TLS; it answers None for who is not let in."""

@@ -15,7 +15,7 @@ import pytest
 from edgeagent.api.errors import PermanentError, TemporaryError
 from edgeagent.api.metrics import MetricFamily, Sample
 from edgeagent_metrics.config import MetricsConfig, TlsConfig
-from edgeagent_metrics.endpoint import AT_ONCE, Endpoint
+from edgeagent_metrics.endpoint import AT_ONCE, STOP_SECONDS, Endpoint
 from edgeagent_metrics.tls import names_of
 from tests.plugins.metrics.metricskit import fetch, parsed
 from tests.support.broker import CertKey, TlsMaterial, tls_material
@@ -208,6 +208,27 @@ def test_no_more_than_a_few_are_served_at_once(core: Core, port: int) -> None:
     assert results == [200] * (AT_ONCE + 2)
 
 
+def test_clients_that_are_being_served_do_not_hold_up_the_end(core: Core) -> None:
+    core.go.clear()
+    number = free_port()
+    endpoint = Endpoint(MetricsConfig(listen=f"127.0.0.1:{number}"), gather=core.gather, cluster_ca=Path("/"))
+    endpoint.start()
+    clients = [threading.Thread(target=lambda: fetch(number)) for _ in range(AT_ONCE)]
+    for one in clients:
+        one.start()
+    for _ in range(AT_ONCE):
+        assert core.busy.acquire(timeout=30)
+    began = time.monotonic()
+    endpoint.stop()
+    took = time.monotonic() - began
+    alive = [thread for thread in threading.enumerate() if thread.name == "metrics"]
+    core.go.set()
+    for one in clients:
+        one.join(30)
+    assert not alive
+    assert took < STOP_SECONDS / 2
+
+
 def test_an_address_in_use_says_what_to_change(core: Core, port: int) -> None:
     config = MetricsConfig(listen=f"127.0.0.1:{port}")
     with pytest.raises(TemporaryError, match="in use; change listen in") as caught:
@@ -303,7 +324,11 @@ def test_a_ca_of_the_clients_own(core: Core, material: TlsMaterial, strangers: T
 
 
 def test_a_certificate_that_was_renewed_is_shown_without_a_restart(
-    core: Core, material: TlsMaterial, strangers: TlsMaterial, tmp_path: Path
+    core: Core,
+    material: TlsMaterial,
+    strangers: TlsMaterial,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     certificate, key = tmp_path / "s.crt", tmp_path / "s.key"
 
@@ -320,7 +345,10 @@ def test_a_certificate_that_was_renewed_is_shown_without_a_restart(
         use(strangers.server)
         assert fetch(port, tls=client(strangers.ca, operator))[0] == 200
         certificate.unlink()
-        assert is_turned_away(lambda: fetch(port, tls=client(strangers.ca, operator)))
+        for _ in range(3):
+            assert is_turned_away(lambda: fetch(port, tls=client(strangers.ca, operator)))
+        told = [one.getMessage() for one in caplog.records if str(certificate) in one.getMessage()]
+        assert len(told) == 1, "a person has to know of it, once"
         use(material.server)
         assert fetch(port, tls=client(material.ca, operator))[0] == 200
 
