@@ -278,6 +278,10 @@ class EvictionSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         return _parsed(path, self.pressure_transition_period, parse_duration)
 
 
+MIN_BANDWIDTH = 16_384
+"""Bytes a second: a full packet of a stream takes less than two seconds."""
+
+
 class RemoteSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[remote]``: streams of operators through the broker (logs, commands, ports). All of them together
     send no more than ``bandwidth`` bytes a second; of one operator there are at most
@@ -290,8 +294,13 @@ class RemoteSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     def __post_init__(self) -> None:
         """InvalidObjectError where ``bandwidth`` is no useful one."""
-        if self.bytes_per_second < 1024:
-            raise InvalidObjectError("remote.bandwidth", "must be at least 1Ki")
+        if self.bytes_per_second < MIN_BANDWIDTH:
+            raise InvalidObjectError(
+                "remote.bandwidth",
+                f"is {self.bandwidth}, in bytes a second; must be at least {MIN_BANDWIDTH // 1024}Ki: a"
+                " packet of a stream has up to 24Ki, and its turn would come too late. To have no streams,"
+                " set max_streams to 0",
+            )
 
     @property
     def bytes_per_second(self) -> int:

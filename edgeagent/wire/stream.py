@@ -131,10 +131,24 @@ class Carrier:
 
     def next_packet(self, now: float) -> bytes | None:
         """What is to be published next, or None."""
+        return self.next_signal() or self.next_data(now)
+
+    @property
+    def next_size(self) -> int:
+        """How many bytes ``next_data`` would have; 0 for none."""
+        at = self._cursor - self._first
+        return len(self._kept[at]) if at < len(self._kept) else 0
+
+    def next_signal(self) -> bytes | None:
+        """What is to be said that is no data, or None."""
         for kind in (Signal.AGAIN, Signal.PROBE, Signal.ACKNOWLEDGE):
             if kind in self._wanted:
                 self._wanted -= {kind, Signal.ACKNOWLEDGE}
                 return self._signal(kind)
+        return None
+
+    def next_data(self, now: float) -> bytes | None:
+        """The data packet that goes out next, for the first time or again, or None."""
         at = self._cursor - self._first
         if at >= len(self._kept):
             return None

@@ -25,15 +25,17 @@ QUIET_SECONDS = PING_SECONDS + 10.0
 """A client that has heard nothing for so long says so."""
 
 
-async def _no_throttle(_size: int) -> None:
-    return
+def _no_pace(_size: int) -> float:
+    return 0.0
 
 
 class StreamLink:
     """Runs one stream. ``publish`` brings a packet to the other side's topic, or raises.
 
-    ``throttle`` returns once so many bytes may be sent. ``on_pause`` is told why the other side cannot be
-    reached for now, ``on_resume`` that it can again.
+    ``pace`` takes so many bytes and says how many seconds to wait before they are sent
+    (``edgeagent.node.pace.Pace.reserve``). Signals are taken too, but do not wait: they are small, and the
+    other side gives up who says nothing. ``on_pause`` is told why the other side cannot be reached for now,
+    ``on_resume`` that it can again.
     """
 
     def __init__(
@@ -43,7 +45,7 @@ class StreamLink:
         client: bool,
         publish: Callable[[bytes], Awaitable[None]],
         clock: Clock,
-        throttle: Callable[[int], Awaitable[None]] = _no_throttle,
+        pace: Callable[[int], float] = _no_pace,
         on_pause: Callable[[str], None] = lambda _reason: None,
         on_resume: Callable[[], None] = lambda: None,
     ) -> None:
@@ -53,7 +55,10 @@ class StreamLink:
         self._client = client
         self._publish = publish
         self._clock = clock
-        self._throttle = throttle
+        self._pace = pace
+        self._frames: list[bytes] = []
+        """What goes into the next data packet, at ``_turn_at``."""
+        self._turn_at: float | None = None
         self._on_pause = on_pause
         self._on_resume = on_resume
         self._connected = True
@@ -110,7 +115,6 @@ class StreamLink:
                 if packet is None:
                     await self._wait(now)
                     continue
-                await self._throttle(len(packet))
                 await self._slots.acquire()
                 task = asyncio.create_task(self._send(packet))
                 self._publishing.add(task)
@@ -132,16 +136,36 @@ class StreamLink:
             return True
         if self.channels.ended_there:
             return not self._publishing and not self._carrier.has_signals
-        return self.channels.nothing_to_send and self._carrier.all_arrived
+        return self.channels.nothing_to_send and not self._frames and self._carrier.all_arrived
 
     def _next(self, now: float) -> bytes | None:
-        packet = self._carrier.next_packet(now)
-        if packet is None and self._carrier.may_send and (frames := self._frames()):
-            self._carrier.send(frames)
-            packet = self._carrier.next_packet(now)
-        return packet
+        if (signal := self._carrier.next_signal()) is not None:
+            self._pace(len(signal))
+            return signal
+        while self._has_turn(now):
+            self._turn_at = None
+            if self._frames:
+                # Sealed only now, for a packet says what has come: that is to be no older than it must.
+                self._carrier.send(self._frames)
+                self._frames = []
+            if (packet := self._carrier.next_data(now)) is not None:
+                return packet
+            # What was to be sent again has come meanwhile.
+        return None
 
-    def _frames(self) -> list[bytes]:
+    def _has_turn(self, now: float) -> bool:
+        """Whether a data packet may go out now; if there is something for one, its turn is reserved."""
+        if self._turn_at is None:
+            size = self._carrier.next_size
+            if not size and self._carrier.may_send:
+                self._frames = self._next_frames()
+                size = sum(len(one) for one in self._frames)
+            if not size:
+                return False
+            self._turn_at = now + self._pace(size)
+        return now >= self._turn_at
+
+    def _next_frames(self) -> list[bytes]:
         frames: list[bytes] = []
         room = PACKET_BYTES
         while room >= MAX_FRAME_BYTES and len(frames) < MAX_FRAMES:
@@ -179,6 +203,8 @@ class StreamLink:
     async def _wait(self, now: float) -> None:
         """For something to do, or for the time of it."""
         until = self._carrier.next_tick()
+        if self._connected and self._turn_at is not None:
+            until = min(until, self._turn_at)
         if self._client and not self._paused:
             until = min(until, self._carrier.heard_at + QUIET_SECONDS)
         if self._over_at is not None:

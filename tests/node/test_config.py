@@ -63,6 +63,7 @@ JOIN = JoinFile(
         ("[eviction]\nminimum_reclaim = {'pid' = '1'}\n", "eviction.minimum_reclaim: unknown signal"),
         ("[eviction]\nmax_pod_grace_period = -1\n", "eviction.max_pod_grace_period: expected"),
         ("[eviction]\npressure_transition_period = 'x'\n", "eviction.pressure_transition_period: 'x'"),
+        ("[remote]\nbandwidth = '15Ki'\n", "remote.bandwidth: is 15Ki, .* at least 16Ki.*max_streams to 0"),
         ("plugins = 1\n", "plugins: expected"),
         ("[plugins]\npodman = 1\n", r"plugins.*: expected"),
         ("a = " + "[" * 5000, "config.toml: "),

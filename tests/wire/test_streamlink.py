@@ -17,15 +17,18 @@ from edgeagent.wire.streamlink import LINGER_SECONDS, UNDER_WAY, StreamLink
 CONTEXT = stream_context("plant", "gw-1", "user:ada", "exec", "n" * 32)
 
 
-async def unlimited(_size: int) -> None:
+def unlimited(_size: int) -> float:
     """As a node without a limit."""
+    return 0.0
 
 
 class Line:
     """Two links and the session of each, on a clock that stands still."""
 
-    def __init__(self, *, throttle: Callable[[int], Awaitable[None]] | None = None) -> None:
-        self.clock = ManualClock()
+    def __init__(
+        self, clock: ManualClock | None = None, *, pace: Callable[[int], float] | None = None
+    ) -> None:
+        self.clock = clock or ManualClock()
         self.up = True
         self.refuses = False
         self.under_way = 0
@@ -46,7 +49,7 @@ class Line:
             client=False,
             publish=self._to_operator,
             clock=self.clock,
-            throttle=throttle or unlimited,
+            pace=pace or unlimited,
         )
         self.tasks = [asyncio.create_task(link.run()) for link in (self.operator, self.node)]
 
@@ -124,17 +127,21 @@ def test_who_does_not_read_is_not_sent_more_than_the_window() -> None:
     with_line(work)
 
 
-def test_the_bandwidth_holds() -> None:
+def with_pace(rate: float, work: Callable[[Line], Awaitable[None]]) -> None:
+    """On a line whose node sends so many bytes a second."""
+
     async def run() -> None:
-        clock_of: list[ManualClock] = []
-        paces: list[Pace] = []
+        clock = ManualClock()
+        line = Line(clock, pace=Pace(clock, rate=rate, burst=rate).reserve)
+        async with asyncio.timeout(30):
+            await work(line)
+        await line.stop()
 
-        async def throttle(size: int) -> None:
-            await paces[0].spend(size)
+    asyncio.run(run())
 
-        line = Line(throttle=throttle)
-        clock_of.append(line.clock)
-        paces.append(Pace(line.clock, rate=10_000, burst=10_000))
+
+def test_the_bandwidth_holds() -> None:
+    async def work(line: Line) -> None:
         ours, theirs = await line.channel()
         amount = 0
 
@@ -151,9 +158,44 @@ def test_the_bandwidth_holds() -> None:
         assert amount > 0.8 * 300_000
         for task in tasks:
             task.cancel()
-        await line.stop()
 
-    asyncio.run(run())
+    with_pace(10_000, work)
+
+
+def test_signals_do_not_wait_for_the_bandwidth_and_a_slow_stream_lives() -> None:
+    """A packet takes ever longer than a stream may be silent."""
+
+    async def work(line: Line) -> None:
+        ours, theirs = await line.channel()
+        tasks = [asyncio.create_task(pour(ours)), asyncio.create_task(read_on(theirs))]
+        await line.clock.advance(1_000)
+        assert line.said == [], "the node has answered in time"
+        assert line.node.channels.over is None
+        assert line.operator.channels.over is None
+        for task in tasks:
+            task.cancel()
+
+    with_pace(200, work)
+
+
+def test_what_is_typed_is_acknowledged_while_the_answer_waits_for_the_bandwidth() -> None:
+    async def work(line: Line) -> None:
+        ours, theirs = await line.channel()
+        tasks = [asyncio.create_task(pour(ours)), asyncio.create_task(read_on(theirs))]
+        await line.clock.advance(100)
+        for _ in range(20):
+            await theirs.write(b"x")
+            await line.clock.advance(1)
+            assert line.operator._carrier.all_arrived
+        for task in tasks:
+            task.cancel()
+
+    with_pace(200, work)
+
+
+async def read_on(channel: Channel) -> None:
+    while True:
+        await channel.read()
 
 
 def test_a_cut_on_either_side_loses_nothing_and_the_client_says_so() -> None:

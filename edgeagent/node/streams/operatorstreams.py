@@ -143,7 +143,7 @@ class OperatorStreams:
             client=False,
             publish=lambda packet: self._publish(request.reply_topic, packet, request.nonce),
             clock=self._clock,
-            throttle=self._pace.spend,
+            pace=self._pace.reserve,
         )
         key = request.user, request.nonce
         task = asyncio.create_task(self._run(key, serve, link))
