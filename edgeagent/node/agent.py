@@ -339,7 +339,7 @@ class Agent:
 
         mqtt = self._config.mqtt
         unsealer, remote = self._plugins.unsealer(), self._config.remote
-        streams = make_operator_streams(identity, self._services, unsealer, remote, self._world.clock)
+        streams = make_operator_streams(identity, self._services, unsealer, remote, self._time)
         self._operations = operations = make_operations(
             OperationsMeans(
                 cluster=identity.cluster, node=identity.node, ca=self._guarded.files.ca,

@@ -114,6 +114,7 @@ class Operations:
     def check(self, call: "OperatorCall") -> None:
         """PermanentError unless what was admitted would be so now: its operator counts, and has the right."""
         spec = NODE_METHODS[call.request.method]
+        call.check_certificate(self._now())
         if call.serial in self._trust().revoked:
             raise PermanentError(
                 f"the certificate of operator {call.operator} was revoked", reason="Unauthorized"

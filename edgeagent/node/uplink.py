@@ -310,6 +310,7 @@ class Uplink:
 
     def _time_settled(self) -> None:
         """What time it is comes first: by a clock that is years ahead each certificate has run out."""
+        self._parts.streams.judge(self._parts.operations.check)
         if self._renewal is not None and self.connected:
             self._renewal.connected()
 

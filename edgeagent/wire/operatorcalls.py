@@ -11,6 +11,7 @@ from collections.abc import Collection
 
 import msgspec
 
+from edgeagent.api.clock import rfc3339
 from edgeagent.api.errors import InvalidObjectError, PermanentError
 from edgeagent.api.objects.base import KubernetesStruct
 from edgeagent.api.objects.decode import decode_json
@@ -61,11 +62,23 @@ class SignedCall(msgspec.Struct, frozen=True, array_like=True):
 
 
 class OperatorCall(msgspec.Struct, frozen=True):
-    """A call that is shown to be an operator's: ``operator`` is the name that bindings know."""
+    """A call that is shown to be an operator's: ``operator`` is the name that bindings know.
+
+    ``serial`` is that of the certificate, ``not_after`` its end in seconds since the epoch.
+    """
 
     operator: str
     serial: str
+    not_after: float
     request: OperatorRequest
+
+    def check_certificate(self, now: float) -> None:
+        """PermanentError with reason ``Unauthorized`` where the certificate has run out since."""
+        if now >= self.not_after:
+            raise _unauthorized(
+                f"the certificate of operator {self.operator} ran out at {rfc3339(self.not_after)}:"
+                " get a new operator file with `edgehub operator add`"
+            )
 
 
 class OperatorTrust(msgspec.Struct, frozen=True):
@@ -168,7 +181,7 @@ def open_call(
     if not 16 <= len(request.nonce) <= MAX_NONCE:
         raise InvalidObjectError("nonce", f"must have 16 to {MAX_NONCE} characters")
     _check_time(request.expires, now)
-    return OperatorCall(name, certificate.serial, request)
+    return OperatorCall(name, certificate.serial, certificate.not_after, request)
 
 
 def _check_time(expires: float, now: float) -> None:

@@ -450,6 +450,11 @@ def test_what_was_admitted_is_judged_again_by_what_is_in_force_now(tmp_path: Pat
         node.objects = [*was, revoking("ann")]
         with pytest.raises(PermanentError, match="revoked"):
             node.operations.check(call)
+        node.objects = was
+        node.clock.set_wall_clock(call.not_after - node.clock.now())
+        with pytest.raises(PermanentError, match="the certificate of operator ann ran out") as raised:
+            node.operations.check(call)
+        assert raised.value.reason == "Unauthorized"
         assert node.rows() == [], "nothing was asked for"
 
     with_node(tmp_path, scenario)

@@ -90,7 +90,9 @@ class Node:
         assert topic.split("/")[3] == "replies"
         self.links[correlation].receive(payload)
 
-    async def open(self, name: str, nonce: str, *, user: str = "", method: str = FOLLOW) -> StreamLink:
+    async def open(
+        self, name: str, nonce: str, *, user: str = "", method: str = FOLLOW, lives: float = 1e6
+    ) -> StreamLink:
         """The operator's end of a new stream."""
         user = user or f"user:{name}"
         context = stream_context("plant", "gw-1", f"user:{name}", FOLLOW, nonce)
@@ -101,7 +103,7 @@ class Node:
             name, "plant", target="gw-1", method=method, nonce=nonce, expires=0.0,
             params=msgspec.Raw(canonical_json(params)), user=user,
         )  # fmt: skip
-        answer = await self.streams.open(OperatorCall(name, "1", asked))
+        answer = await self.streams.open(OperatorCall(name, "1", self.clock.now() + lives, asked))
         to_node, to_operator = ciphers(half, answer.half, context)
 
         async def publish(packet: bytes) -> None:
@@ -183,6 +185,38 @@ def test_who_loses_the_right_loses_the_stream_and_others_do_not() -> None:
     with_node(work)
 
 
+def test_a_certificate_that_runs_out_ends_its_streams_then(caplog: pytest.LogCaptureFixture) -> None:
+    async def work(node: Node) -> None:
+        ann = await node.open("ann", "1" * 32, lives=3_600)
+        ben = await node.open("ben", "2" * 32, lives=7_200)
+        await ann.channels.open("c")
+        await ben.channels.open("c")
+        await node.clock.advance(3_599)
+        assert ann.channels.over is None
+        await node.clock.advance(1)
+        over = await ann.channels.ended()
+        assert over.reason == "Unauthorized"
+        assert "the certificate of operator ann ran out" in str(over)
+        assert "edgehub operator add" in str(over), "what to do next"
+        assert node.service.done == 1
+        assert ben.channels.over is None
+
+    with_node(work)
+    assert "a stream of ann ends" in caplog.text
+
+
+def test_a_clock_that_is_put_back_does_not_end_a_stream_too_early() -> None:
+    async def work(node: Node) -> None:
+        link = await node.open("ann", "1" * 32, lives=100)
+        node.clock.set_wall_clock(-50)
+        await node.clock.advance(149)
+        assert link.channels.over is None
+        await node.clock.advance(1)
+        assert link.channels.over is not None
+
+    with_node(work)
+
+
 def test_who_loses_the_right_while_the_stream_is_being_opened_gets_none() -> None:
     async def work(node: Node) -> None:
         node.service.may_open.clear()
@@ -239,12 +273,12 @@ def test_a_bug_in_a_service_ends_its_stream_alone(caplog: pytest.LogCaptureFixtu
     assert "a stream met a bug" in caplog.text
 
 
-@pytest.mark.parametrize("changes", [{"user": "user:eve"}, {"method": "exec"}])
-def test_a_key_that_was_sealed_for_another_call_opens_nothing(changes: dict[str, str]) -> None:
+@pytest.mark.parametrize(("user", "method"), [("user:eve", FOLLOW), ("", "exec")])
+def test_a_key_that_was_sealed_for_another_call_opens_nothing(user: str, method: str) -> None:
     async def work(node: Node) -> None:
         node.streams._services = {FOLLOW: node.service, "exec": node.service}
         with pytest.raises(PermanentError):
-            await node.open("ann", "1" * 32, **changes)
+            await node.open("ann", "1" * 32, user=user, method=method)
         assert node.service.requests == []
 
     with_node(work)

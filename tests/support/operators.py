@@ -1,6 +1,7 @@
 """Operators without a broker: an authority, keys, bindings and signed calls, at a manual clock's time."""
 
 import functools
+import math
 from typing import Any
 
 import msgspec
@@ -51,7 +52,7 @@ def admin_caller(store: Store) -> Caller:
     with store.transaction():
         bind(store, "admin", "admin", "", ManualClock())
     made = request("admin", "plant", nonce="n", expires=0.0, params=msgspec.Raw(b"{}"))
-    return Caller(store, OperatorCall("admin", "1", made), b"")
+    return Caller(store, OperatorCall("admin", "1", math.inf, made), b"")
 
 
 def binding(

@@ -62,7 +62,10 @@ class _Stream(msgspec.Struct, frozen=True):
 
 
 class OperatorStreams:
-    """``unseal`` is None where no plugin can open what is sealed to this node."""
+    """``unseal`` is None where no plugin can open what is sealed to this node.
+
+    ``clock`` says what time it is as certificates are judged by it.
+    """
 
     def __init__(
         self,
@@ -146,7 +149,7 @@ class OperatorStreams:
             pace=self._pace.reserve,
         )
         key = request.user, request.nonce
-        task = asyncio.create_task(self._run(key, serve, link))
+        task = asyncio.create_task(self._run(key, call, serve, link))
         self._streams[key] = _Stream(call, link, task)
         return StreamAnswer(half=half)
 
@@ -155,19 +158,31 @@ class OperatorStreams:
             raise TemporaryError("not connected to a broker", reason="Disconnected")
         await self._session.publish(topic, packet, correlation=nonce.encode())
 
-    async def _run(self, key: tuple[str, str], serve: Serve, link: StreamLink) -> None:
+    async def _run(self, key: tuple[str, str], call: "OperatorCall", serve: Serve, link: StreamLink) -> None:
         carrying = asyncio.create_task(link.run())
+        expiring = asyncio.create_task(self._expire(call, link))
         try:
             await run_stream(serve, link.channels)
             await carrying  # until the other side knows, or a little longer than it may take
         except Exception:
             log.exception("a stream of %s met a bug", key[0])
         finally:
-            carrying.cancel()
-            await asyncio.wait({carrying})
+            for one in (carrying, expiring):
+                one.cancel()
+            await asyncio.wait({carrying, expiring})
             self._streams.pop(key, None)
             over = link.channels.over
             log.info("a stream of %s has ended%s", key[0], f": {over}" if over and over.reason else "")
+
+    async def _expire(self, call: "OperatorCall", link: StreamLink) -> None:
+        """End the stream when the operator's certificate runs out."""
+        # More than once only where it became earlier meanwhile; what became later is judged by ``judge``.
+        while (left := call.not_after - self._clock.now()) > 0:
+            await self._clock.sleep(left)
+        try:
+            call.check_certificate(self._clock.now())
+        except EdgeAgentError as error:
+            _end(call, link, error)
 
     def deliver(self, user: str, stream: str, packet: bytes) -> None:
         """A packet came in; one for a stream that there is not, is passed over."""
@@ -196,8 +211,7 @@ class OperatorStreams:
             try:
                 check(one.call)
             except EdgeAgentError as error:
-                log.warning("a stream of %s ends: %s", one.call.operator, error)
-                one.link.channels.end(getattr(error, "reason", "") or "Forbidden", str(error))
+                _end(one.call, one.link, error)
 
     async def stop(self) -> None:
         """End all of them, and let the other sides know as far as that is quick."""
@@ -210,3 +224,9 @@ class OperatorStreams:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+
+
+def _end(call: "OperatorCall", link: StreamLink, error: EdgeAgentError) -> None:
+    """End the stream of who may not have it any more, with the reason said."""
+    log.warning("a stream of %s ends: %s", call.operator, error)
+    link.channels.end(getattr(error, "reason", "") or "Forbidden", str(error))
