@@ -61,7 +61,8 @@ class LogShares:
         for record in batch.records:
             divided.setdefault(classes[record.origin], []).append(record)
         parts = [
-            Part(name, pack(_only(batch, records)), len(records)) for name, records in sorted(divided.items())
+            Part(name, pack(LogBatch(origins=batch.origins, records=records)), len(records))
+            for name, records in sorted(divided.items())
         ]
         spool.append_all(parts, made, group=GROUP, source=source, positions=positions)
         self._note(spool, divided.get(SHARED, ()), keys)
@@ -101,17 +102,3 @@ class LogShares:
 
 def _key(origin: LogOrigin) -> str:
     return origin.container_id or origin.unit or f"{origin.namespace}/{origin.pod}/{origin.container}"
-
-
-def _only(batch: LogBatch, records: list[LogRecord]) -> LogBatch:
-    """These records, with the origins that they have."""
-    if len(records) == len(batch.records):
-        return batch
-    places = {old: new for new, old in enumerate(sorted({record.origin for record in records}))}
-    return LogBatch(
-        origins=[batch.origins[old] for old in places],
-        records=[
-            LogRecord(one.time, places[one.origin], one.stream, one.body, one.severity, one.fields)
-            for one in records
-        ],
-    )
