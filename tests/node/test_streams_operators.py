@@ -249,6 +249,24 @@ def test_a_stop_is_told_and_ends_what_serves() -> None:
     with_node(work)
 
 
+def test_a_stream_that_is_being_opened_while_the_agent_stops_is_refused_and_serves_nothing() -> None:
+    async def work(node: Node) -> None:
+        node.service.may_open.clear()
+        opening = asyncio.create_task(node.open("ann", "1" * 32))
+        await node.clock.settle()
+        assert node.service.requests
+        await node.streams.stop()
+        node.service.may_open.set()
+        with pytest.raises(RpcError, match="the agent of the node stops") as caught:
+            await opening
+        assert caught.value.reason == "ServiceUnavailable"
+        with pytest.raises(RpcError, match="the agent of the node stops"):
+            await node.open("ann", "2" * 32)
+        assert len(node.service.requests) == 1, "nothing is begun any more"
+
+    with_node(work)
+
+
 def test_a_service_that_cannot_opens_nothing_and_its_error_is_the_answer() -> None:
     async def work(node: Node) -> None:
         node.service.problem = PermanentError("no such pod", reason="NotFound")

@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 BURST_BYTES = 65_536
 GOODBYE_SECONDS = 1.0
 """How long the ends of streams may take to be sent when the agent stops."""
+STOPPING = "the agent of the node stops"
 
 Unseal = Callable[[bytes, bytes], Awaitable[bytes]]
 """``Unsealer.unseal_stream``."""
@@ -89,6 +90,7 @@ class OperatorStreams:
         self._opening: list[str] = []
         self._check: Callable[[OperatorCall], None] | None = None
         """What the streams were judged by last."""
+        self._stopped = False
 
     @property
     def methods(self) -> "dict[str, Callable[[OperatorCall], Awaitable[StreamAnswer]]]":
@@ -102,14 +104,19 @@ class OperatorStreams:
     async def open(self, call: "OperatorCall") -> "StreamAnswer":
         """Begin the stream of a call that was admitted; what the operator is to be answered.
 
-        RpcError where there are too many, else the error of the service or of unsealing.
+        RpcError where there are too many or the agent stops, else the error of the service or of unsealing.
         """
+        self._check_running()
         self._check_room(call.operator)
         self._opening.append(call.operator)
         try:
             return await self._opened(call)
         finally:
             self._opening.remove(call.operator)
+
+    def _check_running(self) -> None:
+        if self._stopped:
+            raise RpcError("ServiceUnavailable", STOPPING)
 
     def _check_room(self, operator: str) -> None:
         owners = [*self._opening, *(one.call.operator for one in self._streams.values())]
@@ -136,6 +143,7 @@ class OperatorStreams:
         serve = await self._services[request.method].open(
             StreamRequest(request.params, bytes(secret.private), call.operator)
         )
+        self._check_running()
         if self._check is not None:
             # The right may have gone since the call was admitted, with nothing here yet to be judged.
             self._check(call)
@@ -214,10 +222,11 @@ class OperatorStreams:
                 _end(one.call, one.link, error)
 
     async def stop(self) -> None:
-        """End all of them, and let the other sides know as far as that is quick."""
+        """End all of them, and let the other sides know as far as that is quick; open none from now on."""
+        self._stopped = True
         tasks = {one.task for one in self._streams.values()}
         for one in self._streams.values():
-            one.link.channels.end("ServiceUnavailable", "the agent of the node stops")
+            one.link.channels.end("ServiceUnavailable", STOPPING)
         if tasks:
             await asyncio.wait(tasks, timeout=GOODBYE_SECONDS)
         for task in tasks:
