@@ -37,12 +37,21 @@ def make_operator_streams(
     config: RemoteSection,
     clock: Clock,
 ) -> OperatorStreams:
-    """The streams of a node that is enrolled."""
+    """The streams of a node that is enrolled. ``clock`` says what time it is as certificates are judged."""
     return OperatorStreams(
         cluster=identity.cluster,
         node=identity.node,
         services=services,
         unseal=unsealer.unseal_stream if unsealer is not None else None,
-        limits=Limits(config.bytes_per_second, config.max_streams, config.max_streams_per_operator),
+        limits=stream_limits(config),
         clock=clock,
+    )
+
+
+def stream_limits(config: RemoteSection) -> Limits:
+    """What ``[remote]`` says; logs, which any viewer may read, have three quarters of the streams at most."""
+    most = config.max_streams
+    kept = max(1, most // 4) if most > 1 else 0
+    return Limits(
+        config.bytes_per_second, most, config.max_streams_per_operator, of_method={FOLLOW: most - kept}
     )

@@ -9,8 +9,10 @@ import msgspec
 import pytest
 
 from edgeagent.api.errors import PermanentError
+from edgeagent.node.config import RemoteSection
 from edgeagent.node.streams.operatorstreams import Limits, OperatorStreams
 from edgeagent.node.streams.service import Serve, StreamRequest
+from edgeagent.node.streamswiring import stream_limits
 from edgeagent.testing.clock import ManualClock
 from edgeagent.wire.authority import ForbiddenError
 from edgeagent.wire.canonical import canonical_json
@@ -19,7 +21,7 @@ from edgeagent.wire.keys import SealingKey
 from edgeagent.wire.operatorcalls import OperatorCall
 from edgeagent.wire.rpc import RpcError
 from edgeagent.wire.stream import Carrier
-from edgeagent.wire.streamapi import FOLLOW, FollowParams
+from edgeagent.wire.streamapi import EXEC, FOLLOW, PORT_FORWARD, ExecParams, FollowParams
 from edgeagent.wire.streamkey import (
     StreamSecret,
     ciphers,
@@ -67,16 +69,16 @@ class Told:
 class Node:
     """A node's streams without a broker: what it publishes goes to the operator's end of each stream."""
 
-    def __init__(self, *, streams: int = 4, of_one: int = 2) -> None:
+    def __init__(self, *, streams: int = 4, of_one: int = 2, follows: int = 4) -> None:
         self.clock = ManualClock()
         self.service = Told()
         self.links: dict[bytes, StreamLink] = {}
         self.streams = OperatorStreams(
             cluster="plant",
             node="gw-1",
-            services={FOLLOW: self.service},
+            services={FOLLOW: self.service, EXEC: self.service},
             unseal=self._unseal,
-            limits=Limits(1_000_000, streams, of_one),
+            limits=Limits(1_000_000, streams, of_one, {FOLLOW: follows}),
             clock=self.clock,
         )
         self.streams.use(self)
@@ -91,14 +93,22 @@ class Node:
         self.links[correlation].receive(payload)
 
     async def open(
-        self, name: str, nonce: str, *, user: str = "", method: str = FOLLOW, lives: float = 1e6
+        self,
+        name: str,
+        nonce: str,
+        *,
+        user: str = "",
+        method: str = FOLLOW,
+        sealed_for: str = "",
+        lives: float = 1e6,
     ) -> StreamLink:
         """The operator's end of a new stream."""
         user = user or f"user:{name}"
-        context = stream_context("plant", "gw-1", f"user:{name}", FOLLOW, nonce)
+        context = stream_context("plant", "gw-1", f"user:{name}", sealed_for or method, nonce)
         half = new_half()
         secret = StreamSecret(half=half, private=msgspec.Raw(b'{"private":true}'))
-        params = FollowParams(namespace="shop", pod="web", sealed=seal_stream(secret, KEY.public, context))
+        kind = ExecParams if method == EXEC else FollowParams
+        params = kind(namespace="shop", pod="web", sealed=seal_stream(secret, KEY.public, context))
         asked = request(
             name, "plant", target="gw-1", method=method, nonce=nonce, expires=0.0,
             params=msgspec.Raw(canonical_json(params)), user=user,
@@ -163,6 +173,44 @@ def test_there_are_no_more_than_may_be_in_all_and_of_one() -> None:
         await node.open("cid", "7" * 32)
 
     with_node(work)
+
+
+def test_who_reads_logs_leaves_room_for_commands() -> None:
+    async def work(node: Node) -> None:
+        links = [await node.open("ann", str(number) * 32) for number in (1, 2)]
+        links += [await node.open("ben", "3" * 32)]
+        with pytest.raises(RpcError, match="3 streams of 'follow' open, and keeps the rest") as caught:
+            await node.open("ben", "4" * 32)
+        assert caught.value.reason == "TooManyRequests"
+        await node.open("root", "5" * 32, method=EXEC)
+        with pytest.raises(RpcError, match="4 streams open"):
+            await node.open("root", "6" * 32, method=EXEC)
+        links[0].channels.end()
+        await node.clock.settle()
+        await node.open("ben", "7" * 32)
+
+    with_node(work, follows=3)
+
+
+def test_logs_that_are_being_opened_count() -> None:
+    async def work(node: Node) -> None:
+        node.service.may_open.clear()
+        opening = [asyncio.create_task(node.open(name, name[0] * 32)) for name in ("ann", "ben")]
+        await node.clock.settle()
+        with pytest.raises(RpcError, match="2 streams of 'follow' open"):
+            await node.open("cid", "c" * 32)
+        node.service.may_open.set()
+        await asyncio.gather(*opening)
+
+    with_node(work, follows=2)
+
+
+@pytest.mark.parametrize(("streams", "follows"), [(16, 12), (5, 4), (4, 3), (3, 2), (2, 1), (1, 1), (0, 0)])
+def test_a_quarter_of_the_streams_is_kept_for_commands_and_ports(streams: int, follows: int) -> None:
+    limits = stream_limits(RemoteSection(max_streams=streams))
+    assert limits.of_method == {FOLLOW: follows}
+    assert (limits.streams, limits.of_one, limits.bandwidth) == (streams, 8, 1_048_576)
+    assert {EXEC, PORT_FORWARD}.isdisjoint(limits.of_method)
 
 
 def test_who_loses_the_right_loses_the_stream_and_others_do_not() -> None:
@@ -291,12 +339,11 @@ def test_a_bug_in_a_service_ends_its_stream_alone(caplog: pytest.LogCaptureFixtu
     assert "a stream met a bug" in caplog.text
 
 
-@pytest.mark.parametrize(("user", "method"), [("user:eve", FOLLOW), ("", "exec")])
+@pytest.mark.parametrize(("user", "method"), [("user:eve", FOLLOW), ("", EXEC)])
 def test_a_key_that_was_sealed_for_another_call_opens_nothing(user: str, method: str) -> None:
     async def work(node: Node) -> None:
-        node.streams._services = {FOLLOW: node.service, "exec": node.service}
         with pytest.raises(PermanentError):
-            await node.open("ann", "1" * 32, user=user, method=method)
+            await node.open("ann", "1" * 32, user=user, method=method, sealed_for=FOLLOW)
         assert node.service.requests == []
 
     with_node(work)

@@ -8,7 +8,7 @@ opened, and is judged again when the bindings change. May not know what a stream
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -47,11 +47,14 @@ class Publisher(Protocol):
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """``bandwidth`` in bytes a second; how many streams there may be, in all and of one operator."""
+    """``bandwidth`` in bytes a second; how many streams there may be, in all, of one operator and of a
+    method.
+    """
 
     bandwidth: float
     streams: int
     of_one: int
+    of_method: Mapping[str, int]
 
 
 class _Stream(msgspec.Struct, frozen=True):
@@ -87,7 +90,7 @@ class OperatorStreams:
         self._pace = Pace(clock, rate=limits.bandwidth, burst=min(BURST_BYTES, limits.bandwidth))
         self._session: Publisher | None = None
         self._streams: dict[tuple[str, str], _Stream] = {}
-        self._opening: list[str] = []
+        self._opening: list[OperatorCall] = []
         self._check: Callable[[OperatorCall], None] | None = None
         """What the streams were judged by last."""
         self._stopped = False
@@ -107,24 +110,33 @@ class OperatorStreams:
         RpcError where there are too many or the agent stops, else the error of the service or of unsealing.
         """
         self._check_running()
-        self._check_room(call.operator)
-        self._opening.append(call.operator)
+        self._check_room(call)
+        self._opening.append(call)
         try:
             return await self._opened(call)
         finally:
-            self._opening.remove(call.operator)
+            self._opening.remove(call)
 
     def _check_running(self) -> None:
         if self._stopped:
             raise RpcError("ServiceUnavailable", STOPPING)
 
-    def _check_room(self, operator: str) -> None:
-        owners = [*self._opening, *(one.call.operator for one in self._streams.values())]
-        if len(owners) >= self._limits.streams or owners.count(operator) >= self._limits.of_one:
+    def _check_room(self, call: "OperatorCall") -> None:
+        calls = [*self._opening, *(one.call for one in self._streams.values())]
+        of_one = sum(one.operator == call.operator for one in calls)
+        if len(calls) >= self._limits.streams or of_one >= self._limits.of_one:
             raise RpcError(
                 "TooManyRequests",
-                f"the node has {len(owners)} streams open, {owners.count(operator)} of them of {operator}:"
+                f"the node has {len(calls)} streams open, {of_one} of them of {call.operator}:"
                 " end some, or raise [remote] max_streams there",
+            )
+        method = call.request.method
+        of_method = sum(one.request.method == method for one in calls)
+        if of_method >= self._limits.of_method.get(method, self._limits.streams):
+            raise RpcError(
+                "TooManyRequests",
+                f"the node has {of_method} streams of {method!r} open, and keeps the rest of its"
+                f" {self._limits.streams} for others: end some, or raise [remote] max_streams there",
             )
 
     async def _opened(self, call: "OperatorCall") -> "StreamAnswer":
