@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -52,7 +53,8 @@ class RemoteWriteSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
 
     What cannot be passed on waits in ``metrics.db``, up to ``queue_size``. Each series has the labels
     ``node`` and ``instance``, the node's name, and ``job``; ``external_labels`` are added where a series has
-    no such label. Secrets are in files, read for each request.
+    no such label. Secrets are in files, read for each request, and sent over plain ``http`` only with
+    ``plain_credentials``.
     """
 
     url: str
@@ -63,6 +65,7 @@ class RemoteWriteSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     username: str = ""
     password_file: str = ""
     token_file: str = ""
+    plain_credentials: bool = False
     external_labels: dict[str, str] = {}
     timeout_seconds: Annotated[float, msgspec.Meta(ge=1, le=300)] = 30.0
     queue_size: str = "256Mi"
@@ -78,6 +81,9 @@ class RemoteWriteSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
             raise InvalidObjectError("remote_write", problem)
         if bool(self.certificate_file) != bool(self.key_file):
             raise InvalidObjectError("remote_write", "certificate_file and key_file belong together")
+        if urlsplit(self.url).scheme == "http" and not self.plain_credentials and (key := self._secret_key()):
+            problem = "would be sent in clear over http: use https, or set plain_credentials = true"
+            raise InvalidObjectError(f"remote_write.{key}", problem)
         if self.queue_bytes < LEAST_QUEUE_BYTES:
             raise InvalidObjectError("remote_write.queue_size", "must be at least 1Mi")
 
@@ -100,6 +106,15 @@ class RemoteWriteSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
             authorization=self._authorization(),
             timeout=self.timeout_seconds,
         )
+
+    def _secret_key(self) -> str:
+        """The key by which the receiver learns a secret; empty where none is sent."""
+        found = {
+            "password_file": self.password_file,
+            "token_file": self.token_file,
+            "headers": any(name.lower() == "authorization" for name in self.headers),
+        }
+        return next((key for key, value in found.items() if value), "")
 
     def _authorization(self) -> Callable[[], str]:
         if self.username:

@@ -5,6 +5,7 @@ less: Prometheus takes nothing of a request in which one sample is too old, or w
 """
 
 import base64
+import binascii
 import contextlib
 import http.client
 import socket
@@ -74,6 +75,7 @@ class RemoteWriteClient:
         self._agent = agent
         self._connection: http.client.HTTPConnection | None = None
         self._hopeless = False
+        self._secrets: tuple[str, ...] = ()
 
     def close(self) -> None:
         """End the connection; the next request makes another."""
@@ -131,7 +133,8 @@ class RemoteWriteClient:
             raise self._unreachable(error) from error
 
     def _unreachable(self, error: Exception) -> TemporaryError:
-        why = str(error) or type(error).__name__
+        # What is no answer of HTTP is shown as it came.
+        why = self._shown(str(error)) or type(error).__name__
         return TemporaryError(f"{self._target.url} cannot be reached: {why}", reason="RemoteWriteUnreachable")
 
     def _once(self, body: bytes) -> _Answer:
@@ -149,9 +152,15 @@ class RemoteWriteClient:
             text = response.read(MAX_ANSWER_BYTES).decode(errors="replace")
             if not response.isclosed() or response.will_close:
                 self.close()
-            return _Answer(response.status, " ".join(text.split())[:MAX_REASON], _delay(response))
+            return _Answer(response.status, self._shown(text), _delay(response))
         finally:
             watch.cancel()
+
+    def _shown(self, text: str) -> str:
+        """What the other side said, fit for a message: one line, bounded, without credentials."""
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return " ".join(text.split())[:MAX_REASON]
 
     def _headers(self) -> dict[str, str]:
         headers = {**HEADERS, "User-Agent": self._agent, **self._target.headers}
@@ -161,6 +170,8 @@ class RemoteWriteClient:
             raise PermanentError(f"the credentials for {self._target.url} cannot be read: {error}") from None
         if authorization:
             headers["Authorization"] = authorization
+        sent = [value for name, value in headers.items() if name.lower() == "authorization"]
+        self._secrets = tuple(secret for value in sent for secret in _secrets_of(value))
         return headers
 
     def _connect(self) -> http.client.HTTPConnection:
@@ -200,6 +211,16 @@ def basic_authorization(username: str, password_file: str) -> str:
 def bearer_authorization(token_file: str) -> str:
     """The header's value for the token in a file (RFC 6750)."""
     return f"Bearer {_secret(token_file)}"
+
+
+def _secrets_of(authorization: str) -> list[str]:
+    """What must be in no message: the credentials, and for a user also the password they are made of."""
+    scheme, _, credentials = authorization.strip().partition(" ")
+    found = [credentials.strip() or scheme]
+    if scheme.lower() == "basic":
+        with contextlib.suppress(binascii.Error):
+            found.append(base64.b64decode(found[0]).decode(errors="replace").partition(":")[2])
+    return sorted(filter(None, found), key=len, reverse=True)
 
 
 def _secret(path: str) -> str:

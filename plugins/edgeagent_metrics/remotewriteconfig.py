@@ -20,8 +20,9 @@ class RemoteWriteConfig(PluginConfig, frozen=True):
     """One receiver. ``name`` stands for it for ever: what it has got is remembered by it.
 
     ``external_labels`` are added to all series that do not have them; ``job`` and ``instance`` are
-    ``edgeagent`` and the node's name unless they are given here, empty for none. Secrets are in files, and
-    read for each request. ``timeout_seconds`` is for one request.
+    ``edgeagent`` and the node's name unless they are given here, empty for none. Secrets are in files,
+    read for each request, and sent over plain ``http`` only with ``plain_credentials``. ``timeout_seconds``
+    is for one request.
     """
 
     name: Name
@@ -33,6 +34,7 @@ class RemoteWriteConfig(PluginConfig, frozen=True):
     username: Annotated[str, msgspec.Meta(pattern=r"^[^:\x00-\x1f]*$", max_length=256)] = ""
     password_file: FilePath = ""
     token_file: FilePath = ""
+    plain_credentials: bool = False
     external_labels: dict[LabelName, Annotated[str, msgspec.Meta(max_length=1024)]] = {}
     timeout_seconds: Annotated[float, msgspec.Meta(ge=1, le=25)] = 20.0
 
@@ -43,6 +45,10 @@ class RemoteWriteConfig(PluginConfig, frozen=True):
             raise ValueError("username and password_file belong together: give both, or neither")
         if self.username and self.token_file:
             raise ValueError("there can be username and password_file, or token_file, not both")
+        secret = "password_file" if self.password_file else "token_file" if self.token_file else ""
+        if secret and self.url.startswith("http:") and not self.plain_credentials:
+            problem = "would be sent in clear over http: use https, or set plain_credentials = true"
+            raise ValueError(f"{self.name}: {secret}: {problem}")
         for header in self.headers:
             if header.lower() in _OURS or header.lower().startswith("x-prometheus-"):
                 raise ValueError(f"headers: {header} cannot be set here")

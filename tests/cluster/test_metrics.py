@@ -362,6 +362,19 @@ def test_in_whatever_pieces_it_comes_again_nothing_is_passed_on_twice_or_lost(
         ('[remote_write]\nurl = "http://x/"\nqueue_size = "many"\n', "remote_write.queue_size"),
         ('[remote_write]\nurl = "http://x/"\nusername = "x"\n', "username and password_file"),
         ('[remote_write]\nurl = "http://x/"\ncertificate_file = "/x"\n', "belong together"),
+        (
+            '[remote_write]\nurl = "http://x/"\ntoken_file = "/t"\n',
+            "remote_write.token_file: would be sent in clear over http: use https, or set"
+            " plain_credentials = true",
+        ),
+        (
+            '[remote_write]\nurl = "http://x/"\nusername = "x"\npassword_file = "/p"\n',
+            "remote_write.password_file: would be sent in clear",
+        ),
+        (
+            '[remote_write]\nurl = "http://x/"\nheaders = { authorization = "Bearer x" }\n',
+            "remote_write.headers: would be sent in clear",
+        ),
         ("[remote_write]\n", "remote_write"),
         ("[nonsense]\n", "nonsense"),
         ("[", "metrics.toml"),
@@ -374,3 +387,20 @@ def test_what_is_wrong_with_the_file_is_said(tmp_path: Path, text: str, problem:
         load_metrics_config(path)
     assert problem in str(caught.value)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'url = "https://x/"\ntoken_file = "/t"\n',
+        'url = "http://x/"\ntoken_file = "/t"\nplain_credentials = true\n',
+        'url = "http://x/"\nusername = "x"\npassword_file = "/p"\nplain_credentials = true\n',
+        'url = "http://x/"\nheaders = { X-Scope-OrgID = "plant" }\n',
+    ],
+)
+def test_credentials_go_over_https_or_where_it_is_said_that_they_may_be_read(
+    tmp_path: Path, text: str
+) -> None:
+    path = tmp_path / "metrics.toml"
+    path.write_text(f"[remote_write]\n{text}")
+    assert load_metrics_config(path).remote_write is not None

@@ -23,6 +23,8 @@ from edgeagent.wire.remotewriteclient import (
 from tests.support.broker import tls_material
 from tests.support.httpreceiver import (
     Fault,
+    HttpReceiver,
+    Wire,
     cuts_the_answer,
     hangs_up_later,
     is_huge,
@@ -252,6 +254,60 @@ def test_tls_and_credentials_from_files(tmp_path: Path) -> None:
             client_of(receiver, ca_file=str(tmp_path / "missing")).send([one("m", [3])])
         client.close()
         other.close()
+
+
+def repeats(line: bytes) -> Fault:
+    """It sends ``line`` in place of an answer."""
+
+    def fault(receiver: HttpReceiver, wire: Wire) -> bool:
+        receiver.take(wire)
+        wire.wfile.write(line + b"\r\n\r\n")
+        wire.close_connection = True
+        return True
+
+    return fault
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["hunter2", "two  words", "p\u00e4ss", "dXNlcjpodW50ZXIy"],
+)
+def test_a_receiver_that_repeats_credentials_has_them_in_no_message(
+    receiver: RemoteWriteReceiver, tmp_path: Path, said: str
+) -> None:
+    """Neither the password nor what is sent of it, wherever an answer is shown."""
+    password = tmp_path / "password"
+    password.write_text("hunter2" if said == "dXNlcjpodW50ZXIy" else said)
+    basic = client_of(receiver, authorization=lambda: basic_authorization("user", str(password)))
+    echo = f"no access with {said}{'!' * 300}".encode()
+    for status in (401, 503):
+        receiver.faults.append(says(status, echo))
+        with pytest.raises((PermanentError, TemporaryError)) as caught:
+            basic.send([one("m", [1])])
+        assert "no access with ***!" in str(caught.value)
+        assert said.split()[0] not in str(caught.value)
+    receiver.faults.extend([says(422, echo)] * 10)
+    assert basic.send([one("m", [1])])[0].startswith("HTTP 422: no access with ***!")
+    receiver.faults.clear()
+    basic.close()
+
+
+def test_credentials_are_in_no_message_about_what_is_no_answer(
+    receiver: RemoteWriteReceiver, tmp_path: Path
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("s3cret")
+    client = client_of(receiver, authorization=lambda: bearer_authorization(str(token)))
+    receiver.faults.append(repeats(b"who is s3cret" + b"?" * 1000))
+    with pytest.raises(TemporaryError, match=r"cannot be reached: who is \*\*\*\?") as caught:
+        client.send([one("m", [1])])
+    assert len(str(caught.value)) < 400
+    client.close()
+    given = client_of(receiver, headers={"authorization": "Token s3cret"})
+    receiver.faults.append(says(403, b"not s3cret"))
+    with pytest.raises(PermanentError, match=r"403: not \*\*\*"):
+        given.send([one("m", [1])])
+    given.close()
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,7 @@ def test_what_reaches_a_receiver(tmp_path: Path) -> None:
         made = config(
             url=f"{receiver.url}/push?tenant=1",
             token_file=str(tmp_path / "token"),
+            plain_credentials=True,
             headers={"X-Scope-OrgID": "plant"},
             external_labels={"site": "north", "instance": ""},
         )
@@ -87,6 +88,15 @@ def test_the_nodes_name_is_the_instance_unless_it_is_given() -> None:
         ({"external_labels": {"0": "x"}}, "remote_write[0].external_labels"),
         ({"username": "u"}, "username and password_file belong together"),
         ({"username": "u", "password_file": "/p", "token_file": "/t"}, "not both"),
+        (
+            {"token_file": "/t"},
+            "central: token_file: would be sent in clear over http: use https, or set"
+            " plain_credentials = true",
+        ),
+        (
+            {"username": "u", "password_file": "/p"},
+            "central: password_file: would be sent in clear over http",
+        ),
         ({"certificate_file": "/c"}, "certificate_file and key_file belong together"),
         ({"ca_file": "relative"}, "remote_write[0].ca_file"),
         ({"timeout_seconds": 600}, "remote_write[0].timeout_seconds"),
@@ -98,6 +108,15 @@ def test_what_is_wrong_is_said(target: dict[str, object], problem: str) -> None:
         config(**target)
     assert problem in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+def test_credentials_go_over_https_or_where_it_is_said_that_they_may_be_read() -> None:
+    for target in (
+        {"url": "https://x/", "token_file": "/t"},
+        {"plain_credentials": True, "token_file": "/t"},
+        {"plain_credentials": True, "username": "u", "password_file": "/p"},
+    ):
+        assert config(**target).remote_write
 
 
 def test_two_receivers_cannot_have_one_name() -> None:
