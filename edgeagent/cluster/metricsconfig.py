@@ -14,6 +14,7 @@ import msgspec
 from edgeagent.api.errors import InvalidObjectError, PermanentError
 from edgeagent.api.objects.decode import convert
 from edgeagent.api.quantity import parse_quantity
+from edgeagent.wire.clientnames import OPERATORS, AllowedClients
 from edgeagent.wire.remotewriteclient import (
     RemoteWriteTarget,
     basic_authorization,
@@ -28,7 +29,8 @@ class ListenSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """``[listen]``: where the newest metrics of all nodes can be scraped, at ``/metrics``.
 
     Any address but loopback needs ``certificate_file``, ``key_file`` and ``client_ca_file``: who scrapes
-    shows a certificate of that CA.
+    shows a certificate of that CA, with a name of ``allowed_clients`` as its common name or in
+    ``subjectAltName``.
     """
 
     address: str = "127.0.0.1"
@@ -36,6 +38,7 @@ class ListenSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     certificate_file: str = ""
     key_file: str = ""
     client_ca_file: str = ""
+    allowed_clients: AllowedClients = msgspec.field(default_factory=lambda: [OPERATORS])
 
     def __post_init__(self) -> None:
         """InvalidObjectError that names the key that is wrong."""

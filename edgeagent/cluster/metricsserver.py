@@ -6,7 +6,7 @@ import logging
 import socket
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 from edgeagent.api.errors import PermanentError
 from edgeagent.cluster.metricsconfig import ListenSection
 from edgeagent.cluster.metricspage import CONTENT_TYPE
+from edgeagent.wire.clientnames import is_allowed
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,8 @@ class MetricsServer:
         try:
             context = _context(config)
             family = socket.AF_INET6 if ":" in config.address else socket.AF_INET
-            self._server = _Server((config.address, config.port), _handler(page), family, context)
+            address = config.address, config.port
+            self._server = _Server(address, _handler(page), family, context, config.allowed_clients)
         except (OSError, ssl.SSLError) as error:
             raise PermanentError(f"metrics cannot be served on {where}: {error}") from None
         self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
@@ -64,8 +66,10 @@ class _Server(ThreadingHTTPServer):
         handler: type[BaseHTTPRequestHandler],
         family: socket.AddressFamily,
         context: ssl.SSLContext | None,
+        allowed_clients: Sequence[str],
     ) -> None:
         self.address_family = family
+        self._allowed_clients = allowed_clients
         self._context = context
         self._places = threading.Semaphore(MAX_CLIENTS)
         super().__init__(address, handler)
@@ -88,7 +92,12 @@ class _Server(ThreadingHTTPServer):
         with contextlib.suppress(OSError):
             if self._context is not None:
                 with self._context.wrap_socket(request, server_side=True) as encrypted:
-                    super().finish_request(encrypted, client_address)
+                    if is_allowed(encrypted.getpeercert() or {}, self._allowed_clients):
+                        super().finish_request(encrypted, client_address)
+                    else:
+                        log.warning(
+                            "a client whose certificate has no name in allowed_clients was turned away"
+                        )
             else:
                 super().finish_request(request, client_address)
 

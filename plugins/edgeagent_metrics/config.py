@@ -7,6 +7,7 @@ from typing import Annotated, Literal, NamedTuple
 import msgspec
 
 from edgeagent.api.plugin import PluginConfig
+from edgeagent.wire.clientnames import OPERATORS, AllowedClients
 from edgeagent_metrics.remotewriteconfig import MAX_TARGETS, RemoteWriteConfig, check_names
 
 FilePath = Annotated[str, msgspec.Meta(pattern=r"^(/[^\x00]*)?$", max_length=4096)]
@@ -16,12 +17,7 @@ CollectorName = Literal[
     "loadavg", "machine", "meminfo", "netclass", "netdev", "os", "pressure", "stat", "thermal_zone", "time",
     "uname", "vmstat",
 ]  # fmt: skip
-ClientName = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f*]+\*?$", max_length=253)]
-"""A name in a client's certificate; with ``*`` at its end all that begin so."""
 Pattern = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
-
-OPERATORS = "user:*"
-"""The common names of operators' certificates (``edgeagent.wire.authority``), which no node can have."""
 
 
 class Address(NamedTuple):
@@ -70,9 +66,7 @@ class TlsConfig(PluginConfig, frozen=True):
     certificate_file: FilePath = ""
     key_file: FilePath = ""
     client_ca_file: FilePath = ""
-    allowed_clients: Annotated[list[ClientName], msgspec.Meta(min_length=1, max_length=100)] = msgspec.field(
-        default_factory=lambda: [OPERATORS]
-    )
+    allowed_clients: AllowedClients = msgspec.field(default_factory=lambda: [OPERATORS])
 
     def __post_init__(self) -> None:
         if bool(self.certificate_file) != bool(self.key_file):

@@ -2,11 +2,10 @@
 
 import os
 import ssl
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from edgeagent.api.errors import PermanentError
+from edgeagent.wire.clientnames import is_allowed
 from edgeagent_metrics.config import TlsConfig
 
 
@@ -44,22 +43,7 @@ class Gatekeeper:
 
     def admits(self, connection: ssl.SSLSocket) -> bool:
         """Whether the client, whose certificate the CA vouches for, has a name that is let in."""
-        return any(
-            name == allowed or (allowed.endswith("*") and name.startswith(allowed[:-1]))
-            for name in names_of(connection.getpeercert() or {})
-            for allowed in self._allowed
-        )
-
-
-def names_of(certificate: Any) -> Sequence[str]:
-    """Common names and names in subjectAltName, of a certificate as ``getpeercert`` gives it."""
-
-    def found() -> Iterator[str]:
-        for part in certificate.get("subject", ()):
-            yield from (value for name, value in part if name == "commonName")
-        yield from (value for kind, value in certificate.get("subjectAltName", ()) if kind in ("DNS", "URI"))
-
-    return list(found())
+        return is_allowed(connection.getpeercert() or {}, self._allowed)
 
 
 def _version(path: str) -> tuple[int, int, int]:

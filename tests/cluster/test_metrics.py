@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import gzip
+import http.client
 import json
 import random
 import ssl
@@ -115,20 +116,27 @@ async def test_the_newest_of_all_nodes_with_their_own_times(tmp_path: Path) -> N
 
 
 @in_loop
-async def test_from_outside_with_a_certificate_alone(tmp_path: Path) -> None:
-    tls, port = tls_material(tmp_path / "tls", ["prometheus"]), free_port()
+async def test_from_outside_with_a_certificate_that_has_an_allowed_name(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tls, port = tls_material(tmp_path / "tls", ["prometheus-1", "user:ada", "node-7"]), free_port()
+    listen = (
+        f'[listen]\naddress = "0.0.0.0"\nport = {port}\ncertificate_file = "{tls.server.cert}"\n'
+        f'key_file = "{tls.server.key}"\nclient_ca_file = "{tls.ca.cert}"\n'
+    )
+    url = f"https://127.0.0.1:{port}/metrics"
     with HubDirectory(tmp_path) as hub:
-        configure(
-            hub,
-            f'[listen]\naddress = "0.0.0.0"\nport = {port}\ncertificate_file = "{tls.server.cert}"\n'
-            f'key_file = "{tls.server.key}"\nclient_ca_file = "{tls.ca.cert}"\n',
-        )
-        url = f"https://127.0.0.1:{port}/metrics"
-        async with hub.hub():
-            page = await asyncio.to_thread(scrape, url, tls.client_context("prometheus"))
-            assert "edgehub_metrics_nodes 0.0" in page
-            with pytest.raises(OSError, match=r"(?i)certificate|reset|eof|closed"):
-                await asyncio.to_thread(scrape, url, tls.client_context())
+        for allowed, name in (("", "user:ada"), ('allowed_clients = ["prometheus-*"]\n', "prometheus-1")):
+            configure(hub, listen + allowed)
+            async with hub.hub():
+                page = await asyncio.to_thread(scrape, url, tls.client_context(name))
+                assert "edgehub_metrics_nodes 0.0" in page
+                strangers = [other for other in tls.clients if other != name]
+                for context in (tls.client_context(), *map(tls.client_context, strangers)):
+                    with pytest.raises((OSError, http.client.HTTPException)) as caught:
+                        await asyncio.to_thread(scrape, url, context)
+                    assert not isinstance(caught.value, urllib.error.HTTPError), "it was answered"
+    assert "has no name in allowed_clients was turned away" in caplog.text
 
 
 @in_loop
@@ -357,6 +365,8 @@ def test_in_whatever_pieces_it_comes_again_nothing_is_passed_on_twice_or_lost(
         ("[listen]\nport = 0\n", "listen.port"),
         ('[listen]\naddress = "0.0.0.0"\n', "listen.address: 0.0.0.0 can be reached from outside"),
         ('[listen]\ncertificate_file = "/x"\n', "belong together"),
+        ("[listen]\nallowed_clients = []\n", "listen.allowed_clients"),
+        ('[listen]\nallowed_clients = ["*.example.com"]\n', "listen.allowed_clients"),
         ('[remote_write]\nurl = "x"\n', "remote_write.url"),
         ('[remote_write]\nurl = "http://x/"\nqueue_size = "5"\n', "remote_write.queue_size"),
         ('[remote_write]\nurl = "http://x/"\nqueue_size = "many"\n', "remote_write.queue_size"),

@@ -16,7 +16,6 @@ from edgeagent.api.errors import PermanentError, TemporaryError
 from edgeagent.api.metrics import MetricFamily, Sample
 from edgeagent_metrics.config import MetricsConfig, TlsConfig
 from edgeagent_metrics.endpoint import AT_ONCE, STOP_SECONDS, Endpoint
-from edgeagent_metrics.tls import names_of
 from tests.plugins.metrics.metricskit import fetch, parsed
 from tests.support.broker import CertKey, TlsMaterial, tls_material
 from tests.support.proc import free_port
@@ -370,14 +369,3 @@ def test_files_that_cannot_be_used_are_named(
     wrong.unlink()
     with pytest.raises(PermanentError, match=r"cannot read .*wrong\.pem"):
         Endpoint(config, gather=core.gather, cluster_ca=material.ca.cert).start()
-
-
-def test_names_of_a_certificate() -> None:
-    found = names_of(
-        {
-            "subject": ((("organizationName", "x"),), (("commonName", "a"),)),
-            "subjectAltName": (("DNS", "b"), ("URI", "c"), ("IP Address", "127.0.0.1")),
-        }
-    )
-    assert found == ["a", "b", "c"]
-    assert names_of({}) == []
