@@ -31,6 +31,8 @@ class HubMetrics:
         self.wanted = config.wanted
         self._newest = NewestMetrics()
         self._refused = 0
+        self._lost = 0
+        self._disk_problem = ""
         self._queue: MetricsQueue | None = None
         self._forwarder: MetricsForwarder | None = None
         self._server: MetricsServer | None = None
@@ -51,14 +53,25 @@ class HubMetrics:
             log.warning("metrics of node %s cannot be used: %s", node, error)
             return
         if self._queue is not None and self._forwarder is not None:
-            self._queue.add(node, payload)
+            try:
+                self._queue.add(node, payload)
+            except EdgeAgentError as error:
+                self._lost += 1
+                if str(error) != self._disk_problem:
+                    log.error("metrics of nodes are lost: %s", error)
+                self._disk_problem = str(error)
+                return
+            self._disk_problem = ""
             self._forwarder.wake()
 
     def forget(self, node: str) -> None:
         """It is no member any more."""
         self._newest.forget(node)
         if self._queue is not None:
-            self._queue.forget(node)
+            try:
+                self._queue.forget(node)
+            except EdgeAgentError as error:
+                log.error("how far metrics of node %s came is not forgotten: %s", node, error)
 
     async def run(self) -> None:
         """Pass on what there is, until cancelled."""
@@ -92,8 +105,8 @@ class HubMetrics:
                 Own(
                     "edgehub_metrics_dropped_messages_total",
                     "counter",
-                    "Messages that went for want of room in the queue.",
-                    self._queue.dropped,
+                    "Messages that went for want of room in the queue or on its disk.",
+                    self._queue.dropped + self._lost,
                 ),
                 Own(
                     "edgehub_metrics_forwarded_series_total",

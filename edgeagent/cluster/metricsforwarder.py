@@ -70,10 +70,10 @@ class MetricsForwarder:
                     progress: dict[tuple[str, str], Progress] = {}
                     news = self._news_of(blocks, progress)
                     rejected = await loop.run_in_executor(thread, self._send, news)
+                    self._queue.done(messages, progress)
                 except EdgeAgentError as error:
                     await self._failed(error)
                     continue
-                self._queue.done(messages, progress)
                 self._count(news, rejected)
         finally:
             thread.shutdown(wait=False, cancel_futures=True)

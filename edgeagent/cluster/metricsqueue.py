@@ -3,15 +3,16 @@
 The broker is told that the hub has a message once it is here. May not know how metrics are passed on.
 """
 
+import contextlib
 import logging
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
-from edgeagent.api.errors import PermanentError
+from edgeagent.api.errors import PermanentError, TemporaryError
 from edgeagent.wire.metricblock import MetricBlock
 from edgeagent.wire.metricparts import without
 
@@ -109,8 +110,8 @@ class MetricsQueue:
         self._connection.close()
 
     def add(self, node: str, body: bytes) -> None:
-        """Keep a message; the oldest go where there is no room."""
-        with self._connection:
+        """Keep a message; the oldest go where there is no room. TemporaryError where the disk has none."""
+        with self._disk(), self._connection:
             self._connection.execute("BEGIN IMMEDIATE")
             excess = self._usage.bytes + len(body) - self.limit
             gone = self._oldest(excess) if excess > 0 else []
@@ -151,8 +152,11 @@ class MetricsQueue:
         return msgspec.msgpack.decode(row[0], type=Progress) if row is not None else Progress()
 
     def done(self, messages: list[Queued], progress: dict[tuple[str, str], Progress]) -> None:
-        """These were passed on: forget them, and remember how far their streams came."""
-        with self._connection:
+        """These were passed on: forget them, and remember how far their streams came.
+
+        TemporaryError where that cannot be written down.
+        """
+        with self._disk(), self._connection:
             self._connection.execute("BEGIN IMMEDIATE")
             gone = self._delete(one.id for one in messages)
             for (node, stream), how_far in progress.items():
@@ -168,7 +172,15 @@ class MetricsQueue:
         self._usage.bytes -= gone[1]
         self._usage.messages -= gone[0]
         if not self._usage.messages:
-            self._connection.executescript("PRAGMA incremental_vacuum")
+            with self._disk():
+                self._connection.executescript("PRAGMA incremental_vacuum")
+
+    @contextlib.contextmanager
+    def _disk(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise TemporaryError(f"{self.path} cannot be written: {error}", reason="DiskError") from error
 
     def _delete(self, ids: Iterable[int]) -> tuple[int, int]:
         """How many messages went, and their bytes: some may have made room meanwhile."""
@@ -180,5 +192,9 @@ class MetricsQueue:
         return count, size
 
     def forget(self, node: str) -> None:
-        """It is no member any more: a node that gets its name later is another."""
-        self._connection.execute("DELETE FROM seen WHERE node = ?", (node,))
+        """It is no member any more: a node that gets its name later is another.
+
+        TemporaryError as of ``done``.
+        """
+        with self._disk():
+            self._connection.execute("DELETE FROM seen WHERE node = ?", (node,))

@@ -1,11 +1,13 @@
 """Nodes' metrics at the hub: shown as they are newest, and passed on by remote_write, each once."""
 
 import asyncio
+import contextlib
 import functools
 import gzip
 import http.client
 import json
 import random
+import sqlite3
 import ssl
 import time
 import urllib.error
@@ -187,6 +189,41 @@ async def test_what_the_hub_has_not_passed_on_outlives_it(tmp_path: Path) -> Non
             await wait_for_async(
                 lambda: sum(map(len, receiver.series.values())) == 80, timeout=30, what="all is there"
             )
+
+
+@in_loop
+async def test_a_full_disk_costs_messages_and_not_the_hub(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Triggers say what a full disk says: to be kept, then to be deleted, then there is room again."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/metrics"
+    with HubDirectory(tmp_path) as hub, RemoteWriteReceiver() as receiver:
+        configure(hub, f'[listen]\nport = {port}\n[remote_write]\nurl = "{receiver.url}/"\n')
+        hub.add_node("a")
+
+        def disk(statement: str) -> None:
+            with contextlib.closing(sqlite3.connect(hub.files.metrics_queue)) as database:
+                database.execute(statement)
+
+        full = "ON message BEGIN SELECT RAISE(FAIL, 'database or disk is full'); END"
+        async with hub.hub(), hub.peer("a") as a:
+            disk(f"CREATE TRIGGER no_insert BEFORE INSERT {full}")
+            await send(hub, a, "a", [block(n, 1) for n in range(3)])
+            await wait_for_async(
+                lambda: asyncio.to_thread(lambda: "dropped_messages_total 3.0" in scrape(url)), what="counted"
+            )
+            assert caplog.text.count("are lost: ") == 1, "the same trouble is told of once"
+            disk("DROP TRIGGER no_insert")
+            disk(f"CREATE TRIGGER no_delete BEFORE DELETE {full}")
+            await send(hub, a, "a", [block(3, 1)])
+            await wait_for_async(lambda: "metrics of nodes wait: " in caplog.text, what="it cannot forget")
+            disk("DROP TRIGGER no_delete")
+            await send(hub, a, "a", [block(4, 1)])
+            await wait_for_async(
+                lambda: sum(map(len, receiver.series.values())) == 8, timeout=30, what="the rest is there"
+            )
+        assert "database or disk is full" in caplog.text
 
 
 @in_loop
