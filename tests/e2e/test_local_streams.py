@@ -133,6 +133,7 @@ async def read_all(channel: Channel) -> bytes:
     return bytes(found)
 
 
+@pytest.mark.installed
 def test_output_errors_and_exit_code(lone: LoneAgent, pod: str) -> None:
     async def scenario(command: Command) -> None:
         assert await read_all(command.opened[STDOUT]) == b"out\n"

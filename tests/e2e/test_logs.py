@@ -118,6 +118,7 @@ def test_a_killed_agent_loses_no_line_and_sends_none_twice(lone: LoneAgent, rece
     assert some["k8s"]["container"]["name"] == "main"
 
 
+@pytest.mark.installed
 def test_lines_wait_while_the_sink_is_away(lone: LoneAgent, receiver: Numbered) -> None:
     receiver.gate.clear()
     with lone.running(counting("away", 200, "0"), until=has_ended):

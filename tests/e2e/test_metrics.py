@@ -64,6 +64,7 @@ def cluster(
     podman_service.kill_all_containers()
 
 
+@pytest.mark.installed
 def test_prometheus_scrapes_the_agent(cluster: Cluster, port: int, tmp_path: Path) -> None:
     with Prometheus(tmp_path / "prometheus", scrape=f"127.0.0.1:{port}") as prometheus:
         prometheus.wait_ready()

@@ -198,6 +198,39 @@ def test_one_that_hangs_costs_the_deadline_once_and_is_not_asked_again_meanwhile
     gathered(kit, body)
 
 
+def test_usage_that_is_not_read_in_time_costs_the_collectors_and_not_the_page(kit: Kit) -> None:
+    install(kit, "meter", f"[{family('meter_metric')}]")
+    asked: list[asyncio.Event] = []
+
+    async def usage() -> NodeUsage:
+        asked.append(asyncio.Event())
+        await asked[-1].wait()
+        return USAGE
+
+    async def main() -> None:
+        async with stopping(kit.host()) as host:
+            own = [MetricFamily("own_metric", "gauge", "Help.", [Sample(1.0)])]
+            gathering = Gathering(host.collectors(), own=lambda: own, read_usage=usage, clock=kit.clock)
+            try:
+                for count in (1, 2):
+                    found = await asyncio.wait_for(gathering.gather(0.05), 10)
+                    assert value(found, "own_metric") == 1.0
+                    assert value(found, "edgeagent_collector_failures_total", plugin="meter") == count
+                assert len(asked) == 1, "it is not read again while it has not come back"
+                work = asyncio.create_task(gathering.gather(30.0))
+                asked[0].set()
+                assert value(await asyncio.wait_for(work, 10), "meter_metric") == 1.0
+                work = asyncio.create_task(gathering.gather(30.0))
+                while len(asked) == 1:
+                    await asyncio.sleep(0)
+                asked[1].set()
+                assert value(await asyncio.wait_for(work, 10), "meter_metric") == 1.0
+            finally:
+                await gathering.stop()
+
+    asyncio.run(main())
+
+
 def test_whoever_asks_meanwhile_gets_the_same(kit: Kit) -> None:
     install(kit, "meter", f"mark(ctx, 'asked') and [{family('meter_metric')}]")
 

@@ -99,11 +99,15 @@ def test_only_tests_on_real_parts_run_again_and_each_is_named(suite: Path) -> No
     write(suite, "e2e/test_bad.py", ALWAYS_BAD)
     file = suite / "reruns"
     first = run(suite, "-n", "2", EDGEAGENT_RERUNS=str(file))
-    again = {"tests/e2e/test_bad.py::test_bad", "tests/e2e/test_real.py::test_plain_real"}
+    again = {
+        "tests/e2e/test_bad.py::test_bad",
+        "tests/e2e/test_real.py::test_plain_real",
+        "tests/node/test_node.py::test_plain_node",
+    }
     assert set(file.read_text().split()) == again, first.stdout
     assert all(f"RERUN {name}" in first.stdout for name in again)
     assert "FAILED tests/e2e/test_bad.py::test_bad" in first.stdout
-    assert "6 failed, 1 passed, 2 rerun" in first.stdout
+    assert "5 failed, 2 passed, 3 rerun" in first.stdout
     assert first.returncode == pytest.ExitCode.TESTS_FAILED
     shutil.rmtree(suite / "marks")
     (suite / "marks").mkdir()

@@ -4,12 +4,13 @@ from types import ModuleType
 
 import pytest
 
-FOLDERS = ("tests/e2e/", "tests/plugins/")
 REAL = frozenset(
     {
+        "pexpect",
         "tests.plugins.network.nodeskit",
         "tests.support.broker",
         "tests.support.cluster",
+        "tests.support.hubrun",
         "tests.support.lone",
         "tests.support.netcluster",
         "tests.support.netlab",
@@ -18,17 +19,17 @@ REAL = frozenset(
         "tests.support.wireguardlab",
     }
 )
-"""Modules with what starts real parts. A test module that imports none of it meets no machine."""
+"""Modules with what starts real parts, terminals among them. Who imports none of it meets none."""
 
 
 def is_real(item: pytest.Item) -> bool:
-    """Whether ``item`` runs on Podman, Mosquitto or the kernel: by its folder and its module's imports."""
+    """Whether ``item`` runs on Podman, Mosquitto, the kernel or a terminal: by its module's imports."""
     module = getattr(item, "module", None)
-    return (
-        item.nodeid.startswith(FOLDERS)
-        and isinstance(module, ModuleType)
-        and any(getattr(one, "__module__", "") in REAL for one in vars(module).values())
-    )
+    return isinstance(module, ModuleType) and any(_of(one) in REAL for one in vars(module).values())
+
+
+def _of(value: object) -> str:
+    return value.__name__ if isinstance(value, ModuleType) else str(getattr(value, "__module__", ""))
 
 
 def is_property(item: pytest.Item) -> bool:
