@@ -200,11 +200,12 @@ def test_one_that_hangs_costs_the_deadline_once_and_is_not_asked_again_meanwhile
 
 def test_usage_that_is_not_read_in_time_costs_the_collectors_and_not_the_page(kit: Kit) -> None:
     install(kit, "meter", f"[{family('meter_metric')}]")
-    asked: list[asyncio.Event] = []
+    asked: list[int] = []
+    go = asyncio.Event()
 
     async def usage() -> NodeUsage:
-        asked.append(asyncio.Event())
-        await asked[-1].wait()
+        asked.append(1)
+        await go.wait()
         return USAGE
 
     async def main() -> None:
@@ -218,13 +219,11 @@ def test_usage_that_is_not_read_in_time_costs_the_collectors_and_not_the_page(ki
                     assert value(found, "edgeagent_collector_failures_total", plugin="meter") == count
                 assert len(asked) == 1, "it is not read again while it has not come back"
                 work = asyncio.create_task(gathering.gather(30.0))
-                asked[0].set()
+                go.set()
                 assert value(await asyncio.wait_for(work, 10), "meter_metric") == 1.0
-                work = asyncio.create_task(gathering.gather(30.0))
-                while len(asked) == 1:
-                    await asyncio.sleep(0)
-                asked[1].set()
-                assert value(await asyncio.wait_for(work, 10), "meter_metric") == 1.0
+                before = len(asked)
+                assert value(await gathering.gather(30.0), "meter_metric") == 1.0
+                assert len(asked) == before + 1, "and it is read anew"
             finally:
                 await gathering.stop()
 

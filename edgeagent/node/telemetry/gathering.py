@@ -55,6 +55,7 @@ class Gathering:
         self._loop = asyncio.get_running_loop()
         self._under_way: dict[str, _Answer] = {}
         self._shared: asyncio.Task[list[MetricFamily]] | None = None
+        self._reading: asyncio.Task[NodeUsage] | None = None
         self._problems: dict[str, str] = {}
         self._names = FitNames()
         self.failures: Counter[str] = Counter()
@@ -87,10 +88,10 @@ class Gathering:
 
     async def _gather(self, seconds: float) -> list[MetricFamily]:
         began = self._clock.monotonic()
-        usage = await self._read_usage()
+        usage = await self._usage(seconds)
         asked: dict[str, _Answer] = {}
         for collector in self._collectors:
-            if (name := collector.plugin) not in self._under_way:
+            if usage is not None and (name := collector.plugin) not in self._under_way:
                 asked[name] = self._loop.create_task(self._ask(collector, usage), name=f"collect-{name}")
         self._under_way.update(asked)
         if asked:
@@ -106,6 +107,17 @@ class Gathering:
         page.add(self._about(took))
         return page.families()
 
+    async def _usage(self, seconds: float) -> NodeUsage | None:
+        """None where it is not there in time. One reading at a time: a thread that hangs cannot be ended."""
+        if self._reading is None or self._reading.done():  # what came too late is too old
+            self._reading = self._loop.create_task(_awaited(self._read_usage()), name="read-usage")
+        await asyncio.wait((self._reading,), timeout=max(0.0, seconds))
+        if not self._reading.done():
+            self._reading.add_done_callback(_forget)
+            return None
+        reading, self._reading = self._reading, None
+        return reading.result()
+
     async def _ask(self, collector: Collector, usage: NodeUsage) -> tuple[list[MetricFamily], float]:
         began = self._clock.monotonic()
         try:
@@ -118,6 +130,8 @@ class Gathering:
         """Put a collector's answer on the page; how long it took, None where it is left out."""
         try:
             if task is None:
+                if name not in self._under_way:
+                    raise TemporaryError(f"what the node uses was not read within {seconds:g} s")
                 raise TemporaryError("it has not come back since it was asked before")
             if not task.done():
                 task.add_done_callback(_forget)
@@ -159,12 +173,18 @@ class Gathering:
         tasks: list[asyncio.Task[Any]] = [*self._under_way.values()]
         if self._shared is not None:
             tasks.append(self._shared)
+        if self._reading is not None:
+            tasks.append(self._reading)
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
 
 
-def _forget(task: _Answer) -> None:
+async def _awaited(usage: Awaitable[NodeUsage]) -> NodeUsage:
+    return await usage
+
+
+def _forget(task: asyncio.Task[Any]) -> None:
     if not task.cancelled():
         task.exception()
