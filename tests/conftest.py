@@ -44,8 +44,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before pytest goes by the markers that it was asked for
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests by what they are."""
+    """Mark the tests by what they are; those that take minutes come first: who ends last is waited for."""
     natures.mark(items)
+    items.sort(key=lambda item: item.get_closest_marker("minutes") is None)
 
 
 def _need(*programs: str, root: bool = False) -> None:

@@ -113,6 +113,7 @@ def agent(tmp_path: Path, mosquitto: Mosquitto) -> Iterator[Process]:
 
 
 @pytest.mark.slow
+@pytest.mark.minutes
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_a_kill_at_any_moment_leaves_the_old_state_or_the_new(
     tmp_path: Path, agent: Process, mosquitto: Mosquitto, seed: int

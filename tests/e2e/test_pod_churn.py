@@ -165,6 +165,7 @@ class Churn:
 
 
 @pytest.mark.slow
+@pytest.mark.minutes
 def test_a_thousand_pods_leave_nothing_behind(
     podman: PodmanService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -338,6 +338,7 @@ def test_nobody_on_the_lan_speaks_as_a_pod(lab: Lab, node: Node, overlay: str) -
 
 
 @pytest.mark.slow
+@pytest.mark.minutes
 def test_a_thousand_pods_leave_nothing_behind(node: Node) -> None:
     node.attach("keep")
     node.network.reconcile(state_of("keep"))
