@@ -55,7 +55,7 @@ Start = Callable[[Sequence[str]], Child]
 def start_program(argv: Sequence[str]) -> Child:
     """As ``Start`` says. FileNotFoundError where there is no such program."""
     pipe = subprocess.PIPE
-    return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe)
+    return subprocess.Popen(list(argv), stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe)
 
 
 class Journal:

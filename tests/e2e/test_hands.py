@@ -429,4 +429,5 @@ def test_the_nodes_own_hands_need_no_network(site: Site) -> None:
         assert (missing.returncode, 'pods "absent" not found' in missing.stderr) == (1, True)
     finally:
         cluster.start_broker()
+    wait_for(lambda: cluster.ctl("get", "nodes", check=False).returncode == 0, 60, "the hub to be back")
     cluster.ctl("delete", "pod", "fresh")

@@ -39,6 +39,10 @@ REVIEWED: Mapping[tuple[str, str], str] = {
         "mount and umount: targets are below the agent's folder; a source is an absolute path, or a"
         " descriptor in /proc; sizes are numbers. No value can be taken for an option"
     ),
+    ("plugins/edgeagent_logs/journal.py", "subprocess.Popen"): (
+        "journalctl: units are of the agent's own configuration, checked by a pattern and each the value of an"
+        " option; the cursor is one that journalctl said, again as an option's value"
+    ),
     ("plugins/edgeagent_network/programs.py", "subprocess.run"): (
         "ip, nft, wg, sysctl, conntrack, unbound-control: arguments are constants, names made by hashing, and"
         " values that were parsed as addresses, ranges, numbers or keys of 32 bytes; else standard input"
