@@ -155,6 +155,8 @@ class RemoteWriteClient:
             return _Answer(response.status, self._shown(text), _delay(response))
         finally:
             watch.cancel()
+            if self._connection is not connection:  # it was closed while it was being opened
+                connection.close()
 
     def _shown(self, text: str) -> str:
         """What the other side said, fit for a message: one line, bounded, without credentials."""
