@@ -40,7 +40,7 @@ REVIEWED: Mapping[tuple[str, str], str] = {
         " descriptor in /proc; sizes are numbers. No value can be taken for an option"
     ),
     ("plugins/edgeagent_logs/journal.py", "subprocess.Popen"): (
-        "journalctl: units are of the agent's own configuration, checked by a pattern and each the value of an"
+        "journalctl: units are of the agent's own configuration, checked by a pattern, each the value of an"
         " option; the cursor is one that journalctl said, again as an option's value"
     ),
     ("plugins/edgeagent_network/programs.py", "subprocess.run"): (
