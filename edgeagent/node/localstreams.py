@@ -14,7 +14,7 @@ import msgspec
 from edgeagent.api.errors import PermanentError
 from edgeagent.api.objects.base import KubernetesStruct
 from edgeagent.api.objects.decode import decode_json
-from edgeagent.node.streams.service import Serve, Services, StreamRequest, run_stream
+from edgeagent.node.streams.service import Serve, Services, StreamRequest, end_all, run_stream
 from edgeagent.wire.socketlink import SocketLink
 from edgeagent.wire.streamapi import StreamParams
 
@@ -22,8 +22,6 @@ log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 262_144
 AT_ONCE = 16
-GOODBYE_SECONDS = 1.0
-"""How long the ends of streams may take to be sent when the agent stops."""
 _CREDENTIALS = struct.Struct("iii")
 """``struct ucred`` of unix(7): process, user, group."""
 
@@ -103,15 +101,7 @@ class LocalStreams:
     async def stop(self) -> None:
         """End all of them, and let the other sides know as far as that is quick."""
         self._stopped = True
-        tasks = set(self._running)
-        for link in self._running.values():
-            link.channels.end("ServiceUnavailable", "the agent stops")
-        if tasks:
-            await asyncio.wait(tasks, timeout=GOODBYE_SECONDS)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await end_all({task: link.channels for task, link in self._running.items()})
 
 
 def _peer(connection: socket.socket) -> str:

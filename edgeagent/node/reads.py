@@ -17,7 +17,7 @@ from edgeagent.api.objects.event import Event
 from edgeagent.api.objects.node import Node, NodeStatus
 from edgeagent.api.objects.pod import Pod
 from edgeagent.node.networkreads import NetworkReads, Plugin
-from edgeagent.node.pods.logruns import log_runs
+from edgeagent.node.pods.logruns import begin_of, log_runs
 from edgeagent.node.pods.logs import read_log
 from edgeagent.node.pods.manager import PodManager
 from edgeagent.node.store.audit import AuditLog
@@ -105,15 +105,8 @@ class NodeReads:
 
     async def logs(self, wanted: LogsParams, *, limit: int = LOG_LIMIT) -> LogsResult:
         """A container's log, or those of all containers one after the other; raises LogError."""
-        runs = log_runs(
-            self._pods,
-            namespace=wanted.namespace,
-            pod=wanted.pod,
-            container=wanted.container,
-            all_containers=wanted.all_containers,
-            previous=wanted.previous,
-        )
-        since = max(wanted.since, self._now() - wanted.since_seconds if wanted.since_seconds else 0)
+        runs = log_runs(self._pods, wanted)
+        since = begin_of(wanted, self._now())
         room = min(limit, LOG_LIMIT)
         parts: list[bytes] = []
         truncated = False

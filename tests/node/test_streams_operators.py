@@ -305,10 +305,10 @@ def test_a_stream_that_is_being_opened_while_the_agent_stops_is_refused_and_serv
         assert node.service.requests
         await node.streams.stop()
         node.service.may_open.set()
-        with pytest.raises(RpcError, match="the agent of the node stops") as caught:
+        with pytest.raises(RpcError, match="the agent stops") as caught:
             await opening
         assert caught.value.reason == "ServiceUnavailable"
-        with pytest.raises(RpcError, match="the agent of the node stops"):
+        with pytest.raises(RpcError, match="the agent stops"):
             await node.open("ann", "2" * 32)
         assert len(node.service.requests) == 1, "nothing is begun any more"
 

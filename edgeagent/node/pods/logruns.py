@@ -9,6 +9,8 @@ from edgeagent.api.runtime import ContainerRecord
 from edgeagent.node.pods.containers import runs_of
 from edgeagent.node.pods.logs import LogError
 from edgeagent.node.pods.manager import PodManager
+from edgeagent.wire.rpc import LogsParams
+from edgeagent.wire.streamapi import FollowParams
 
 
 class LogRun(msgspec.Struct, frozen=True):
@@ -47,34 +49,31 @@ def find_container(pod: Pod, container: str) -> str:
     return name
 
 
-def log_runs(
-    pods: PodManager | None,
-    *,
-    namespace: str,
-    pod: str,
-    container: str,
-    all_containers: bool,
-    previous: bool,
-) -> list[LogRun]:
+def log_runs(pods: PodManager | None, wanted: LogsParams | FollowParams) -> list[LogRun]:
     """The newest run of each container that is asked for, or the one before it (``previous``).
 
     Of all containers, those that have no such run are left out, unless none has one. Raises LogError.
     """
-    found = find_pod(pods, namespace, pod)
-    if all_containers:
+    found = find_pod(pods, wanted.namespace, wanted.pod)
+    if wanted.all_containers:
         names = [one.name for one in (*found.spec.init_containers, *found.spec.containers)]
     else:
-        names = [find_container(found, container)]
+        names = [find_container(found, wanted.container)]
     runs: list[LogRun] = []
     problem: LogError | None = None
     for name in names:
         try:
-            runs.append(_run(pods, found, name, previous))
+            runs.append(_run(pods, found, name, wanted.previous))
         except LogError as error:
             problem = problem or error
     if not runs and problem is not None:
         raise problem
     return runs
+
+
+def begin_of(wanted: LogsParams | FollowParams, now: float) -> float:
+    """Since when lines are asked for, in seconds since the epoch; ``now`` by the clock that dates them."""
+    return max(wanted.since, now - wanted.since_seconds if wanted.since_seconds else 0)
 
 
 def _run(pods: PodManager | None, pod: Pod, name: str, previous: bool) -> LogRun:

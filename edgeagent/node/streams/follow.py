@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 
 from edgeagent.api.objects.decode import decode_json
-from edgeagent.node.pods.logruns import LogRun, log_runs
+from edgeagent.node.pods.logruns import LogRun, begin_of, log_runs
 from edgeagent.node.pods.manager import PodManager
 from edgeagent.node.static.folderwatch import FolderWatch
 from edgeagent.node.streams.logcursor import LogCursor
@@ -33,15 +33,8 @@ class FollowService:
     async def open(self, request: StreamRequest) -> Serve:
         """LogError where there is no such pod, container or run."""
         wanted = decode_json(bytes(request.params), FollowParams)
-        runs = log_runs(
-            self._pods,
-            namespace=wanted.namespace,
-            pod=wanted.pod,
-            container=wanted.container,
-            all_containers=wanted.all_containers,
-            previous=wanted.previous,
-        )
-        since = max(wanted.since, self._now() - wanted.since_seconds if wanted.since_seconds else 0)
+        runs = log_runs(self._pods, wanted)
+        since = begin_of(wanted, self._now())
         return partial(self._serve, wanted, since, runs[:MAX_CHANNELS])
 
     async def _serve(

@@ -17,7 +17,7 @@ from edgeagent.api.clock import Clock
 from edgeagent.api.errors import EdgeAgentError, PermanentError, TemporaryError
 from edgeagent.api.objects.decode import decode_json
 from edgeagent.node.pace import Pace
-from edgeagent.node.streams.service import Serve, Services, StreamRequest, run_stream
+from edgeagent.node.streams.service import STOPPING, Serve, Services, StreamRequest, end_all, run_stream
 from edgeagent.wire.authority import NODE_METHODS
 from edgeagent.wire.rpc import RpcError
 from edgeagent.wire.stream import Carrier
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BURST_BYTES = 65_536
-GOODBYE_SECONDS = 1.0
-"""How long the ends of streams may take to be sent when the agent stops."""
-STOPPING = "the agent of the node stops"
 
 Unseal = Callable[[bytes, bytes], Awaitable[bytes]]
 """``Unsealer.unseal_stream``."""
@@ -236,15 +233,7 @@ class OperatorStreams:
     async def stop(self) -> None:
         """End all of them, and let the other sides know as far as that is quick; open none from now on."""
         self._stopped = True
-        tasks = {one.task for one in self._streams.values()}
-        for one in self._streams.values():
-            one.link.channels.end("ServiceUnavailable", STOPPING)
-        if tasks:
-            await asyncio.wait(tasks, timeout=GOODBYE_SECONDS)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await end_all({one.task: one.link.channels for one in self._streams.values()})
 
 
 def _end(call: "OperatorCall", link: StreamLink, error: EdgeAgentError) -> None:

@@ -25,6 +25,10 @@ from edgeagent.wire.channelio import Channels, StreamEndedError
 
 log = logging.getLogger(__name__)
 
+GOODBYE_SECONDS = 1.0
+"""How long the ends of streams may take to be sent when the agent stops."""
+STOPPING = "the agent stops"
+
 Serve = Callable[[Channels], Awaitable[None]]
 """Serves one stream from its beginning to its end."""
 
@@ -75,7 +79,20 @@ async def run_stream(serve: Serve, channels: Channels) -> None:
         for task in (serving, over):
             task.cancel()
         await asyncio.wait({serving})
-        channels.end("ServiceUnavailable", "the agent stops")  # no effect where it has ended
+        channels.end("ServiceUnavailable", STOPPING)  # no effect where it has ended
+
+
+async def end_all(running: Mapping[asyncio.Task[None], Channels]) -> None:
+    """End streams, by the tasks that run them, and let the other sides know as far as that is quick."""
+    for channels in running.values():
+        channels.end("ServiceUnavailable", STOPPING)
+    tasks = set(running)
+    if tasks:
+        await asyncio.wait(tasks, timeout=GOODBYE_SECONDS)
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)
 
 
 async def _served(serve: Serve, channels: Channels) -> None:
