@@ -13,7 +13,7 @@ from edgeagent.api.errors import EdgeAgentError, PermanentError, TemporaryError
 from edgeagent.api.logs import LogOrigin, LogTarget
 from edgeagent.node.store.spool import Spool
 from edgeagent.node.telemetry.logflow import LogFlow
-from edgeagent.node.telemetry.logshipper import Shipped
+from edgeagent.node.telemetry.outlet import Shipped
 from tests.node.logworld import TARGETS, InlineSpool, Lines, World
 
 STEPS = st.lists(
@@ -116,7 +116,7 @@ def test_what_is_refused_for_ever_is_told_once_a_minute(
 
     asyncio.run(play())
     told = [record.getMessage() for record in caplog.records if "never" in record.getMessage()]
-    assert told == [f"sink sinks/first takes {count} log records never, for: mapping" for count in (1, 20)]
+    assert told == [f"logs for sink sinks/first: {count} are taken never, for: mapping" for count in (1, 20)]
 
 
 def test_the_drain_keeps_to_its_rate(tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def test_a_day_is_in_prometheus_without_a_gap(tmp_path: Path) -> None:
         await clock.advance(590)
         (shipper,) = flow.shippers
         assert shipper.sent.rejected == 0
-        assert shipper.sent.latest == pytest.approx(metrics.times[-1], abs=0.001)
+        assert shipper.latest == pytest.approx(metrics.times[-1], abs=0.001)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         link.close()
@@ -172,7 +172,7 @@ def test_a_day_by_way_of_broker_and_hub_is_in_prometheus_without_a_gap(tmp_path:
                 await clock.advance(10)
                 await wait_for_async(lambda: not under_way, what="the broker has it")
             await wait_for_async(
-                lambda: flow.shippers[0].sent.latest == round(metrics.times[-1], 3), what="all is sent"
+                lambda: flow.shippers[0].latest == round(metrics.times[-1], 3), what="all is sent"
             )
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)

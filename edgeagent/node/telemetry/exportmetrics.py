@@ -35,7 +35,7 @@ def export_families(flow: MetricFlow) -> list[MetricFamily]:
         gauge(
             "edgeagent_metrics_delivered_timestamp_seconds",
             "When the newest metrics that arrived were gathered.",
-            [Sample(one.latest, labels) for labels, one in sent if one.latest],
+            [Sample(one.latest, {"exporter": one.name}) for one in flow.shippers if one.latest],
         ),
         gauge(
             "edgeagent_metrics_memory_samples",

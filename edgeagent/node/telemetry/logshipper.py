@@ -6,8 +6,6 @@ import random
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
-import msgspec
-
 from edgeagent.api.clock import Clock
 from edgeagent.api.delivery import Delivery
 from edgeagent.api.errors import EdgeAgentError, PermanentError, TemporaryError
@@ -16,8 +14,8 @@ from edgeagent.node.pace import Pace
 from edgeagent.node.store.spool import Chunk, Spool
 from edgeagent.node.telemetry.logchunks import join, part, size, unpack
 from edgeagent.node.telemetry.logshares import APART, CLASSES, SHARED, stream_of
+from edgeagent.node.telemetry.outlet import Outlet, Shipped
 from edgeagent.node.telemetry.spoolthread import SpoolThread
-from edgeagent.wire.jitter import Backoff
 
 log = logging.getLogger(__name__)
 
@@ -25,11 +23,6 @@ T = TypeVar("T")
 
 BATCH_BYTES = 256 * 1024
 """Chunks of up to so much text in all are shipped together."""
-RETRY_CEILING_SECONDS = 120.0
-REFUSED_SECONDS = 300.0
-"""How long a sink is left alone that says a person must mend something first."""
-TOLD_SECONDS = 60.0
-"""How often it is said that records are refused: what is said becomes a record, which may be refused too."""
 MAX_RUNS = 8
 """Where more separate pieces than this are to be sent again, what lies between them is sent again too."""
 
@@ -46,19 +39,6 @@ class Sinks(Protocol):
 
     async def ship(self, sink: str, stream: str, first: int, batch: LogBatch) -> Delivery:
         """Send a batch."""
-
-
-class Shipped(msgspec.Struct):
-    """What became of a sink's records so far. ``problem``: why none goes at the moment, empty where it does.
-
-    ``refused``: a person must mend something first.
-    """
-
-    delivered: int = 0
-    rejected: int = 0
-    retries: int = 0
-    problem: str = ""
-    refused: bool = False
 
 
 class LogShipper:
@@ -81,20 +61,20 @@ class LogShipper:
     ) -> None:
         self.name = f"{sinks.plugin}/{sink}"
         self._sink = sink
-        self.sent = Shipped()
+        self._outlet = Outlet(f"logs for sink {self.name}", clock=clock, rng=rng, on_refused=on_refused)
         self._sinks = sinks
         self._spool = spool
         self._pace = pace
         self._clock = clock
-        self._rng = rng
-        self._on_refused = on_refused
-        self._retry = Backoff(rng, first=1.0, ceiling=RETRY_CEILING_SECONDS)
         self._news = asyncio.Event()
         self._next: dict[str, int] = {}
         self._apart_is_next = False
         self._served = 0
-        self._untold = 0
-        self._tell_at = 0.0
+
+    @property
+    def sent(self) -> Shipped:
+        """How it goes, by records."""
+        return self._outlet.sent
 
     def wake(self) -> None:
         """There is something new in the spool."""
@@ -147,7 +127,7 @@ class LogShipper:
             try:
                 return await self._spool.call(work)
             except TemporaryError as error:
-                await self._failed(error)
+                await self._clock.sleep(self._outlet.failed(error))
 
     async def _deliver(self, name: str, chunks: list[Chunk]) -> None:
         stream = stream_of(await self._spooled(lambda spool: spool.stream), name)
@@ -167,44 +147,12 @@ class LogShipper:
                 )
             except EdgeAgentError as error:
                 waiting.insert(0, (start, end))
-                await self._failed(error)
+                await self._clock.sleep(self._outlet.failed(error))
                 continue
-            self._count(delivery, end - start)
-            again = sorted({start + place for place in delivery.retry if 0 <= place < end - start})
-            waiting = _runs(again) + waiting
+            again, pause = self._outlet.answered(delivery, end - start)
+            waiting = _runs([start + place for place in again]) + waiting
             if again:
-                self.sent.retries += 1
-                await self._clock.sleep(max(delivery.delay, self._retry.next()))
-            else:
-                self._retry.reset()
-
-    def _count(self, delivery: Delivery, offered: int) -> None:
-        self.sent.problem, self.sent.refused = "", False
-        rejected = {place for place in delivery.rejected if 0 <= place < offered}
-        self.sent.rejected += len(rejected)
-        self.sent.delivered += max(0, offered - len(rejected) - len(set(delivery.retry)))
-        self._untold += len(rejected)
-        if rejected and (now := self._clock.monotonic()) >= self._tell_at:
-            some = delivery.rejected[min(rejected)]
-            log.warning("sink %s takes %d log records never, for: %s", self.name, self._untold, some)
-            self._untold, self._tell_at = 0, now + TOLD_SECONDS
-
-    async def _failed(self, error: EdgeAgentError) -> None:
-        text = str(error)
-        refused = isinstance(error, PermanentError)
-        if text != self.sent.problem:
-            log.log(
-                logging.ERROR if refused else logging.WARNING, "logs for sink %s wait: %s", self.name, text
-            )
-            if refused:
-                self._on_refused(text)
-        self.sent.problem, self.sent.refused = text, refused
-        self.sent.retries += 1
-        if refused:
-            wait = REFUSED_SECONDS * self._rng.uniform(0.5, 1.0)
-        else:
-            wait = max(getattr(error, "delay", None) or 0.0, self._retry.next())
-        await self._clock.sleep(wait)
+                await self._clock.sleep(pause)
 
 
 def _weight(chunk: Chunk) -> int:
