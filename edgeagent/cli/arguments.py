@@ -44,14 +44,18 @@ def parse_boolean(text: str) -> bool:
 
 def parse_grace(text: str) -> int:
     """A whole number of seconds."""
-    if not (text.isascii() and text.isdecimal()) or int(text) > 2**31:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
-    return int(text)
+    return _whole(text, "seconds")
 
 
 def parse_tail(text: str) -> int:
     """A number of lines; -1 for all of them."""
-    return -1 if text == "-1" else parse_grace(text)
+    return -1 if text == "-1" else _whole(text, "lines")
+
+
+def _whole(text: str, what: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 11) or int(text) > 2**31:
+        raise argparse.ArgumentTypeError(f"{text[:80]!r} is no number of {what}")
+    return int(text)
 
 
 def parse_rows(text: str) -> int:

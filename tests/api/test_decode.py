@@ -72,7 +72,10 @@ def refused(data: Any) -> InvalidObjectError:
         ({"workingDir": "data"}, "spec.containers[0].workingDir: must be an absolute path"),
         ({"image": "busy box"}, "spec.containers[0].image: must be an image reference"),
         ({"name": "Main"}, "spec.containers[0].name: 'Main' must be lower-case"),
-        ({"imagePullPolicy": "Sometimes"}, "spec.containers[0].imagePullPolicy: invalid enum value"),
+        (
+            {"imagePullPolicy": "Sometimes"},
+            "spec.containers[0].imagePullPolicy: invalid enum value 'Sometimes', expected one of Always, IfN",
+        ),
         (
             {"resources": {"limits": {"cpu": "lots"}}},
             "spec.containers[0].resources.limits.cpu: 'lots' is not a quantity",
@@ -95,7 +98,7 @@ def test_a_container_that_cannot_be(spec: dict[str, Any], message: str) -> None:
         (lambda m: m.update(kind="Prod"), "kind: unknown kind 'Prod', expected one of Pod, "),
         (lambda m: m.update(kind=3), "kind: expected str"),
         (lambda m: m.pop("apiVersion"), "apiVersion: required field is missing"),
-        (lambda m: m.update(apiVersion="v2"), "apiVersion: invalid enum value 'v2'"),
+        (lambda m: m.update(apiVersion="v2"), "apiVersion: invalid enum value 'v2', expected one of v1"),
         (lambda m: m.pop("metadata"), "metadata: required field is missing"),
         (lambda m: m["metadata"].pop("name"), "metadata.name: required field is missing"),
         (lambda m: m["metadata"].update(name="a_b"), "metadata.name: 'a_b' must be lower-case"),

@@ -84,7 +84,18 @@ def convert(data: object, kind: type[T]) -> T:
     try:
         return msgspec.convert(data, kind)
     except (msgspec.MsgspecError, RecursionError) as error:
-        raise to_invalid_object(error) from None
+        raise _with_choices(to_invalid_object(error), kind) from None
+
+
+def _with_choices(error: InvalidObjectError, kind: type) -> InvalidObjectError:
+    if not error.problem.startswith(("invalid value", "invalid enum value")):
+        return error
+    # Imported only now: few errors are of this kind, and nothing else needs it.
+    from edgeagent.api.objects.choices import choices_at
+
+    if not (allowed := choices_at(kind, error.path)):
+        return error
+    return InvalidObjectError(error.path, f"{error.problem}, expected one of {', '.join(allowed)}")
 
 
 def decode_object(data: object) -> KubernetesObject:

@@ -48,7 +48,7 @@ def _parse(word: str) -> Wanted:
 
 def _port(text: str, *, lowest: int) -> int:
     if not (text.isascii() and text.isdecimal()) or not lowest <= int(text[:6]) <= 65_535:
-        raise UsageError(f"{text!r} is no port")
+        raise UsageError(f"{text[:80]!r} is no port: give a number from {lowest} to 65535")
     return int(text)
 
 

@@ -31,7 +31,9 @@ def parse_targets(words: Sequence[str]) -> list[Target]:
         targets = []
         for word in words:
             kind, slash, name = word.partition("/")
-            if not (kind and slash and name) or "/" in name:
+            if slash and not (kind and name):
+                raise UsageError(f"{word[:80]!r} is not TYPE/NAME, such as pod/web")
+            if not slash or "/" in name:
                 raise UsageError(
                     "there is no need to mix TYPE/NAME with other arguments: give all as TYPE/NAME"
                 )
